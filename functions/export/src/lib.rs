@@ -1,0 +1,173 @@
+//! Export: at each tick, files with what is new go into the buckets of the running S3 integrations.
+
+mod file;
+mod run;
+mod upload;
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use futures_util::future::join_all;
+use serde::Deserialize;
+use shared::clock::Clock;
+use shared::queue::{Queue, SendError};
+use shared::secrets::Secrets;
+use shared::store::StoreError;
+use shared::store::event_log::{EventLog, Settings};
+use shared::store::integration_log::IntegrationLog;
+use shared::store::integrations::Integrations;
+use shared::tasks::{self, ExportTask};
+use shared::telemetry::chain;
+use shared::{batch, env};
+
+/// What export works with.
+#[derive(Debug)]
+pub struct App {
+    /// The current time.
+    pub clock: Clock,
+    /// The seal of the event log.
+    pub seal: Duration,
+    /// What is read.
+    pub event_log: EventLog,
+    /// Whose files they are.
+    pub integrations: Integrations,
+    /// Their logs.
+    pub integration_log: IntegrationLog,
+    /// Their secret keys.
+    pub secrets: Secrets,
+    /// The HTTP client and the endpoint of uploads; the credentials in it are never used for them.
+    pub sdk_config: SdkConfig,
+    /// Where the tick sends its tasks.
+    pub export_queue: Queue,
+    /// Where tasks go that nobody can read.
+    pub dead_letters: Queue,
+}
+
+impl App {
+    /// Builds the clients from the environment that template.yaml gives this function.
+    pub async fn from_env() -> App {
+        let config = shared::aws::config().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let clock = Clock::system();
+        let table = env::required("INTEGRATIONS_TABLE");
+        App {
+            seal: env::seal(),
+            event_log: EventLog::new(
+                dynamodb.clone(),
+                env::required("EVENTS_TABLE"),
+                clock.clone(),
+                Settings::from_env(),
+            ),
+            integrations: Integrations::new(dynamodb.clone(), table.clone()),
+            integration_log: IntegrationLog::new(dynamodb, table),
+            secrets: Secrets::new(
+                aws_sdk_kms::Client::new(&config),
+                env::required("SECRETS_KEY_ID"),
+                clock.clone(),
+            ),
+            clock,
+            sdk_config: config,
+            export_queue: Queue::new(sqs.clone(), env::required("EXPORT_QUEUE_URL")),
+            dead_letters: Queue::new(sqs, env::required("EXPORT_DEAD_LETTER_QUEUE_URL")),
+        }
+    }
+}
+
+/// What invokes this function: the schedule, or its queue.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Invocation {
+    /// Files are due.
+    Tick {
+        /// `export`.
+        tick: String,
+    },
+    /// A batch of tasks.
+    Batch(SqsEvent),
+}
+
+/// Why something could not be carried out. The next tick comes to it again.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A store failed.
+    #[error("the event log or the integrations could not be used")]
+    Store(#[from] StoreError),
+    /// A segment is not what was stored.
+    #[error("a segment could not be decompressed")]
+    Segment(#[from] std::io::Error),
+    /// A task could not be written.
+    #[error("a task could not be written")]
+    Task(#[from] serde_json::Error),
+    /// A task could not be sent.
+    #[error("the tasks could not be sent")]
+    Send(#[from] SendError),
+    /// The event log does not give the bytes any more that a plan was made of.
+    #[error("the file of a plan cannot be made again: {0}")]
+    PlanMismatch(String),
+}
+
+/// Handles an invocation.
+///
+/// # Errors
+/// When the tick fails; tasks that fail are named in the answer instead.
+pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchResponse, ExportError> {
+    match invocation {
+        Invocation::Tick { .. } => {
+            tick(app).await?;
+            Ok(batch::response([]))
+        }
+        Invocation::Batch(event) => Ok(tasks_of(app, event).await),
+    }
+}
+
+/// Sends a task for every running S3 integration.
+async fn tick(app: &App) -> Result<(), ExportError> {
+    let mut page = None;
+    loop {
+        let (found, next) = app.integrations.running_exports(page).await?;
+        let task = |(tenant, integration_id)| {
+            tasks::message(
+                &ExportTask {
+                    tenant,
+                    integration_id,
+                },
+                0,
+            )
+        };
+        app.export_queue
+            .send(found.into_iter().map(task).collect::<Result<_, _>>()?)
+            .await?;
+        if next.is_none() {
+            return Ok(());
+        }
+        page = next;
+    }
+}
+
+async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
+    let results = join_all(batch::records(event).into_iter().map(|record| async move {
+        let result = match serde_json::from_str::<ExportTask>(&record.body) {
+            Ok(task) => run::run(app, &task).await,
+            Err(error) => {
+                tracing::warn!(
+                    message_id = record.message_id,
+                    error = chain(&error),
+                    "a task cannot be read"
+                );
+                batch::bury(&app.dead_letters, vec![record.body])
+                    .await
+                    .map_err(ExportError::from)
+            }
+        };
+        let error = result.err()?;
+        tracing::error!(
+            message_id = record.message_id,
+            error = chain(&error),
+            "a task is handed back"
+        );
+        Some(record.message_id)
+    }));
+    batch::response(results.await.into_iter().flatten())
+}

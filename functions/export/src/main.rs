@@ -1,0 +1,14 @@
+//! The export function: see the library.
+
+use export::Invocation;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    shared::telemetry::init();
+    let app = &export::App::from_env().await;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
+        Ok::<_, Error>(export::handle(app, event.payload).await?)
+    }))
+    .await
+}

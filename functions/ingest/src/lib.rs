@@ -1,0 +1,222 @@
+//! Ingest: takes events from the queue, appends them to the event log, and sends them to the integrations that are live.
+
+mod envelope;
+
+use std::collections::BTreeMap;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use futures_util::future::{join_all, try_join_all};
+use serde_json::value::RawValue;
+use shared::batch;
+use shared::clock::Clock;
+use shared::env;
+use shared::event::Event;
+use shared::queue::{Message, Queue, SendError};
+use shared::segment::{self, Built};
+use shared::store::event_log::{Appended, EventLog, Settings};
+use shared::store::integrations::Integrations;
+use shared::store::{Owner, StoreError};
+use shared::tasks::{DeliveryTask, EventRef, Lane};
+use shared::telemetry::chain;
+
+/// How often events whose append is in doubt are appended anew before the batch is handed back to the queue.
+const MAX_APPENDS: usize = 5;
+
+/// What ingest works with.
+#[derive(Debug)]
+pub struct App {
+    /// The current time.
+    pub clock: Clock,
+    /// Where events are appended.
+    pub event_log: EventLog,
+    /// Who receives them.
+    pub integrations: Integrations,
+    /// Where events for webhooks go.
+    pub delivery_queue: Queue,
+    /// Where records go that nobody can read.
+    pub dead_letters: Queue,
+}
+
+impl App {
+    /// Builds the clients from the environment that template.yaml gives this function.
+    pub async fn from_env() -> App {
+        let config = shared::aws::config().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let clock = Clock::system();
+        App {
+            event_log: EventLog::new(
+                dynamodb.clone(),
+                env::required("EVENTS_TABLE"),
+                clock.clone(),
+                Settings::from_env(),
+            ),
+            clock,
+            integrations: Integrations::new(dynamodb, env::required("INTEGRATIONS_TABLE")),
+            delivery_queue: Queue::new(sqs.clone(), env::required("DELIVERY_QUEUE_URL")),
+            dead_letters: Queue::new(sqs, env::required("INGEST_DEAD_LETTER_QUEUE_URL")),
+        }
+    }
+}
+
+/// Why the events of a tenant could not be taken in. The queue hands them out again.
+#[derive(Debug, thiserror::Error)]
+enum IngestError {
+    #[error("the events could not be compressed")]
+    Build(#[from] std::io::Error),
+    #[error("the event log or the integrations could not be used")]
+    Store(#[from] StoreError),
+    #[error("no append was confirmed in time")]
+    InDoubt,
+    #[error("a task could not be written")]
+    Task(#[from] serde_json::Error),
+    #[error("the tasks could not be sent")]
+    Send(#[from] SendError),
+}
+
+/// One tenant's part of a batch.
+#[derive(Default)]
+struct Part {
+    message_ids: Vec<String>,
+    events: Vec<Event>,
+}
+
+/// Handles a batch of the ingest queue. What fails is handed out again; what cannot be read goes to the dead-letter queue.
+pub async fn handle(app: &App, event: SqsEvent) -> SqsBatchResponse {
+    let mut parts: BTreeMap<String, Part> = BTreeMap::new();
+    let (mut unreadable, mut unreadable_ids) = (Vec::new(), Vec::new());
+    for record in batch::records(event) {
+        let read = envelope::read(&record.body);
+        if !read.unreadable.is_empty() {
+            tracing::warn!(message_id = record.message_id, reasons = ?read.reasons, "events cannot be read");
+            unreadable.extend(read.unreadable);
+            unreadable_ids.push(record.message_id.clone());
+        }
+        if !read.events.is_empty() {
+            let part = parts.entry(read.tenant).or_default();
+            part.message_ids.push(record.message_id);
+            part.events.extend(read.events);
+        }
+    }
+    let buried = batch::bury(&app.dead_letters, unreadable).await;
+    let mut failed = match buried {
+        Ok(()) => Vec::new(),
+        Err(error) => {
+            tracing::error!(
+                error = chain(&error),
+                "the dead-letter queue cannot be reached"
+            );
+            unreadable_ids
+        }
+    };
+    let results = join_all(
+        parts
+            .iter()
+            .map(|(tenant, part)| ingest(app, tenant, &part.events)),
+    )
+    .await;
+    for ((tenant, part), result) in parts.iter().zip(results) {
+        if let Err(error) = result {
+            tracing::error!(
+                tenant,
+                error = chain(&error),
+                "events are handed back to the queue"
+            );
+            failed.extend(part.message_ids.iter().cloned());
+        }
+    }
+    batch::response(failed)
+}
+
+/// Appends, then reads the integrations, then routes: in this order, so that an integration that changes in between either
+/// is seen here or finds the events in the event log.
+async fn ingest(app: &App, tenant: &str, events: &[Event]) -> Result<(), IngestError> {
+    let built = append(app, tenant, events).await?;
+    let mut messages = Vec::new();
+    for integration in app.integrations.list(tenant).await? {
+        let Some(stream) = integration.stream() else {
+            continue;
+        };
+        let owner = Owner::from(&integration);
+        for Built { segment, events } in &built {
+            // A stopped integration is sent what lies before its gap, too: delivery parks it.
+            if !stream.is_live(segment.published_at()) {
+                continue;
+            }
+            for (index, (event, envelope)) in events.iter().enumerate() {
+                if integration.passes(event.name) {
+                    let event_ref = EventRef {
+                        segment: segment.place,
+                        shard: app.event_log.shard(segment.place),
+                        index: index as u32,
+                    };
+                    messages.push(message(&owner, event_ref, event, envelope)?);
+                }
+            }
+        }
+    }
+    Ok(app.delivery_queue.send(messages).await?)
+}
+
+fn message(
+    owner: &Owner,
+    event_ref: EventRef,
+    event: &segment::Appended<'_>,
+    envelope: &RawValue,
+) -> Result<Message, serde_json::Error> {
+    let task = DeliveryTask {
+        tenant: owner.tenant.clone(),
+        integration_id: owner.integration_id.clone(),
+        generation: owner.generation,
+        event: event_ref,
+        event_id: event.id.to_owned(),
+        name: event.name.to_owned(),
+        attempt: 1,
+        lane: Lane::Live,
+        body: envelope.to_owned(),
+    };
+    task.message(0)
+}
+
+/// Appends events until each stands in a segment that was confirmed in time.
+async fn append<'a>(
+    app: &App,
+    tenant: &str,
+    events: &'a [Event],
+) -> Result<Vec<Built<'a>>, IngestError> {
+    let mut pending: Vec<_> = events
+        .iter()
+        .map(|event| segment::Appended {
+            id: &event.id,
+            name: &event.name,
+            payload: &event.payload,
+        })
+        .collect();
+    let mut confirmed = Vec::new();
+    for _ in 0..MAX_APPENDS {
+        let built = segment::build(tenant, std::mem::take(&mut pending), || app.clock.ulid())?;
+        let results = try_join_all(
+            built
+                .iter()
+                .map(|built| app.event_log.append(tenant, &built.segment)),
+        )
+        .await?;
+        for (built, result) in built.into_iter().zip(results) {
+            match result {
+                Appended::Confirmed => confirmed.push(built),
+                Appended::InDoubt => {
+                    pending.extend(built.events.into_iter().map(|(event, _)| event))
+                }
+            }
+        }
+        if pending.is_empty() {
+            return Ok(confirmed);
+        }
+        tracing::warn!(
+            tenant,
+            events = pending.len(),
+            "an append was not confirmed in time: appended again"
+        );
+    }
+    Err(IngestError::InDoubt)
+}

@@ -1,0 +1,237 @@
+//! Replay: opens streams, and sends what they owe from the event log. Every minute it sweeps up what is due.
+
+mod step;
+
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use serde::Deserialize;
+use shared::clock::{Clock, Millis};
+use shared::queue::{Message, Queue, SendError};
+use shared::store::event_log::{EventLog, Settings};
+use shared::store::integrations::{Due, Integrations};
+use shared::store::parked_events::ParkedEvents;
+use shared::store::{Owner, StoreError};
+use shared::tasks::{self, ReplayTask};
+use shared::telemetry::chain;
+use shared::{batch, env};
+
+/// How much of what is due one sweep takes on; the next one goes on.
+const SWEEP_LIMIT: i32 = 1_000;
+/// How long the sweep leaves a task to be received before it sends another one.
+const SWEEP_GRACE: Duration = Duration::from_secs(20);
+
+/// What replay works with.
+#[derive(Debug)]
+pub struct App {
+    /// The current time.
+    pub clock: Clock,
+    /// The seal of the event log.
+    pub seal: Duration,
+    /// What is read.
+    pub event_log: EventLog,
+    /// Whose events they are.
+    pub integrations: Integrations,
+    /// What met a paused stream.
+    pub parked_events: ParkedEvents,
+    /// Where events go.
+    pub delivery_queue: Queue,
+    /// Where replay's own tasks go.
+    pub replay_queue: Queue,
+    /// Where tasks go that nobody can read.
+    pub dead_letters: Queue,
+}
+
+impl App {
+    /// Builds the clients from the environment that template.yaml gives this function.
+    pub async fn from_env() -> App {
+        let config = shared::aws::config().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let clock = Clock::system();
+        let table = env::required("INTEGRATIONS_TABLE");
+        App {
+            seal: env::seal(),
+            event_log: EventLog::new(
+                dynamodb.clone(),
+                env::required("EVENTS_TABLE"),
+                clock.clone(),
+                Settings::from_env(),
+            ),
+            clock,
+            integrations: Integrations::new(dynamodb.clone(), table.clone()),
+            parked_events: ParkedEvents::new(dynamodb, table),
+            delivery_queue: Queue::new(sqs.clone(), env::required("DELIVERY_QUEUE_URL")),
+            replay_queue: Queue::new(sqs.clone(), env::required("REPLAY_QUEUE_URL")),
+            dead_letters: Queue::new(sqs, env::required("REPLAY_DEAD_LETTER_QUEUE_URL")),
+        }
+    }
+}
+
+/// What invokes this function: the schedule, or its queue.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Invocation {
+    /// The sweep is due.
+    Tick {
+        /// `sweep`.
+        tick: String,
+    },
+    /// A batch of tasks.
+    Batch(SqsEvent),
+}
+
+/// Why something could not be carried out. The queue hands it out again; the sweep comes again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A store failed.
+    #[error("the event log or the integrations could not be used")]
+    Store(#[from] StoreError),
+    /// A segment is not what was stored.
+    #[error("a segment could not be decompressed")]
+    Segment(#[from] std::io::Error),
+    /// A task could not be written.
+    #[error("a task could not be written")]
+    Task(#[from] serde_json::Error),
+    /// A task could not be sent.
+    #[error("the tasks could not be sent")]
+    Send(#[from] SendError),
+}
+
+/// Handles an invocation.
+///
+/// # Errors
+/// When the sweep fails; tasks that fail are named in the answer instead.
+pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchResponse, ReplayError> {
+    match invocation {
+        Invocation::Tick { .. } => {
+            sweep(app).await?;
+            Ok(batch::response([]))
+        }
+        Invocation::Batch(event) => Ok(tasks_of(app, event).await),
+    }
+}
+
+async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
+    let mut failed = Vec::new();
+    for record in batch::records(event) {
+        let result = match serde_json::from_str::<ReplayTask>(&record.body) {
+            Ok(task) => carry_out(app, task).await,
+            Err(error) => {
+                tracing::warn!(
+                    message_id = record.message_id,
+                    error = chain(&error),
+                    "a task cannot be read"
+                );
+                batch::bury(&app.dead_letters, vec![record.body])
+                    .await
+                    .map_err(ReplayError::from)
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(
+                message_id = record.message_id,
+                error = chain(&error),
+                "a task is handed back"
+            );
+            failed.push(record.message_id);
+        }
+    }
+    batch::response(failed)
+}
+
+async fn carry_out(app: &App, task: ReplayTask) -> Result<(), ReplayError> {
+    match task {
+        ReplayTask::Step {
+            tenant,
+            integration_id,
+            generation,
+            turn,
+        } => {
+            step::step(
+                app,
+                &Owner {
+                    tenant,
+                    integration_id,
+                    generation,
+                },
+                turn,
+            )
+            .await
+        }
+        ReplayTask::Purge {
+            tenant,
+            integration_id,
+            generation,
+        } => Ok(app
+            .integrations
+            .purge(&Owner {
+                tenant,
+                integration_id,
+                generation,
+            })
+            .await?),
+    }
+}
+
+/// Sends a task for everything that is due and has not been taken up. No state waits for a message that was never sent.
+async fn sweep(app: &App) -> Result<(), ReplayError> {
+    let overdue = app.clock.now().before(SWEEP_GRACE);
+    let mut messages: Vec<Message> = Vec::new();
+    for due in app.integrations.due(overdue, SWEEP_LIMIT).await? {
+        let task = match due {
+            Due::Purge(Owner {
+                tenant,
+                integration_id,
+                generation,
+            }) => ReplayTask::Purge {
+                tenant,
+                integration_id,
+                generation,
+            },
+            Due::Wake {
+                tenant,
+                integration_id,
+            } => match step_task(app, &tenant, &integration_id, overdue).await? {
+                Some(task) => task,
+                None => continue,
+            },
+        };
+        messages.push(tasks::message(&task, 0)?);
+    }
+    if !messages.is_empty() {
+        tracing::info!(tasks = messages.len(), "the sweep sends what was overdue");
+    }
+    Ok(app.replay_queue.send(messages).await?)
+}
+
+/// The task for an integration that the index calls overdue, if it still is: the index may lag behind.
+async fn step_task(
+    app: &App,
+    tenant: &str,
+    integration_id: &str,
+    overdue: Millis,
+) -> Result<Option<ReplayTask>, ReplayError> {
+    let integration = match app.integrations.get(tenant, integration_id).await {
+        Ok(integration) => integration,
+        Err(StoreError::NotFound) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(stream) = integration
+        .stream()
+        .filter(|stream| stream.wake_at.is_some_and(|wake_at| wake_at <= overdue))
+    else {
+        return Ok(None);
+    };
+    let Owner {
+        tenant,
+        integration_id,
+        generation,
+    } = Owner::from(&integration);
+    Ok(Some(ReplayTask::Step {
+        tenant,
+        integration_id,
+        generation,
+        turn: stream.turn,
+    }))
+}

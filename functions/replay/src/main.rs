@@ -1,0 +1,14 @@
+//! The replay function: see the library.
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use replay::Invocation;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    shared::telemetry::init();
+    let app = &replay::App::from_env().await;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
+        Ok::<_, Error>(replay::handle(app, event.payload).await?)
+    }))
+    .await
+}

@@ -1,0 +1,201 @@
+//! Events: their names, ids, sizes, and the envelope that receivers see.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::clock::Millis;
+
+/// The largest payload of one event: 256 KiB (contract, section 4).
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+
+/// The longest event name; long enough for any `entity.event`, short enough for a DynamoDB attribute.
+pub const MAX_NAME_CHARS: usize = 128;
+
+/// An event as a publisher hands it over: not yet accepted, so without `published_at`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// The event's id: the publisher's, EventBridge's, or one made by the API. Goes into `webhook-id`.
+    pub id: String,
+    /// `entity.event`, for example `order.created`.
+    pub name: String,
+    /// The payload, byte for byte as the producer wrote it.
+    pub payload: Box<RawValue>,
+}
+
+/// Checks an event's name: `^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$`, at most [`MAX_NAME_CHARS`].
+///
+/// # Errors
+/// A sentence for the caller.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let well_formed = name
+        .split_once('.')
+        .is_some_and(|(entity, event)| is_name_part(entity) && is_name_part(event));
+    if !well_formed || name.len() > MAX_NAME_CHARS {
+        return Err(format!(
+            "must have the form entity.event in lower case, such as order.created, with at most {MAX_NAME_CHARS} characters"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether `part` is one half of a name: `^[a-z][a-z0-9_]*$`.
+pub fn is_name_part(part: &str) -> bool {
+    let mut bytes = part.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// Checks a tenant's name: `^[a-z0-9][a-z0-9-]{0,62}$`, since it becomes part of keys, scopes and object paths.
+pub fn is_tenant(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes[0] != b'-'
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+}
+
+/// Checks a payload: a JSON object of at most [`MAX_PAYLOAD_BYTES`].
+///
+/// # Errors
+/// A sentence for the caller.
+pub fn check_payload(payload: &RawValue) -> Result<(), String> {
+    if !payload.get().starts_with('{') {
+        return Err("must be a JSON object".to_owned());
+    }
+    if payload.get().len() > MAX_PAYLOAD_BYTES {
+        return Err(format!(
+            "must not be larger than {MAX_PAYLOAD_BYTES} bytes, but has {}",
+            payload.get().len()
+        ));
+    }
+    Ok(())
+}
+
+/// The entity of an event's name: the text before the dot.
+pub fn entity(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(entity, _)| entity)
+}
+
+/// Appends the envelope of an event to `line`: the body of a webhook and, with a newline behind it, a line of an export.
+///
+/// The payload's bytes are copied as they are, but for CR and LF: JSON allows them only between tokens, where they mean as
+/// much as the space that replaces them, and a line of a newline-delimited file cannot hold them.
+pub fn write_envelope(
+    line: &mut Vec<u8>,
+    tenant: &str,
+    name: &str,
+    published_at: Millis,
+    payload: &RawValue,
+) {
+    line.extend_from_slice(b"{\"tenant\":\"");
+    line.extend_from_slice(tenant.as_bytes());
+    line.extend_from_slice(b"\",\"name\":\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\",\"published_at\":\"");
+    line.extend_from_slice(published_at.to_string().as_bytes());
+    line.extend_from_slice(b"\",\"payload\":");
+    let start = line.len();
+    line.extend_from_slice(payload.get().as_bytes());
+    for byte in &mut line[start..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    line.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn an_envelope_keeps_the_payloads_bytes() {
+        let payload =
+            r#"{"price":1.10,"big":12345678901234567890,"e":1e400,"u":"\u00e9 é","z":1,"a":2}"#;
+        let mut line = Vec::new();
+        write_envelope(
+            &mut line,
+            "acme",
+            "order.created",
+            Millis(1_262_347_200_000),
+            &raw(payload),
+        );
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            format!(
+                r#"{{"tenant":"acme","name":"order.created","published_at":"2010-01-01T12:00:00.000Z","payload":{payload}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_become_spaces_and_escaped_ones_stay() {
+        let mut line = Vec::new();
+        write_envelope(
+            &mut line,
+            "acme",
+            "a.b",
+            Millis(0),
+            &raw("{\r\n \"a\" :\n\"x\\ny\"}"),
+        );
+        let text = String::from_utf8(line).unwrap();
+        assert!(
+            text.ends_with("\"payload\":{   \"a\" : \"x\\ny\"}}"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn names_have_an_entity_and_an_event() {
+        for name in [
+            "order.created",
+            "fulfillment_request.items_ready_for_handover",
+            "a.b",
+            "a1_.b_2",
+        ] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in [
+            "",
+            "order",
+            "order.",
+            ".created",
+            "Order.created",
+            "1a.b",
+            "a.b.c",
+            "a-b.c",
+            "a.b ",
+            "_a.b",
+            "a.é",
+            &format!("a.{}", "b".repeat(127)),
+        ] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+        assert_eq!(entity("order.created"), "order");
+    }
+
+    #[test]
+    fn tenants_are_safe_in_keys_scopes_and_paths() {
+        for name in ["acme", "0", "a-b", &"a".repeat(63)] {
+            assert!(is_tenant(name), "{name}");
+        }
+        for name in ["", "-a", "Acme", "a#b", "a/b", "a b", "ä", &"a".repeat(64)] {
+            assert!(!is_tenant(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn payloads_are_objects_of_bounded_size() {
+        assert_eq!(check_payload(&raw("{}")), Ok(()));
+        assert!(check_payload(&raw("[]")).is_err());
+        assert!(check_payload(&raw("null")).is_err());
+        let largest = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_PAYLOAD_BYTES - 8));
+        assert_eq!(check_payload(&raw(&largest)), Ok(()));
+        assert!(check_payload(&raw(&largest.replace("\"a\"", "\"aa\""))).is_err());
+    }
+}

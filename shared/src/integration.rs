@@ -1,0 +1,270 @@
+//! An integration as it is stored: what a tenant registered, and how far the event log has been worked off for it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::clock::Millis;
+use crate::export::Export;
+use crate::filter::Filter;
+use crate::stream::Stream;
+
+/// How many integrations a tenant can have, temporary and stopped ones included (the API page).
+pub const MAX_INTEGRATIONS: usize = 25;
+
+/// A restart within this time catches up on the gap; a later one starts afresh (the API page).
+pub const CATCH_UP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// An integration and the state of its stream or export.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Integration {
+    /// The tenant that owns it.
+    pub tenant: String,
+    /// The tenant's name for it: 1 to 50 characters of `[a-z0-9-]`.
+    pub id: String,
+    /// Made at registration. Tasks and child items carry it, so that nothing of a deleted integration touches a later one
+    /// of the same id.
+    pub generation: Ulid,
+    /// Counts the writes of this item: each is made on condition that nobody wrote in between.
+    pub version: u64,
+    /// Permanent or temporary.
+    pub integration_type: IntegrationType,
+    /// Where the events go.
+    pub target: Target,
+    /// The first instant from which events are sent.
+    pub starts_at: Millis,
+    /// The end of a temporary integration's range, itself excluded.
+    pub ends_at: Option<Millis>,
+    /// Which events are sent.
+    pub filter: Option<Filter>,
+    /// What the API was last told, or what the service decided.
+    pub status: Status,
+    /// When it was last stopped.
+    pub stopped_at: Option<Millis>,
+}
+
+/// Whether the integration stays or ends with its range of dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntegrationType {
+    /// Goes on until it is stopped or deleted.
+    Permanent,
+    /// Replays one range of dates and stops by itself.
+    Temporary,
+}
+
+/// Whether events are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Events are sent.
+    Running,
+    /// Nothing is sent; the event log keeps what is missed.
+    Stopped,
+}
+
+/// Where events go, with the progress that belongs to that way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// One POST per event.
+    Webhook {
+        /// Whom to call.
+        callback: Callback,
+        /// What is live, what is owed.
+        stream: Stream,
+    },
+    /// Files in the customer's bucket.
+    S3 {
+        /// Where files go.
+        bucket: Bucket,
+        /// How far files have been written.
+        export: Export,
+    },
+}
+
+/// `callback_parameters`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Callback {
+    /// The receiver's address.
+    pub callback_url: String,
+    /// Sent as `Authorization: Bearer <api_key>`.
+    pub api_key: Option<StoredSecret>,
+}
+
+/// `s3_parameters`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The customer's access key.
+    pub aws_access_key_id: String,
+    /// The customer's secret key.
+    pub aws_secret_access_key: StoredSecret,
+    /// The bucket's region.
+    pub aws_region: String,
+    /// The bucket's name.
+    pub bucket: String,
+    /// The first part of every key, without slashes at its ends.
+    pub key_prefix: Option<String>,
+}
+
+/// A secret at rest: what KMS made of it, and what a caller may see of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSecret {
+    /// KMS ciphertext, base64; bound to tenant and integration by its encryption context.
+    pub cipher: String,
+    /// All but the last four characters as `*`; all of it where shorter than 12.
+    pub mask: String,
+}
+
+/// The mask of a secret: all but its last four characters as `*`, all of it where shorter than 12 (contract, section 1).
+pub fn mask(secret: &str) -> String {
+    let length = secret.chars().count();
+    let shown = if length < 12 { 0 } else { 4 };
+    "*".repeat(length - shown) + &secret.chars().skip(length - shown).collect::<String>()
+}
+
+impl Integration {
+    /// Whether it may be sent anything at all.
+    pub fn is_running(&self) -> bool {
+        self.status == Status::Running
+    }
+
+    /// Whether its filter lets an event of this name pass.
+    pub fn passes(&self, event_name: &str) -> bool {
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| filter.passes(event_name))
+    }
+
+    /// The state of a webhook's stream; none for an S3 integration.
+    pub fn stream(&self) -> Option<&Stream> {
+        match &self.target {
+            Target::Webhook { stream, .. } => Some(stream),
+            Target::S3 { .. } => None,
+        }
+    }
+
+    /// As [`Integration::stream`], to change it.
+    pub fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match &mut self.target {
+            Target::Webhook { stream, .. } => Some(stream),
+            Target::S3 { .. } => None,
+        }
+    }
+
+    /// The state of an S3 export; none for a webhook.
+    pub fn export_mut(&mut self) -> Option<&mut Export> {
+        match &mut self.target {
+            Target::S3 { export, .. } => Some(export),
+            Target::Webhook { .. } => None,
+        }
+    }
+
+    /// Starts it at `now`. `false` when it runs already: nothing changes then.
+    ///
+    /// Within [`CATCH_UP`] of the stop it goes on where it stood; later, with what comes from now on.
+    pub fn start(&mut self, now: Millis) -> bool {
+        if self.is_running() {
+            return false;
+        }
+        let afresh = self.is_start_afresh(now);
+        self.status = Status::Running;
+        self.stopped_at = None;
+        match &mut self.target {
+            Target::Webhook { stream, .. } if afresh => {
+                *stream = Stream::restarted(now, stream.turn)
+            }
+            Target::Webhook { stream, .. } => stream.wake(now),
+            Target::S3 { export, .. } if afresh => export.restart(now),
+            Target::S3 { .. } => {}
+        }
+        true
+    }
+
+    /// Whether a start at `now` comes too late to catch up. A temporary integration's range is fixed: it always does.
+    pub fn is_start_afresh(&self, now: Millis) -> bool {
+        self.integration_type == IntegrationType::Permanent
+            && self
+                .stopped_at
+                .is_some_and(|stopped_at| now.since(stopped_at) > CATCH_UP)
+    }
+
+    /// Stops it at `now`. `false` when it is stopped already: nothing changes then.
+    pub fn stop(&mut self, now: Millis, seal: Duration) -> bool {
+        if !self.is_running() {
+            return false;
+        }
+        self.status = Status::Stopped;
+        self.stopped_at = Some(now);
+        if let Target::Webhook { stream, .. } = &mut self.target {
+            stream.pause(now, seal);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn webhook(now: Millis) -> Integration {
+        Integration {
+            tenant: "acme".into(),
+            id: "erp-1".into(),
+            generation: Ulid::from_parts(now.0, 7),
+            version: 1,
+            integration_type: IntegrationType::Permanent,
+            target: Target::Webhook {
+                callback: Callback {
+                    callback_url: "https://erp.example/".into(),
+                    api_key: None,
+                },
+                stream: Stream::registered(now, now, None),
+            },
+            starts_at: now,
+            ends_at: None,
+            filter: None,
+            status: Status::Running,
+            stopped_at: None,
+        }
+    }
+
+    #[test]
+    fn a_mask_shows_the_last_four_characters_of_long_secrets_only() {
+        assert_eq!(mask(""), "");
+        assert_eq!(mask("short"), "*****");
+        assert_eq!(mask("12345678901"), "***********");
+        assert_eq!(mask("123456789012"), "********9012");
+    }
+
+    #[test]
+    fn start_and_stop_are_idempotent() {
+        let seal = Duration::from_secs(10);
+        let mut integration = webhook(Millis(1_000_000));
+        assert!(!integration.start(Millis(1_000_001)));
+        assert!(integration.stop(Millis(1_000_002), seal));
+        let stopped = integration.clone();
+        assert!(!integration.stop(Millis(1_000_003), seal));
+        assert_eq!(integration, stopped);
+        assert!(integration.start(Millis(1_000_004)));
+        assert!(integration.is_running());
+    }
+
+    #[test]
+    fn a_restart_after_more_than_30_days_starts_afresh() {
+        let seal = Duration::from_secs(10);
+        let stop = Millis(1_000_000);
+        let mut integration = webhook(stop);
+        integration.stop(stop, seal);
+        let in_time = stop.after(CATCH_UP);
+        assert!(!integration.is_start_afresh(in_time));
+        let late = Millis(in_time.0 + 1);
+        assert!(integration.is_start_afresh(late));
+        integration.start(late);
+        assert_eq!(
+            integration.stream().unwrap().owed.first().unwrap().from,
+            late.place()
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! Sending to SQS: in batches, as large as SQS takes them.
+
+use std::error::Error;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+/// The most messages that a batch can have (SQS).
+const MAX_BATCH: usize = 10;
+/// The largest batch, and the largest message, in bytes (SQS since August 2025: 1 MiB).
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// How many batches are on their way at a time.
+const CONCURRENCY: usize = 16;
+/// How often messages that SQS refused one by one are sent again before the whole call fails.
+const MAX_TRIES: usize = 3;
+/// Begins a body that had to be encoded; no JSON begins so.
+const ENCODED: &str = "base64:";
+
+/// A queue to send to.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    client: Client,
+    url: String,
+}
+
+/// A message to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The text.
+    pub body: String,
+    /// For how long nobody receives it: 0 to 900 seconds.
+    pub delay_seconds: u32,
+    /// The message group: on a standard queue, who shares it shares a fair part of the queue.
+    pub group: Option<String>,
+}
+
+/// Messages could not be sent; some may have been.
+#[derive(Debug, thiserror::Error)]
+#[error("SQS failed")]
+pub struct SendError(#[source] Box<dyn Error + Send + Sync>);
+
+impl Queue {
+    /// The queue at `url`.
+    pub fn new(client: Client, url: String) -> Queue {
+        Queue { client, url }
+    }
+
+    /// Sends all messages. Where it fails, some may have been sent.
+    ///
+    /// # Errors
+    /// [`SendError`] when SQS does not answer, or refuses messages several times.
+    pub async fn send(&self, messages: Vec<Message>) -> Result<(), SendError> {
+        stream::iter(batches(messages))
+            .map(|batch| self.send_batch(batch))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    async fn send_batch(&self, mut batch: Vec<Message>) -> Result<(), SendError> {
+        let mut refusal = String::new();
+        for _ in 0..MAX_TRIES {
+            let entries = batch
+                .iter()
+                .enumerate()
+                .map(|(index, message)| entry(index, message))
+                .collect::<Result<_, _>>();
+            let answer = self
+                .client
+                .send_message_batch()
+                .queue_url(&self.url)
+                .set_entries(Some(entries.map_err(|error| SendError(Box::new(error)))?))
+                .send()
+                .await
+                .map_err(|error| SendError(Box::new(error)))?;
+            let refused: Vec<usize> = answer
+                .failed()
+                .iter()
+                .filter_map(|failed| failed.id().parse().ok())
+                .collect();
+            let Some(first) = answer.failed().first() else {
+                return Ok(());
+            };
+            refusal = format!("{}: {}", first.code(), first.message().unwrap_or_default());
+            let mut index = 0;
+            batch.retain(|_| {
+                index += 1;
+                refused.contains(&(index - 1))
+            });
+        }
+        Err(SendError(refusal.into()))
+    }
+}
+
+fn entry(
+    index: usize,
+    message: &Message,
+) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
+    SendMessageBatchRequestEntry::builder()
+        .id(index.to_string())
+        .message_body(encode(&message.body))
+        .delay_seconds(message.delay_seconds.min(900) as i32)
+        .set_message_group_id(message.group.clone())
+        .build()
+}
+
+/// Puts messages into batches of at most [`MAX_BATCH`] and [`MAX_BATCH_BYTES`], in order.
+fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
+    let mut batches: Vec<Vec<Message>> = Vec::new();
+    let mut bytes = 0;
+    for message in messages {
+        let size = encode(&message.body).len();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH && bytes + size <= MAX_BATCH_BYTES => {
+                bytes += size;
+                batch.push(message);
+            }
+            _ => {
+                bytes = size;
+                batches.push(vec![message]);
+            }
+        }
+    }
+    batches
+}
+
+/// The text that SQS carries for `body`: the same, but base64 where it has characters that SQS refuses (all but tab, line
+/// feed, carriage return, U+0020 to U+D7FF, U+E000 to U+FFFD and U+10000 to U+10FFFF). JSON may hold them.
+fn encode(body: &str) -> std::borrow::Cow<'_, str> {
+    let refused = |letter: char| {
+        matches!(letter, '\u{fffe}' | '\u{ffff}')
+            || (letter < ' ' && !matches!(letter, '\t' | '\n' | '\r'))
+    };
+    // Looked for as bytes first: nearly no body has one, and U+FFFE and U+FFFF begin with EF BF.
+    let suspect = body.bytes().any(|byte| byte < 0x20 || byte == 0xef);
+    if suspect && body.contains(refused) {
+        return format!("{ENCODED}{}", BASE64_STANDARD.encode(body)).into();
+    }
+    body.into()
+}
+
+/// The body that [`Queue::send`] was given, from the text of a received message.
+///
+/// # Errors
+/// When the text says that it is encoded, but is not base64 of UTF-8.
+pub fn decode(text: &str) -> Result<std::borrow::Cow<'_, str>, Box<dyn Error + Send + Sync>> {
+    match text.strip_prefix(ENCODED) {
+        Some(encoded) => Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?.into()),
+        None => Ok(text.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Message {
+        Message {
+            body: "x".repeat(bytes),
+            delay_seconds: 0,
+            group: None,
+        }
+    }
+
+    #[test]
+    fn batches_keep_to_sqss_limits() {
+        let sizes =
+            |messages: Vec<Message>| batches(messages).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(vec![]), Vec::<usize>::new());
+        assert_eq!(sizes(vec![message(1); 25]), [10, 10, 5]);
+        assert_eq!(sizes(vec![message(400_000); 5]), [2, 2, 1]);
+        assert_eq!(sizes(vec![message(MAX_BATCH_BYTES), message(1)]), [1, 1]);
+    }
+
+    #[test]
+    fn every_text_survives() {
+        for body in [
+            "{\"a\":\"é\"}",
+            "{\"a\":\"\u{ffff}\"}",
+            "{\"a\":\"\u{fffe}\u{1F600}\"}",
+            "{\n\t\"a\": 1\r\n}",
+            "\u{fffd}",
+            "",
+        ] {
+            assert_eq!(decode(&encode(body)).unwrap(), body);
+        }
+        assert_eq!(encode("{\"a\":\"\u{fffd}ﬀ\"}"), "{\"a\":\"\u{fffd}ﬀ\"}");
+        assert!(encode("\u{ffff}").starts_with(ENCODED));
+        assert!(decode("base64:#").is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! Repeats of an event: queues and publishers hand the same event over twice; readers of the event log drop the second.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use uuid::Uuid;
+
+use crate::clock::Millis;
+use crate::export::REPEAT_WINDOW;
+
+/// How many ids are remembered before those that no longer count are looked for.
+const TIDY_EVERY: usize = 100_000;
+
+/// The ids that were read in the preceding 20 minutes of the event log.
+///
+/// An event is a repeat when its id stands earlier within 20 minutes, whether or not that one was a repeat itself: what is
+/// a repeat depends on nothing but the event log, so every reader drops the same.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    seen: HashMap<u128, Millis>,
+    tidied: usize,
+}
+
+impl Repeats {
+    /// Takes note of an event, in the order of the event log, and tells whether it repeats an earlier one.
+    pub fn note(&mut self, event_id: &str, published_at: Millis) -> bool {
+        if self.seen.len() >= self.tidied + TIDY_EVERY {
+            self.seen
+                .retain(|_, seen_at| seen_at.after(REPEAT_WINDOW) >= published_at);
+            self.tidied = self.seen.len();
+        }
+        let seen_at = self.seen.insert(key(event_id), published_at);
+        seen_at.is_some_and(|seen_at| published_at.since(seen_at) <= REPEAT_WINDOW)
+    }
+}
+
+/// 128 bits of an id: the UUID that ids are, or a hash of any other text.
+fn key(event_id: &str) -> u128 {
+    if let Ok(uuid) = Uuid::try_parse(event_id) {
+        return uuid.as_u128();
+    }
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, event_id).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_counts_for_20_minutes() {
+        let minute = 60_000;
+        let mut repeats = Repeats::default();
+        assert!(!repeats.note("a", Millis(0)));
+        assert!(!repeats.note("b", Millis(0)));
+        assert!(repeats.note("a", Millis(20 * minute)));
+        assert!(
+            repeats.note("a", Millis(39 * minute)),
+            "a repeat counts for its repeats"
+        );
+        assert!(!repeats.note("b", Millis(20 * minute + 1)));
+    }
+
+    #[test]
+    fn forgetting_changes_nothing() {
+        let mut repeats = Repeats::default();
+        let count = 3 * TIDY_EVERY as u64;
+        for index in 0..count {
+            assert!(!repeats.note(&index.to_string(), Millis(index * 20)));
+        }
+        assert!(repeats.seen.len() < count as usize);
+        assert!(repeats.note(&(count - 1).to_string(), Millis(count * 20)));
+    }
+}

@@ -1,0 +1,58 @@
+//! When a failed delivery is tried again.
+
+use std::time::Duration;
+
+/// The first pause.
+const FIRST: Duration = Duration::from_secs(5);
+
+/// The longest pause: 15 minutes, which is also the longest delay of an SQS message.
+pub const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// The pause before attempt `attempt + 1`, after `attempt` attempts (at least 1) have failed.
+///
+/// A receiver's own `Retry-After` counts, within 1 second and 15 minutes. Otherwise the pause doubles from 5 seconds to 15
+/// minutes; `jitter` in `0.0..1.0` takes up to half of it away, so that many failures do not come back at once.
+pub fn pause(attempt: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
+    if let Some(asked) = retry_after {
+        return asked.clamp(Duration::from_secs(1), LONGEST);
+    }
+    let doubled = FIRST
+        .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+        .min(LONGEST);
+    doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_5_seconds_to_15_minutes() {
+        for (attempt, seconds) in [
+            (1, 5),
+            (2, 10),
+            (3, 20),
+            (8, 640),
+            (9, 900),
+            (10, 900),
+            (u32::MAX, 900),
+        ] {
+            assert_eq!(
+                pause(attempt, None, 0.0),
+                Duration::from_secs(seconds),
+                "{attempt}"
+            );
+        }
+        assert_eq!(pause(1, None, 1.0), Duration::from_millis(2_500));
+    }
+
+    #[test]
+    fn a_receivers_wish_counts_within_bounds() {
+        for (asked, seconds) in [(0, 1), (7, 7), (100_000, 900)] {
+            assert_eq!(
+                pause(5, Some(Duration::from_secs(asked)), 0.5),
+                Duration::from_secs(seconds)
+            );
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What callers entrust to us: encrypted with KMS at rest, in the clear only in memory and only while it is used.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aws_sdk_kms::Client;
+use aws_sdk_kms::primitives::Blob;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
+
+use crate::clock::{Clock, Millis};
+use crate::integration::{StoredSecret, mask};
+
+/// For how long a decrypted secret is kept.
+const KEPT: Duration = Duration::from_secs(5 * 60);
+/// How many decrypted secrets are kept at the most.
+const MAX_KEPT: usize = 1_000;
+
+/// A secret in the clear. It is wiped from memory when it is dropped, and never printed.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(secret: String) -> Secret {
+        Secret(Zeroizing::new(secret))
+    }
+
+    /// The secret itself: for the request that needs it, and nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+/// KMS did not answer, or refused.
+#[derive(Debug, thiserror::Error)]
+#[error("KMS failed")]
+pub struct SecretError(#[source] Box<dyn Error + Send + Sync>);
+
+/// Encrypts and decrypts with one KMS key. What was encrypted for one integration cannot be decrypted for another one: the
+/// tenant and the integration's id are the encryption context.
+#[derive(Debug)]
+pub struct Secrets {
+    client: Client,
+    key_id: String,
+    clock: Clock,
+    kept: Mutex<HashMap<String, (Millis, Secret)>>,
+}
+
+impl Secrets {
+    /// Secrets under the KMS key `key_id`.
+    pub fn new(client: Client, key_id: String, clock: Clock) -> Secrets {
+        Secrets {
+            client,
+            key_id,
+            clock,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Encrypts a secret of an integration.
+    ///
+    /// # Errors
+    /// [`SecretError`] when KMS fails.
+    pub async fn encrypt(
+        &self,
+        tenant: &str,
+        integration_id: &str,
+        secret: &Secret,
+    ) -> Result<StoredSecret, SecretError> {
+        let answer = self
+            .client
+            .encrypt()
+            .key_id(&self.key_id)
+            .encryption_context("tenant", tenant)
+            .encryption_context("integration", integration_id)
+            .plaintext(Blob::new(secret.expose()))
+            .send()
+            .await
+            .map_err(|error| SecretError(Box::new(error)))?;
+        let cipher = answer
+            .ciphertext_blob
+            .ok_or_else(|| SecretError("the answer has no ciphertext".into()))?;
+        Ok(StoredSecret {
+            cipher: BASE64_STANDARD.encode(cipher),
+            mask: mask(secret.expose()),
+        })
+    }
+
+    /// Decrypts a secret of an integration; kept in memory for five minutes.
+    ///
+    /// # Errors
+    /// [`SecretError`] when KMS fails, or when the secret was encrypted for another integration.
+    pub async fn decrypt(
+        &self,
+        tenant: &str,
+        integration_id: &str,
+        stored: &StoredSecret,
+    ) -> Result<Secret, SecretError> {
+        let name = format!("{tenant}/{integration_id}/{}", stored.cipher);
+        let now = self.clock.now();
+        if let Some((_, secret)) = self.kept().get(&name).filter(|(until, _)| *until > now) {
+            return Ok(secret.clone());
+        }
+        let cipher = BASE64_STANDARD
+            .decode(&stored.cipher)
+            .map_err(|error| SecretError(Box::new(error)))?;
+        let answer = self
+            .client
+            .decrypt()
+            .key_id(&self.key_id)
+            .encryption_context("tenant", tenant)
+            .encryption_context("integration", integration_id)
+            .ciphertext_blob(Blob::new(cipher))
+            .send()
+            .await
+            .map_err(|error| SecretError(Box::new(error)))?;
+        let plain = answer
+            .plaintext
+            .ok_or_else(|| SecretError("the answer has no plaintext".into()))?;
+        let secret = Secret::new(
+            String::from_utf8(plain.into_inner())
+                .map_err(|_| SecretError("the secret is not text".into()))?,
+        );
+        let mut kept = self.kept();
+        kept.retain(|_, (until, _)| *until > now);
+        if kept.len() < MAX_KEPT {
+            kept.insert(name, (now.after(KEPT), secret.clone()));
+        }
+        Ok(secret)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Millis, Secret)>> {
+        self.kept
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2".into())), "[redacted]");
+    }
+}

@@ -1,0 +1,172 @@
+//! What is kept in DynamoDB, one module per kind of item. No SDK type leaves this room.
+
+use std::collections::HashMap;
+use std::error::Error;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::AttributeValue;
+use ulid::Ulid;
+
+use crate::clock::Millis;
+
+pub mod event_log;
+pub mod integration_log;
+pub mod integrations;
+pub mod parked_events;
+pub mod rejected_events;
+
+/// Why a store could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such item.
+    #[error("there is no such item")]
+    NotFound,
+    /// The key is taken.
+    #[error("the key is taken")]
+    AlreadyExists,
+    /// The tenant has as many integrations as it can have.
+    #[error("the limit is reached")]
+    LimitReached,
+    /// Somebody else wrote in between; reading again and deciding again may help.
+    #[error("the item was changed by somebody else")]
+    Changed,
+    /// What is stored cannot be read.
+    #[error("a stored item cannot be read")]
+    Unreadable(#[source] Box<dyn Error + Send + Sync>),
+    /// DynamoDB did not answer, or refused.
+    #[error("DynamoDB failed")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// A DynamoDB item.
+type Item = HashMap<String, AttributeValue>;
+
+/// Turns a failed call into [`StoreError`]: a condition that did not hold becomes `conditional`.
+fn failure<E>(error: SdkError<E>, conditional: StoreError) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code)
+    {
+        Some("ConditionalCheckFailedException") => conditional,
+        _ => StoreError::Unavailable(Box::new(error)),
+    }
+}
+
+/// Turns a failed call without conditions into [`StoreError`].
+fn unavailable<E>(error: SdkError<E>) -> StoreError
+where
+    E: Error + Send + Sync + 'static,
+{
+    StoreError::Unavailable(Box::new(error))
+}
+
+fn unreadable(what: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    StoreError::Unreadable(what.into())
+}
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn text_of(item: &Item, name: &str) -> Result<String, StoreError> {
+    let value = item.get(name).and_then(|value| value.as_s().ok());
+    value
+        .cloned()
+        .ok_or_else(|| unreadable(format!("the attribute {name} is missing")))
+}
+
+fn number_of(item: &Item, name: &str) -> Result<u64, StoreError> {
+    let value = item
+        .get(name)
+        .and_then(|value| value.as_n().ok())
+        .and_then(|value| value.parse().ok());
+    value.ok_or_else(|| unreadable(format!("the attribute {name} is missing")))
+}
+
+/// The partition of everything that belongs to one generation of an integration: log entries, rejected and parked events.
+/// The generation is part of it, so nothing of a deleted integration can be seen in a later one of the same id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The tenant.
+    pub tenant: String,
+    /// The integration's id.
+    pub integration_id: String,
+    /// The integration's generation.
+    pub generation: Ulid,
+}
+
+impl Owner {
+    fn partition(&self) -> String {
+        format!(
+            "{}#{}#{}",
+            self.tenant, self.integration_id, self.generation
+        )
+    }
+}
+
+impl From<&crate::integration::Integration> for Owner {
+    fn from(integration: &crate::integration::Integration) -> Owner {
+        Owner {
+            tenant: integration.tenant.clone(),
+            integration_id: integration.id.clone(),
+            generation: integration.generation,
+        }
+    }
+}
+
+/// An entry of an integration log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its ULID; the millisecond is `created_at`.
+    pub id: Ulid,
+    /// What happened.
+    pub action: crate::history::Action,
+    /// A sentence for the reader of the log.
+    pub reason: String,
+}
+
+impl Entry {
+    /// When it happened.
+    pub fn created_at(&self) -> Millis {
+        Millis(self.id.timestamp_ms())
+    }
+
+    fn item(&self, owner: &Owner) -> Item {
+        HashMap::from([
+            ("pk".into(), text(owner.partition())),
+            (
+                "sk".into(),
+                text(format!("{}{}", integration_log::PREFIX, self.id)),
+            ),
+            ("action".into(), text(self.action.as_str())),
+            ("reason".into(), text(self.reason.as_str())),
+        ])
+    }
+}
+
+/// Deletes items by their keys.
+async fn delete_all(
+    client: &Client,
+    table: &str,
+    keys: impl IntoIterator<Item = (String, String)>,
+) -> Result<(), StoreError> {
+    for (pk, sk) in keys {
+        client
+            .delete_item()
+            .table_name(table)
+            .key("pk", text(pk))
+            .key("sk", text(sk))
+            .send()
+            .await
+            .map_err(unavailable)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! The log of an integration: its last 50 entries.
+
+use aws_sdk_dynamodb::Client;
+use ulid::Ulid;
+
+use super::{Entry, Item, Owner, StoreError, delete_all, text, text_of, unavailable, unreadable};
+use crate::history::Action;
+
+/// How many entries a reader sees (the API page).
+pub const MAX_ENTRIES: usize = 50;
+
+/// The sort keys of entries begin with this; a ULID follows.
+pub(super) const PREFIX: &str = "entry#";
+
+/// One in so many appends removes the entries beyond the last [`MAX_ENTRIES`].
+const TRIM_EVERY: u128 = 16;
+
+/// The logs of all integrations.
+#[derive(Clone, Debug)]
+pub struct IntegrationLog {
+    client: Client,
+    table: String,
+}
+
+impl IntegrationLog {
+    /// The store in table `table`.
+    pub fn new(client: Client, table: String) -> IntegrationLog {
+        IntegrationLog { client, table }
+    }
+
+    /// The last entries, newest first, at most [`MAX_ENTRIES`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn list(&self, owner: &Owner) -> Result<Vec<Entry>, StoreError> {
+        let answer = self
+            .newest_first(owner)
+            .limit(MAX_ENTRIES as i32)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        answer.items().iter().map(read).collect()
+    }
+
+    /// Appends an entry.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn append(&self, owner: &Owner, entry: &Entry) -> Result<(), StoreError> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(entry.item(owner)))
+            .send()
+            .await
+            .map_err(unavailable)?;
+        if entry.id.random() % TRIM_EVERY == 0 {
+            self.trim(owner).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the entries beyond the last [`MAX_ENTRIES`].
+    async fn trim(&self, owner: &Owner) -> Result<(), StoreError> {
+        let mut pages = self
+            .newest_first(owner)
+            .projection_expression("pk, sk")
+            .into_paginator()
+            .items()
+            .send();
+        let mut position = 0;
+        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
+            position += 1;
+            if position > MAX_ENTRIES {
+                delete_all(
+                    &self.client,
+                    &self.table,
+                    [(text_of(&item, "pk")?, text_of(&item, "sk")?)],
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn newest_first(
+        &self,
+        owner: &Owner,
+    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":owner", text(owner.partition()))
+            .expression_attribute_values(":prefix", text(PREFIX))
+            .scan_index_forward(false)
+            .consistent_read(true)
+    }
+}
+
+fn read(item: &Item) -> Result<Entry, StoreError> {
+    let sk = text_of(item, "sk")?;
+    let id = sk
+        .strip_prefix(PREFIX)
+        .and_then(|id| Ulid::from_string(id).ok())
+        .ok_or_else(|| unreadable("an entry's key"))?;
+    let action =
+        Action::parse(&text_of(item, "action")?).ok_or_else(|| unreadable("an entry's action"))?;
+    Ok(Entry {
+        id,
+        action,
+        reason: text_of(item, "reason")?,
+    })
+}

@@ -1,0 +1,350 @@
+//! The state of a webhook's stream: what ingest sends live, and what is owed from the event log.
+//!
+//! Ingest sends a segment live if and only if its millisecond lies at or past the **floor** and in no **gap**. A gap is a
+//! range of the event log that ingest leaves out; the last one may be open, which pauses the stream. What lies in a gap is
+//! **owed** and is sent by replay, from the event log, once it is sealed.
+//!
+//! Gaps begin and end a seal ahead of the clock. A write that is confirmed within half a seal is therefore seen by every
+//! ingest that handles an event past the boundary, since ingest reads the integration after it has appended the segment.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::clock::Millis;
+
+/// The longest that one invocation of ingest can take, as in template.yaml. A gap is kept for this time and a seal past its
+/// end: until then an ingest may still be at work on a segment that lies in it.
+pub const INGEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The state of a webhook's stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Nothing before this instant is ever sent: `starts_at`, or a restart after more than 30 days.
+    pub floor: Millis,
+    /// The ranges that ingest leaves out, oldest first; only the last one may be open.
+    pub gaps: Vec<Gap>,
+    /// What replay still has to read and send, oldest first.
+    pub owed: Vec<Owed>,
+    /// When replay is due to look at this stream; none when there is nothing for it to do.
+    pub wake_at: Option<Millis>,
+    /// Counts replay's steps. A task that carries an older turn is dropped, so that chains of tasks neither fork nor die.
+    pub turn: u64,
+}
+
+/// A range `[from, until)` of the event log that ingest does not send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first instant of the gap.
+    pub from: Millis,
+    /// The first instant behind it; none while it is open.
+    pub until: Option<Millis>,
+}
+
+/// A range of the event log that replay sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// Where the range began: repeats of an event are looked for from here on.
+    pub start: Millis,
+    /// The place from which replay goes on.
+    pub from: Ulid,
+    /// The end of the range, itself excluded; none while the gap is open.
+    pub until: Option<Millis>,
+}
+
+impl Stream {
+    /// A stream registered at `now`, which owes everything since `starts_at`.
+    ///
+    /// A permanent one begins with an open gap that replay ends (see [`Stream::resume`]); a temporary one is a single gap up
+    /// to `ends_at` and is never live.
+    pub fn registered(now: Millis, starts_at: Millis, ends_at: Option<Millis>) -> Stream {
+        Stream {
+            floor: starts_at,
+            gaps: vec![Gap {
+                from: starts_at,
+                until: None,
+            }],
+            owed: vec![Owed {
+                start: starts_at,
+                from: starts_at.place(),
+                until: ends_at,
+            }],
+            wake_at: Some(now),
+            turn: 0,
+        }
+    }
+
+    /// A stream restarted at `now`, too late to catch up: like one registered now. The turn goes on counting, so that tasks
+    /// of the time before are dropped.
+    pub fn restarted(now: Millis, turn: u64) -> Stream {
+        Stream {
+            turn: turn + 1,
+            ..Stream::registered(now, now, None)
+        }
+    }
+
+    /// Whether ingest sends an event of this millisecond at once.
+    pub fn is_live(&self, published_at: Millis) -> bool {
+        published_at >= self.floor
+            && !self.gaps.iter().any(|gap| {
+                gap.from <= published_at && gap.until.is_none_or(|until| published_at < until)
+            })
+    }
+
+    /// Whether ingest sends nothing from some instant on.
+    pub fn is_paused(&self) -> bool {
+        self.gaps.last().is_some_and(|gap| gap.until.is_none())
+    }
+
+    /// Whether events wait to be sent from the event log, or parked ones to be looked for.
+    pub fn is_catching_up(&self) -> bool {
+        self.wake_at.is_some() || !self.owed.is_empty()
+    }
+
+    /// Opens a gap a seal from `now`, unless one is open.
+    pub fn pause(&mut self, now: Millis, seal: Duration) {
+        if self.is_paused() {
+            return;
+        }
+        let from = now.after(seal);
+        self.gaps.push(Gap { from, until: None });
+        self.owed.push(Owed {
+            start: from,
+            from: from.place(),
+            until: None,
+        });
+    }
+
+    /// Ends the open gap of a permanent stream, if there is one, a seal from `now`.
+    ///
+    /// The writer has to check that its write was confirmed within half a seal of `now`, and otherwise to call
+    /// [`Stream::resume_later`]: an ingest could have missed a late write.
+    pub fn resume(&mut self, now: Millis, seal: Duration) {
+        let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) else {
+            return;
+        };
+        let until = now.after(seal).max(gap.from);
+        gap.until = Some(until);
+        if let Some(owed) = self.owed.last_mut().filter(|owed| owed.until.is_none()) {
+            owed.until = Some(until);
+        }
+    }
+
+    /// Moves the end of the last gap to a seal from `now`, after the write that had ended it was confirmed too late.
+    ///
+    /// What an ingest had sent live in between is sent again: twice, never lost.
+    pub fn resume_later(&mut self, now: Millis, seal: Duration) {
+        let Some(gap) = self.gaps.last_mut() else {
+            return;
+        };
+        let Some(ended) = gap.until else { return };
+        let until = now.after(seal).max(ended);
+        gap.until = Some(until);
+        match self
+            .owed
+            .last_mut()
+            .filter(|owed| owed.until == Some(ended))
+        {
+            Some(owed) => owed.until = Some(until),
+            None => self.owed.push(Owed {
+                start: ended,
+                from: ended.place(),
+                until: Some(until),
+            }),
+        }
+    }
+
+    /// Forgets the gaps at which no ingest can be at work any more.
+    pub fn forget_old_gaps(&mut self, now: Millis, seal: Duration) {
+        self.gaps.retain(|gap| {
+            gap.until
+                .is_none_or(|until| until.after(INGEST_TIMEOUT + seal) > now)
+        });
+    }
+
+    /// The range that replay can read now: from its place up to `horizon`, the end of what is sealed.
+    pub fn readable(&self, horizon: Millis) -> Option<Readable> {
+        let owed = self.owed.first()?;
+        let until = owed
+            .until
+            .map_or(horizon, |until| until.min(horizon))
+            .place();
+        (owed.from < until).then_some(Readable {
+            start: owed.start,
+            from: owed.from,
+            until,
+        })
+    }
+
+    /// Moves replay's place to `to`, and drops the first range when that was all of it.
+    pub fn advance(&mut self, to: Ulid) {
+        let Some(owed) = self.owed.first_mut() else {
+            return;
+        };
+        owed.from = owed.from.max(to);
+        if owed.until.is_some_and(|until| owed.from >= until.place()) {
+            self.owed.remove(0);
+        }
+    }
+
+    /// Asks for replay at `at`, and makes tasks sent before stale.
+    pub fn wake(&mut self, at: Millis) {
+        self.wake_at = Some(at);
+        self.turn += 1;
+    }
+
+    /// Takes replay off its duty until the next [`Stream::wake`].
+    pub fn sleep(&mut self) {
+        self.wake_at = None;
+        self.turn += 1;
+    }
+}
+
+/// A part of the event log, sealed, that replay is to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// Where the owed range began.
+    pub start: Millis,
+    /// The first place to read.
+    pub from: Ulid,
+    /// The first place not to read.
+    pub until: Ulid,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEAL: Duration = Duration::from_millis(10);
+
+    fn at(millis: u64) -> Millis {
+        Millis(1_000_000 + millis)
+    }
+
+    #[test]
+    fn a_new_stream_is_live_from_a_seal_after_its_gap_was_ended() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        assert!(stream.is_paused());
+        assert!(!stream.is_live(at(50)));
+        stream.resume(at(5), SEAL);
+        assert!(!stream.is_live(at(14)));
+        assert!(stream.is_live(at(15)));
+        assert_eq!(
+            stream.readable(at(100)),
+            Some(Readable {
+                start: at(0),
+                from: at(0).place(),
+                until: at(15).place()
+            })
+        );
+    }
+
+    #[test]
+    fn a_stop_is_live_until_a_seal_later_and_owes_the_rest() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(0), SEAL);
+        stream.advance(at(10).place());
+        assert!(stream.owed.is_empty());
+        stream.pause(at(100), SEAL);
+        assert!(stream.is_live(at(109)));
+        assert!(!stream.is_live(at(110)));
+        stream.resume(at(200), SEAL);
+        assert!(!stream.is_live(at(209)));
+        assert!(stream.is_live(at(210)));
+        assert_eq!(
+            stream.owed,
+            [Owed {
+                start: at(110),
+                from: at(110).place(),
+                until: Some(at(210))
+            }]
+        );
+    }
+
+    #[test]
+    fn live_and_owed_cover_every_instant_whatever_stops_and_starts_come() {
+        proptest::proptest!(|(steps in proptest::collection::vec((0u64..40, 0u8..4), 1..40))| {
+            let mut stream = Stream::registered(at(0), at(0), None);
+            let mut worked = Vec::new();
+            let mut now = 0;
+            for (pause, step) in steps {
+                now += pause;
+                match step {
+                    0 => stream.pause(at(now), SEAL),
+                    1 => stream.resume(at(now), SEAL),
+                    2 => stream.resume_later(at(now), SEAL),
+                    _ => if let Some(readable) = stream.readable(at(now.saturating_sub(10))) {
+                        worked.push(readable);
+                        stream.advance(readable.until);
+                    },
+                }
+                stream.forget_old_gaps(at(now), SEAL);
+                // Past instants that are sealed: each is live, worked off or still owed.
+                for instant in 0..now {
+                    let place = at(instant).place();
+                    let covered = stream.is_live(at(instant))
+                        || worked.iter().any(|range| range.from <= place && place < range.until)
+                        || stream.owed.iter().any(|owed| owed.from <= place && owed.until.is_none_or(|until| place < until.place()));
+                    proptest::prop_assert!(covered, "{instant} at {now}: {stream:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_late_confirmation_moves_the_end_even_when_the_range_was_worked_off() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(0), SEAL);
+        stream.advance(at(10).place());
+        stream.resume_later(at(30), SEAL);
+        assert_eq!(
+            stream.owed,
+            [Owed {
+                start: at(10),
+                from: at(10).place(),
+                until: Some(at(40))
+            }]
+        );
+        assert!(!stream.is_live(at(39)));
+        assert!(stream.is_live(at(40)));
+    }
+
+    #[test]
+    fn a_temporary_stream_is_never_live_and_owes_its_range() {
+        let mut stream = Stream::registered(at(100), at(0), Some(at(50)));
+        assert!(!stream.is_live(at(20)));
+        assert!(!stream.is_live(at(200)));
+        assert_eq!(
+            stream.readable(at(90)),
+            Some(Readable {
+                start: at(0),
+                from: at(0).place(),
+                until: at(50).place()
+            })
+        );
+        stream.advance(at(50).place());
+        assert_eq!(stream.readable(at(90)), None);
+        assert!(stream.owed.is_empty());
+    }
+
+    #[test]
+    fn gaps_are_remembered_while_an_ingest_may_be_at_work_on_them() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(0), SEAL);
+        let end = at(10);
+        stream.forget_old_gaps(end.after(INGEST_TIMEOUT), SEAL);
+        assert_eq!(stream.gaps.len(), 1);
+        stream.forget_old_gaps(end.after(INGEST_TIMEOUT + SEAL), SEAL);
+        assert!(stream.gaps.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_live_below_the_floor() {
+        let mut stream = Stream::registered(at(100), at(100), None);
+        stream.resume(at(100), SEAL);
+        stream.forget_old_gaps(at(100_000), SEAL);
+        assert!(!stream.is_live(at(99)));
+        assert!(stream.is_live(at(100)));
+    }
+}

@@ -1,0 +1,378 @@
+//! One POST to a receiver, and what its answer means. The only place that knows receivers' HTTP statuses.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+use crate::address::is_public;
+use crate::clock::Millis;
+use crate::secrets::Secret;
+
+/// How long a connection may take to be made (contract, section 2).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a whole exchange may take (contract, section 2).
+pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How much of an answer is read (contract, section 2).
+pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// The longest URL.
+pub const MAX_URL_CHARS: usize = 2_048;
+/// How long an unused connection is kept: longer than Lambda freezes a busy function, shorter than most servers wait.
+const KEPT_IDLE: Duration = Duration::from_secs(50);
+
+/// What came of an attempt. A receiver's answer is a value, never an error of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 2xx: the receiver has it.
+    Delivered,
+    /// 400: the receiver will never take this event.
+    Rejected,
+    /// 410: the receiver wants nothing any more.
+    Gone,
+    /// Anything else: to be tried again.
+    Failed(Failure),
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For the integration log: `too many requests (HTTP status code 429)`.
+    pub reason: String,
+    /// How long the receiver asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// Calls receivers. Keeps connections, and the TLS sessions to resume, from one call to the next.
+#[derive(Clone, Debug)]
+pub struct Receivers {
+    client: reqwest::Client,
+    allow_private: bool,
+}
+
+/// One event on its way to a receiver.
+#[derive(Debug)]
+pub struct Post<'a> {
+    /// The receiver's address.
+    pub url: &'a str,
+    /// Sent as `Authorization: Bearer <api_key>`.
+    pub api_key: Option<&'a Secret>,
+    /// The event's id.
+    pub event_id: &'a str,
+    /// The envelope.
+    pub body: &'a str,
+}
+
+impl Receivers {
+    /// `allow_private` lets receivers be called at addresses that are not public, and over plain HTTP.
+    ///
+    /// # Panics
+    /// When the platform has no usable root certificates: nothing could be delivered then.
+    pub fn new(allow_private: bool) -> Receivers {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("event-stream/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(EXCHANGE_TIMEOUT)
+            .pool_idle_timeout(KEPT_IDLE)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .http1_only()
+            .min_tls_version(reqwest::tls::Version::TLS_1_2)
+            .dns_resolver(Arc::new(PublicResolver { allow_private }))
+            .build()
+            .expect("an HTTP client can be built");
+        Receivers {
+            client,
+            allow_private,
+        }
+    }
+
+    /// Sends one event, at `now`.
+    pub async fn post(&self, post: &Post<'_>, now: Millis) -> Outcome {
+        let url = match check_url(post.url, self.allow_private) {
+            Ok(url) => url,
+            Err(_) => return failed("the address is not allowed"),
+        };
+        let mut request = self
+            .client
+            .post(url)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header("webhook-id", post.event_id)
+            .header("webhook-timestamp", now.epoch_seconds().to_string())
+            .body(post.body.to_owned());
+        if let Some(api_key) = post.api_key {
+            let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
+            else {
+                return failed("the api_key cannot be sent in a header");
+            };
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return failed(transport_reason(&error)),
+        };
+        let (status, retry_after) = (
+            response.status(),
+            retry_after(response.headers().get(RETRY_AFTER), now),
+        );
+        // Read so that the connection can be used again; an answer that is longer closes it.
+        let mut read = 0;
+        while read < MAX_ANSWER_BYTES {
+            match response.chunk().await {
+                Ok(Some(chunk)) => read += chunk.len(),
+                Ok(None) => break,
+                // The status has been received: it decides.
+                Err(_) => break,
+            }
+        }
+        outcome(status, retry_after)
+    }
+}
+
+/// Checks a receiver's URL: https (http where private receivers are allowed), at most [`MAX_URL_CHARS`], a host, no
+/// userinfo, no fragment, and not an address that is not public.
+///
+/// # Errors
+/// A sentence for the caller.
+pub fn check_url(text: &str, allow_private: bool) -> Result<Url, String> {
+    if text.chars().count() > MAX_URL_CHARS {
+        return Err(format!(
+            "must not be longer than {MAX_URL_CHARS} characters"
+        ));
+    }
+    if text
+        .chars()
+        .any(|letter| letter.is_control() || letter.is_whitespace())
+    {
+        return Err("must not contain spaces or control characters".to_owned());
+    }
+    let url = Url::parse(text)
+        .map_err(|_| "must be an absolute URL such as https://erp.example.com/events".to_owned())?;
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_private => {}
+        _ => return Err("must begin with https://".to_owned()),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not contain a user name or a password".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("must not contain a fragment (#)".to_owned());
+    }
+    let public = match url.host() {
+        None => return Err("must name a host".to_owned()),
+        Some(Host::Domain(_)) => true,
+        Some(Host::Ipv4(address)) => is_public(address.into()),
+        Some(Host::Ipv6(address)) => is_public(address.into()),
+    };
+    if !public && !allow_private {
+        return Err("must be an address of the public internet".to_owned());
+    }
+    Ok(url)
+}
+
+fn failed(reason: impl Into<String>) -> Outcome {
+    Outcome::Failed(Failure {
+        reason: reason.into(),
+        retry_after: None,
+    })
+}
+
+fn outcome(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
+    match status {
+        status if status.is_success() => Outcome::Delivered,
+        StatusCode::BAD_REQUEST => Outcome::Rejected,
+        StatusCode::GONE => Outcome::Gone,
+        status => {
+            let name = status
+                .canonical_reason()
+                .unwrap_or("unexpected answer")
+                .to_lowercase();
+            let reason = format!("{name} (HTTP status code {})", status.as_u16());
+            Outcome::Failed(Failure {
+                reason,
+                retry_after,
+            })
+        }
+    }
+}
+
+/// What a failed exchange is called in the integration log: neither addresses nor the resolver's words.
+fn transport_reason(error: &reqwest::Error) -> &'static str {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<NotPublic>() {
+            return "the address is not allowed";
+        }
+        if cause.is::<NotResolved>() {
+            return "the host name could not be resolved";
+        }
+        source = cause.source();
+    }
+    match (error.is_timeout(), error.is_connect()) {
+        (true, true) => "no connection within 5 seconds",
+        (true, false) => "no answer within 15 seconds",
+        (false, true) => "the connection could not be made",
+        (false, false) => "the connection broke",
+    }
+}
+
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110, section 10.2.3).
+fn retry_after(value: Option<&HeaderValue>, now: Millis) -> Option<Duration> {
+    let text = value?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text)
+        .ok()?;
+    Some(Millis(u64::try_from(date.as_millisecond()).ok()?).since(now))
+}
+
+/// Resolves a name once for each connection, and gives the connection only addresses that were vetted: a name of which any
+/// address is not public is refused, so that neither a second look-up nor a mixed answer leads inside.
+struct PublicResolver {
+    allow_private: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name has an address that is not public")]
+struct NotPublic;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name could not be resolved")]
+struct NotResolved;
+
+impl Resolve for PublicResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
+                .await
+                .map_err(|_| NotResolved)?
+                .collect();
+            if addresses.is_empty() {
+                return Err(NotResolved.into());
+            }
+            if !allow_private && !addresses.iter().all(|address| is_public(address.ip())) {
+                return Err(NotPublic.into());
+            }
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_receivers_are_public_https() {
+        for url in [
+            "https://erp.example.com",
+            "https://erp.example.com:8443/a/b?c=d",
+            "https://8.8.8.8/x",
+            "https://xn--mnchen-3ya.example/",
+        ] {
+            assert!(check_url(url, false).is_ok(), "{url}");
+        }
+        for url in [
+            "",
+            "erp.example.com",
+            "http://erp.example.com",
+            "ftp://erp.example.com",
+            "https://",
+            "https://user@erp.example.com/",
+            "https://user:pw@erp.example.com/",
+            "https://:pw@erp.example.com/",
+            "https://erp.example.com/#part",
+            "https://127.0.0.1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://0177.0.0.1/",
+            "https://[::1]/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://[fe80::1%25eth0]/",
+            "https://169.254.169.254/latest/meta-data",
+            "https://127.1/",
+            "https://erp.example.com/a b",
+            "https://erp.example.com/\u{7}",
+            "javascript:alert(1)",
+            &format!("https://erp.example.com/{}", "a".repeat(2_048)),
+        ] {
+            assert!(check_url(url, false).is_err(), "{url}");
+        }
+        assert!(check_url("http://127.0.0.1:9000/hook", true).is_ok());
+        assert!(check_url("http://user@127.0.0.1:9000/hook", true).is_err());
+    }
+
+    #[test]
+    fn the_status_decides() {
+        for (status, expected) in [
+            (200, Outcome::Delivered),
+            (204, Outcome::Delivered),
+            (299, Outcome::Delivered),
+            (400, Outcome::Rejected),
+            (410, Outcome::Gone),
+        ] {
+            assert_eq!(
+                outcome(StatusCode::from_u16(status).unwrap(), None),
+                expected,
+                "{status}"
+            );
+        }
+        for status in [301, 304, 401, 404, 408, 422, 429, 500, 503, 599] {
+            assert!(
+                matches!(
+                    outcome(StatusCode::from_u16(status).unwrap(), None),
+                    Outcome::Failed(_)
+                ),
+                "{status}"
+            );
+        }
+        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None) else {
+            panic!("429 is a failure")
+        };
+        assert_eq!(failure.reason, "too many requests (HTTP status code 429)");
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
+        let read = |text: &str| {
+            retry_after(
+                Some(&HeaderValue::from_str(text).unwrap()),
+                Millis(1_445_412_470_000),
+            )
+        };
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(
+            read("Wed, 21 Oct 2015 07:28:00 GMT"),
+            Some(Duration::from_secs(10))
+        );
+        assert_eq!(read("Wed, 21 Oct 2015 07:27:00 GMT"), Some(Duration::ZERO));
+        for text in ["", "soon", "-1", "1.5"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_with_an_inner_address_is_refused_where_it_is_connected() {
+        let receivers = Receivers::new(false);
+        let post = Post {
+            url: "https://localhost:1/",
+            api_key: None,
+            event_id: "e",
+            body: "{}",
+        };
+        let Outcome::Failed(failure) = receivers.post(&post, Millis(0)).await else {
+            panic!("localhost is not public")
+        };
+        assert_eq!(failure.reason, "the address is not allowed");
+    }
+}

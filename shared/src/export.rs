@@ -126,7 +126,7 @@ impl Export {
 pub fn file_key(prefix: Option<&str>, tenant: &str, created: Ulid) -> String {
     let random = created.to_string()[10..].to_lowercase();
     let prefix = prefix
-        .map(|prefix| format!("{prefix}/"))
+        .map(|prefix| format!("{}/", prefix.trim_end_matches('/')))
         .unwrap_or_default();
     format!(
         "{prefix}{tenant}/{}-data-{random}.export",

@@ -80,7 +80,7 @@ pub enum Target {
         /// Where files go.
         bucket: Bucket,
         /// How far files have been written.
-        export: Export,
+        export: Box<Export>,
     },
 }
 

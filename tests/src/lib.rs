@@ -1,1 +1,3 @@
+//! What the integration tests and the demo share.
 
+pub mod receiver;

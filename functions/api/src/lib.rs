@@ -1,1 +1,100 @@
+//! The REST API: integrations, their logs and rejected events, and publishing.
 
+mod answers;
+mod bodies;
+mod error;
+mod integrations;
+mod limits;
+mod publish;
+mod rejected_events;
+mod routes;
+mod tenant;
+
+use std::time::Duration;
+
+use lambda_http::{Request, RequestExt, Response};
+use shared::clock::Clock;
+use shared::env;
+use shared::queue::Queue;
+use shared::secrets::Secrets;
+use shared::store::integration_log::IntegrationLog;
+use shared::store::integrations::Integrations;
+use shared::store::rejected_events::RejectedEvents;
+use uuid::Uuid;
+
+/// What the API works with.
+#[derive(Debug)]
+pub struct App {
+    /// The current time.
+    pub clock: Clock,
+    /// The seal of the event log.
+    pub seal: Duration,
+    /// What tenants registered.
+    pub integrations: Integrations,
+    /// Their logs.
+    pub integration_log: IntegrationLog,
+    /// What receivers refused.
+    pub rejected_events: RejectedEvents,
+    /// Encrypts what callers entrust to us.
+    pub secrets: Secrets,
+    /// Where published events go.
+    pub ingest_queue: Queue,
+    /// Where starts and deletions are reported to.
+    pub replay_queue: Queue,
+    /// The claim of a token that names the tenant.
+    pub tenant_claim: String,
+    /// Whether receivers may be called over plain HTTP and at addresses that are not public.
+    pub allow_private_receivers: bool,
+    /// Whether answers show secrets as they are, as the API page's samples do; masked otherwise.
+    pub plain_secrets: bool,
+}
+
+impl App {
+    /// Builds the clients from the environment that template.yaml gives this function.
+    pub async fn from_env() -> App {
+        let config = shared::aws::config().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let clock = Clock::system();
+        let table = env::required("INTEGRATIONS_TABLE");
+        App {
+            seal: env::seal(),
+            integrations: Integrations::new(dynamodb.clone(), table.clone()),
+            integration_log: IntegrationLog::new(dynamodb.clone(), table.clone()),
+            rejected_events: RejectedEvents::new(dynamodb, table),
+            secrets: Secrets::new(
+                aws_sdk_kms::Client::new(&config),
+                env::required("SECRETS_KEY_ID"),
+                clock.clone(),
+            ),
+            clock,
+            ingest_queue: Queue::new(sqs.clone(), env::required("INGEST_QUEUE_URL")),
+            replay_queue: Queue::new(sqs, env::required("REPLAY_QUEUE_URL")),
+            tenant_claim: env::required("TENANT_CLAIM"),
+            allow_private_receivers: env::parsed("ALLOW_PRIVATE_RECEIVERS"),
+            plain_secrets: env::required("SECRETS_IN_RESPONSES") == "plain",
+        }
+    }
+}
+
+/// Handles a request. Whatever goes wrong becomes an answer; every answer carries `x-request-id`.
+pub async fn handle(app: &App, request: Request) -> Response<String> {
+    let request_id = request_id(&request);
+    let answer = routes::dispatch(app, &request).await;
+    let mut response = answer.unwrap_or_else(|error| error.render(&request_id));
+    if let Ok(value) = request_id.parse() {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+/// API Gateway's id of the request, which is also in its access log; a new one where there is none.
+fn request_id(request: &Request) -> String {
+    let from_gateway = match request.request_context_ref() {
+        Some(lambda_http::request::RequestContext::ApiGatewayV2(context)) => {
+            context.request_id.clone()
+        }
+        _ => None,
+    };
+    from_gateway.unwrap_or_else(|| Uuid::new_v4().to_string())
+}

@@ -54,7 +54,7 @@ impl IntegrationLog {
             .send()
             .await
             .map_err(unavailable)?;
-        if entry.id.random() % TRIM_EVERY == 0 {
+        if entry.id.random().is_multiple_of(TRIM_EVERY) {
             self.trim(owner).await?;
         }
         Ok(())

@@ -22,6 +22,8 @@ const DELETED: &str = "deleted#";
 const COUNTER: &str = "counter";
 /// The one partition of each sparse index; both hold keys only, of what is due or running.
 const INDEX_PARTITION: &str = "all";
+/// Why DynamoDB cancelled a transaction: the condition of this item did not hold.
+const REFUSED: &str = "ConditionalCheckFailed";
 /// How often a losing writer reads and decides again before it gives up.
 const MAX_TRIES: u32 = 12;
 
@@ -115,45 +117,45 @@ impl Integrations {
         integration: &Integration,
         entry: Entry,
     ) -> Result<(), StoreError> {
-        let put = self
-            .put(integration)?
-            .condition_expression("attribute_not_exists(pk)");
-        let count = self
-            .count(&integration.tenant, 1)
-            .condition_expression("attribute_not_exists(#count) OR #count < :limit")
-            .expression_attribute_names("#count", "count")
-            .expression_attribute_values(":limit", number(MAX_INTEGRATIONS as u64));
-        let result = self
-            .client
-            .transact_write_items()
-            .transact_items(
-                TransactWriteItem::builder()
-                    .put(build(put.build())?)
-                    .build(),
-            )
-            .transact_items(
-                TransactWriteItem::builder()
-                    .update(build(count.build())?)
-                    .build(),
-            )
-            .transact_items(
-                TransactWriteItem::builder()
-                    .put(self.entry(integration, entry)?)
-                    .build(),
-            )
-            .send()
-            .await;
-        let Err(error) = result else { return Ok(()) };
-        match cancelled(&error).as_deref() {
-            Some([taken, ..]) if taken == "ConditionalCheckFailed" => {
-                Err(StoreError::AlreadyExists)
+        for attempt in 1.. {
+            let put = self
+                .put(integration)?
+                .condition_expression("attribute_not_exists(pk)");
+            let count = self
+                .count(&integration.tenant, 1)
+                .condition_expression("attribute_not_exists(#count) OR #count < :limit")
+                .expression_attribute_names("#count", "count")
+                .expression_attribute_values(":limit", number(MAX_INTEGRATIONS as u64));
+            let result = self
+                .client
+                .transact_write_items()
+                .transact_items(
+                    TransactWriteItem::builder()
+                        .put(build(put.build())?)
+                        .build(),
+                )
+                .transact_items(
+                    TransactWriteItem::builder()
+                        .update(build(count.build())?)
+                        .build(),
+                )
+                .transact_items(
+                    TransactWriteItem::builder()
+                        .put(self.entry(integration, entry.clone())?)
+                        .build(),
+                )
+                .send()
+                .await;
+            let Err(error) = result else { return Ok(()) };
+            match cancelled(&error).as_deref() {
+                Some([taken, ..]) if taken == REFUSED => return Err(StoreError::AlreadyExists),
+                Some([_, full, ..]) if full == REFUSED => return Err(StoreError::LimitReached),
+                Some(_) if attempt < MAX_TRIES => back_off(attempt).await,
+                Some(_) => break,
+                None => return Err(unavailable(error)),
             }
-            Some([_, full, ..]) if full == "ConditionalCheckFailed" => {
-                Err(StoreError::LimitReached)
-            }
-            Some(_) => Err(StoreError::Changed),
-            None => Err(unavailable(error)),
         }
+        Err(StoreError::Changed)
     }
 
     /// Reads an integration, lets `decide` change it, and writes it on condition that nobody else wrote in between; where
@@ -179,10 +181,7 @@ impl Integrations {
             };
             match self.replace(&mut integration, entry).await {
                 Ok(()) => return Ok((integration, true)),
-                Err(StoreError::Changed) if attempt < MAX_TRIES => {
-                    let pause = rand::random_range(1..=10) * u64::from(attempt);
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
+                Err(StoreError::Changed) if attempt < MAX_TRIES => back_off(attempt).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -291,9 +290,7 @@ impl Integrations {
                 .await;
             let Err(error) = result else { return Ok(owner) };
             match cancelled(&error) {
-                Some(_) if attempt < MAX_TRIES => {
-                    tokio::time::sleep(Duration::from_millis(10 * u64::from(attempt))).await
-                }
+                Some(_) if attempt < MAX_TRIES => back_off(attempt).await,
                 Some(_) => break,
                 None => return Err(unavailable(error)),
             }
@@ -432,6 +429,12 @@ impl Integrations {
                 .build(),
         )
     }
+}
+
+/// Waits a little longer each time, and never as long as the other losers.
+async fn back_off(attempt: u32) {
+    let pause = rand::random_range(1..=15) * u64::from(attempt);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
 }
 
 /// Where the next page of [`Integrations::running_exports`] begins.

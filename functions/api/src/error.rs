@@ -1,0 +1,229 @@
+//! Errors of the API: rendered, and logged, in one place.
+
+use std::error::Error;
+
+use lambda_http::Response;
+use lambda_http::http::StatusCode;
+use lambda_http::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
+use shared::queue::SendError;
+use shared::secrets::SecretError;
+use shared::store::StoreError;
+use shared::telemetry::chain;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// The events of a batch that are bad.
+    errors: Vec<EventError>,
+    allow: Option<&'static str>,
+    /// What went wrong on our side; for our eyes only.
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What is wrong with one event of a batch.
+#[derive(Debug, Serialize)]
+pub struct EventError {
+    /// The event's position, from 0.
+    pub index: usize,
+    /// The field, and how to mend it.
+    pub message: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error_code: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[EventError]>::is_empty")]
+    errors: &'a [EventError],
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            code,
+            message: message.into(),
+            errors: Vec::new(),
+            allow: None,
+            cause: None,
+        }
+    }
+
+    /// 400: `field` has a value that `reason` explains.
+    pub fn bad_field(field: &str, reason: impl AsRef<str>) -> ApiError {
+        ApiError::bad_request(format!("{field} {}", reason.as_ref()))
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// 400: these events of a batch are bad, and none was accepted.
+    pub fn bad_events(message: String, errors: Vec<EventError>) -> ApiError {
+        ApiError {
+            errors,
+            ..ApiError::bad_request(message)
+        }
+    }
+
+    /// 400: the integration has to be stopped first.
+    pub fn integration_running() -> ApiError {
+        let message =
+            "The integration is running. Stop it with POST …/_stop, update it, and start it again.";
+        ApiError::new(StatusCode::BAD_REQUEST, "integration_running", message)
+    }
+
+    /// 401: API Gateway let no token through.
+    pub fn unauthorized() -> ApiError {
+        ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "An access token is required: Authorization: Bearer <token>.",
+        )
+    }
+
+    /// 403: the token names no tenant.
+    pub fn forbidden() -> ApiError {
+        ApiError::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "The access token names no tenant.",
+        )
+    }
+
+    /// 404: no such integration, or not of this tenant.
+    pub fn no_such_integration(id: &str) -> ApiError {
+        ApiError::not_found(format!(
+            "There is no integration \"{}\".",
+            id.chars().take(50).collect::<String>()
+        ))
+    }
+
+    /// 404.
+    pub fn not_found(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "resource_not_found", message)
+    }
+
+    /// 404: nothing is served at this path.
+    pub fn no_such_path() -> ApiError {
+        ApiError::not_found("Nothing is served at this path.")
+    }
+
+    /// 405.
+    pub fn method_not_allowed(allow: &'static str) -> ApiError {
+        let message = format!("This path takes {allow}.");
+        ApiError {
+            allow: Some(allow),
+            ..ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                message,
+            )
+        }
+    }
+
+    /// 409: the id is taken.
+    pub fn conflict(id: &str) -> ApiError {
+        let message = format!(
+            "id \"{id}\" is taken by another integration; choose another one, or delete that one first."
+        );
+        ApiError::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    /// 409: as many integrations as there can be.
+    pub fn limit_exceeded(limit: usize) -> ApiError {
+        let message = format!(
+            "There are {limit} integrations already, stopped and temporary ones included. Delete one first."
+        );
+        ApiError::new(StatusCode::CONFLICT, "limit_exceeded", message)
+    }
+
+    /// 413.
+    pub fn payload_too_large(limit_bytes: usize) -> ApiError {
+        let message =
+            format!("The body is larger than {limit_bytes} bytes; send it in several requests.");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(accepted: &str) -> ApiError {
+        let message = format!("The body must be JSON: send the header content-type: {accepted}.");
+        ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            message,
+        )
+    }
+
+    /// 500: one fixed sentence for the caller, the cause for us.
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> ApiError {
+        let message =
+            "Something went wrong on our side. Try again; tell us the request_id if it goes on.";
+        ApiError {
+            cause: Some(cause.into()),
+            ..ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_server_error",
+                message,
+            )
+        }
+    }
+
+    /// The answer; an error of ours is logged with all its causes.
+    pub fn render(&self, request_id: &str) -> Response<String> {
+        if let Some(cause) = &self.cause {
+            tracing::error!(
+                request_id,
+                error = chain(cause.as_ref()),
+                "a request failed"
+            );
+        }
+        let body = Body {
+            error_code: self.code,
+            message: &self.message,
+            request_id,
+            errors: &self.errors,
+        };
+        let mut response = Response::new(serde_json::to_string(&body).unwrap_or_default());
+        *response.status_mut() = self.status;
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(allow) = self.allow {
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        ApiError::internal(error)
+    }
+}
+
+impl From<SecretError> for ApiError {
+    fn from(error: SecretError) -> ApiError {
+        ApiError::internal(error)
+    }
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> ApiError {
+        ApiError::internal(error)
+    }
+}
+
+impl From<serde_json::Error> for ApiError {
+    fn from(error: serde_json::Error) -> ApiError {
+        ApiError::internal(error)
+    }
+}

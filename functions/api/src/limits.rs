@@ -1,0 +1,278 @@
+//! What values of an integration's fields may be. Every refusal is a sentence that goes on from the field's name.
+
+use shared::clock::Millis;
+use shared::integration::IntegrationType;
+
+/// The longest id (the API page).
+const MAX_ID_CHARS: usize = 50;
+/// The longest `api_key`; also what KMS encrypts at the most in one call.
+const MAX_API_KEY_CHARS: usize = 4_096;
+/// The longest parts of AWS credentials; AWS's own have 20 and 40 characters.
+const MAX_CREDENTIAL_CHARS: usize = 128;
+/// The longest `key_prefix`: leaves room for the rest of a key, which S3 limits to 1,024 bytes.
+const MAX_PREFIX_BYTES: usize = 512;
+
+/// AWS's regions. A closed list: the region becomes part of a host name.
+const REGIONS: [&str; 40] = [
+    "af-south-1",
+    "ap-east-1",
+    "ap-east-2",
+    "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-northeast-3",
+    "ap-south-1",
+    "ap-south-2",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ap-southeast-5",
+    "ap-southeast-6",
+    "ap-southeast-7",
+    "ca-central-1",
+    "ca-west-1",
+    "cn-north-1",
+    "cn-northwest-1",
+    "eu-central-1",
+    "eu-central-2",
+    "eu-north-1",
+    "eu-south-1",
+    "eu-south-2",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "eusc-de-east-1",
+    "il-central-1",
+    "me-central-1",
+    "me-south-1",
+    "me-west-1",
+    "mx-central-1",
+    "sa-east-1",
+    "us-east-1",
+    "us-east-2",
+    "us-gov-east-1",
+    "us-gov-west-1",
+    "us-west-1",
+    "us-west-2",
+];
+
+/// `id`: `^[a-z0-9-]+$`, 1 to 50 characters (the API page).
+pub fn id(id: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if id.is_empty() || id.len() > MAX_ID_CHARS || !id.bytes().all(allowed) {
+        return Err(format!(
+            "must have 1 to {MAX_ID_CHARS} lower-case letters, digits and dashes, such as erp-1"
+        ));
+    }
+    Ok(())
+}
+
+/// `api_key`: 1 to 4,096 visible ASCII characters, since it becomes part of a header.
+pub fn api_key(key: &str) -> Result<(), String> {
+    visible(key, MAX_API_KEY_CHARS)
+}
+
+/// `aws_access_key_id` and `aws_secret_access_key`.
+pub fn credential(credential: &str) -> Result<(), String> {
+    visible(credential, MAX_CREDENTIAL_CHARS)
+}
+
+fn visible(text: &str, max: usize) -> Result<(), String> {
+    if text.is_empty() || text.len() > max || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "must have 1 to {max} visible ASCII characters, without spaces"
+        ));
+    }
+    Ok(())
+}
+
+/// `aws_region`.
+pub fn region(region: &str) -> Result<(), String> {
+    if REGIONS.contains(&region) {
+        Ok(())
+    } else {
+        Err("must be a region of AWS, such as eu-west-1".to_owned())
+    }
+}
+
+/// `bucket`: S3's rules for names, and the underscores that older buckets have.
+pub fn bucket(bucket: &str) -> Result<(), String> {
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_')
+    };
+    let bytes = bucket.as_bytes();
+    let well_formed = (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| allowed(*byte))
+        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+        && !bucket.contains("..")
+        && bucket.parse::<std::net::Ipv4Addr>().is_err();
+    if well_formed {
+        Ok(())
+    } else {
+        Err(
+            "must be the name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and dashes"
+                .to_owned(),
+        )
+    }
+}
+
+/// `key_prefix`: a path without control characters, `..`, and slashes at its beginning or doubled.
+pub fn key_prefix(prefix: &str) -> Result<(), String> {
+    if prefix.len() > MAX_PREFIX_BYTES {
+        return Err(format!("must not be longer than {MAX_PREFIX_BYTES} bytes"));
+    }
+    if prefix.is_empty()
+        || prefix.starts_with('/')
+        || prefix.contains("//")
+        || prefix.chars().any(char::is_control)
+    {
+        return Err("must be a path such as exports/erp: not empty, without a slash at its beginning, double slashes and control characters".to_owned());
+    }
+    if prefix.split('/').any(|part| part == ".." || part == ".") {
+        return Err("must not have . or .. as a part of its path".to_owned());
+    }
+    Ok(())
+}
+
+/// `starts_at` and `ends_at` of a new integration at `now`: the first instant, and the end of a temporary one.
+///
+/// The error is the field's name and a sentence.
+pub fn range(
+    integration_type: IntegrationType,
+    starts_at: Option<&str>,
+    ends_at: Option<&str>,
+    now: Millis,
+) -> Result<(Millis, Option<Millis>), (&'static str, String)> {
+    let parse = |field, text: Option<&str>| {
+        text.map(Millis::parse)
+            .transpose()
+            .map_err(|reason| (field, reason))
+    };
+    let (starts_at, ends_at) = (parse("starts_at", starts_at)?, parse("ends_at", ends_at)?);
+    if starts_at.is_some_and(|starts_at| starts_at > now) {
+        return Err(("starts_at", "must not be in the future".to_owned()));
+    }
+    match (integration_type, starts_at, ends_at) {
+        (IntegrationType::Permanent, _, Some(_)) => {
+            Err(("ends_at", "is only for temporary integrations; leave it out, or set integration_type to temporary".to_owned()))
+        }
+        (IntegrationType::Permanent, starts_at, None) => Ok((starts_at.unwrap_or(now), None)),
+        (IntegrationType::Temporary, None, _) => Err(("starts_at", "is required for temporary integrations".to_owned())),
+        (IntegrationType::Temporary, _, None) => Err(("ends_at", "is required for temporary integrations".to_owned())),
+        (IntegrationType::Temporary, Some(starts_at), Some(ends_at)) if ends_at <= starts_at => {
+            Err(("ends_at", format!("must be after starts_at ({starts_at})")))
+        }
+        (IntegrationType::Temporary, Some(starts_at), Some(ends_at)) => Ok((starts_at, Some(ends_at))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepts(rule: fn(&str) -> Result<(), String>, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(rule(text), Ok(()), "{text}");
+        }
+        for text in bad {
+            assert!(rule(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_keep_to_their_rules() {
+        let (fifty, long) = ("a".repeat(50), "a".repeat(51));
+        accepts(
+            id,
+            &["erp-1", "a", "-", "0", &fifty],
+            &["", &long, "Erp", "a_b", "a b", "a/b", "ä", "a\n"],
+        );
+        accepts(
+            api_key,
+            &["x", "eyJ.~!#\"", &"k".repeat(4_096)],
+            &["", "a b", "a\r\nb", "ä", "\u{7f}", &"k".repeat(4_097)],
+        );
+        accepts(
+            region,
+            &["eu-west-1", "us-gov-west-1"],
+            &[
+                "",
+                "eu-west-9",
+                "EU-WEST-1",
+                "eu-west-1.evil.example",
+                "us-east-1 ",
+            ],
+        );
+        accepts(
+            bucket,
+            &["sap_export", "abc", "my.bucket-1", &"b".repeat(63)],
+            &[
+                "",
+                "ab",
+                "Abc",
+                "-ab",
+                "ab-",
+                "a..b",
+                "192.168.0.1",
+                "a/b",
+                "a b",
+                &"b".repeat(64),
+            ],
+        );
+        accepts(
+            key_prefix,
+            &["newstore_integration_002", "a/b/c", "ä b", "a/", "..a"],
+            &[
+                "",
+                "/a",
+                "a//b",
+                "..",
+                "a/../b",
+                "a/./b",
+                "a\nb",
+                "a\u{0}",
+                &"p".repeat(513),
+            ],
+        );
+    }
+
+    #[test]
+    fn dates_depend_on_the_type() {
+        use IntegrationType::{Permanent, Temporary};
+        let now = Millis::parse("2026-01-10T00:00:00Z").unwrap();
+        let (first, second) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-02T00:00:00Z"));
+        let later = Some("2027-01-01T00:00:00Z");
+        let millis = |text: Option<&str>| text.map(|text| Millis::parse(text).unwrap());
+        for (kind, starts_at, ends_at, expected) in [
+            (Permanent, None, None, Ok((now, None))),
+            (Permanent, first, None, Ok((millis(first).unwrap(), None))),
+            (Permanent, None, later, Err("ends_at")),
+            (Permanent, later, None, Err("starts_at")),
+            (Permanent, Some("yesterday"), None, Err("starts_at")),
+            (
+                Temporary,
+                first,
+                second,
+                Ok((millis(first).unwrap(), millis(second))),
+            ),
+            (
+                Temporary,
+                first,
+                later,
+                Ok((millis(first).unwrap(), millis(later))),
+            ),
+            (Temporary, None, second, Err("starts_at")),
+            (Temporary, first, None, Err("ends_at")),
+            (Temporary, second, first, Err("ends_at")),
+            (Temporary, first, first, Err("ends_at")),
+            (Temporary, later, later, Err("starts_at")),
+        ] {
+            assert_eq!(
+                range(kind, starts_at, ends_at, now).map_err(|(field, _)| field),
+                expected,
+                "{kind:?} {starts_at:?} {ends_at:?}"
+            );
+        }
+    }
+}

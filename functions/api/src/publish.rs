@@ -1,0 +1,230 @@
+//! Publishing: events go straight to the ingest queue, in batches, each payload byte for byte.
+
+use lambda_http::{Request, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use shared::event::{Event, check_name, check_payload};
+use shared::tasks::{self, IngestTask};
+use uuid::Uuid;
+
+use crate::bodies::{self, PublishedEvent};
+use crate::error::{ApiError, EventError};
+use crate::{App, answers};
+
+/// How many events one request can have (contract, section 1).
+const MAX_EVENTS: usize = 500;
+/// How much of events goes into one message, unless a single one is larger.
+const MAX_TASK_BYTES: usize = 256 * 1024;
+/// What an event takes in a message beside its payload: id, name and punctuation.
+const EVENT_OVERHEAD_BYTES: usize = 256;
+
+#[derive(Serialize)]
+struct Accepted {
+    id: String,
+}
+
+/// `POST /api/v1/org/events`: one event, a JSON array of events, or newline-delimited JSON.
+pub async fn publish(
+    app: &App,
+    tenant: &str,
+    request: &Request,
+) -> Result<Response<String>, ApiError> {
+    let text = bodies::text(
+        request,
+        &[
+            "application/json",
+            "application/x-ndjson",
+            "application/ndjson",
+        ],
+    )?;
+    let is_lines = bodies::media_type(request).ends_with("ndjson");
+    let events = read(text, is_lines)?;
+    let accepted: Vec<Accepted> = events
+        .iter()
+        .map(|event| Accepted {
+            id: event.id.clone(),
+        })
+        .collect();
+    let mut messages = Vec::new();
+    for events in chunks(events) {
+        messages.push(tasks::message(
+            &IngestTask {
+                tenant: tenant.to_owned(),
+                events,
+            },
+            0,
+        )?);
+    }
+    app.ingest_queue.send(messages).await?;
+    answers::accepted(&serde_json::json!({ "accepted": accepted }))
+}
+
+/// Reads and checks every event; one that is bad refuses them all.
+fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
+    let texts: Vec<&str> = match text.trim_start().as_bytes().first() {
+        _ if is_lines => text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect(),
+        Some(b'[') => {
+            let raw: Vec<&RawValue> = serde_json::from_str(text)
+                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            raw.into_iter().map(RawValue::get).collect()
+        }
+        _ => vec![text],
+    };
+    if texts.is_empty() {
+        return Err(ApiError::bad_request("The body has no events."));
+    }
+    if texts.len() > MAX_EVENTS {
+        return Err(ApiError::bad_request(format!(
+            "The body has {} events; a request takes at most {MAX_EVENTS}.",
+            texts.len()
+        )));
+    }
+    let (mut events, mut errors) = (Vec::with_capacity(texts.len()), Vec::new());
+    for (index, text) in texts.iter().enumerate() {
+        match event(text) {
+            Ok(event) => events.push(event),
+            Err(message) => errors.push(EventError { index, message }),
+        }
+    }
+    let Some(first) = errors.first() else {
+        return Ok(events);
+    };
+    let message = format!(
+        "{} of {} events are bad, and none was accepted. Event {}: {}",
+        errors.len(),
+        texts.len(),
+        first.index,
+        first.message
+    );
+    Err(ApiError::bad_events(message, errors))
+}
+
+fn event(text: &str) -> Result<Event, String> {
+    let PublishedEvent { id, name, payload } = bodies::parse(text)?;
+    let id = match id {
+        Some(id) => Uuid::try_parse(&id).map_err(|_| {
+            "id must be a UUID, such as 6a7e8feb-b491-4cf7-a9f1-bf3703467718; or leave it out"
+                .to_owned()
+        })?,
+        None => Uuid::now_v7(),
+    };
+    check_name(&name).map_err(|reason| format!("name {reason}"))?;
+    check_payload(&payload).map_err(|reason| format!("payload {reason}"))?;
+    Ok(Event {
+        id: id.to_string(),
+        name,
+        payload,
+    })
+}
+
+/// Puts events into parts of at most [`MAX_TASK_BYTES`], in order.
+fn chunks(events: Vec<Event>) -> Vec<Vec<Event>> {
+    let mut chunks: Vec<Vec<Event>> = Vec::new();
+    let mut bytes = 0;
+    for event in events {
+        let size = event.payload.get().len() + EVENT_OVERHEAD_BYTES;
+        match chunks.last_mut() {
+            Some(chunk) if bytes + size <= MAX_TASK_BYTES => {
+                bytes += size;
+                chunk.push(event);
+            }
+            _ => {
+                bytes = size;
+                chunks.push(vec![event]);
+            }
+        }
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str, is_lines: bool) -> Vec<String> {
+        read(text, is_lines)
+            .unwrap()
+            .into_iter()
+            .map(|event| event.name)
+            .collect()
+    }
+
+    #[test]
+    fn one_event_an_array_or_lines() {
+        assert_eq!(names(r#"{"name":"a.b","payload":{}}"#, false), ["a.b"]);
+        assert_eq!(
+            names(
+                r#" [{"name":"a.b","payload":{}},{"name":"c.d","payload":{}}]"#,
+                false
+            ),
+            ["a.b", "c.d"]
+        );
+        assert_eq!(
+            names(
+                "{\"name\":\"a.b\",\"payload\":{}}\r\n\n{\"name\":\"c.d\",\"payload\":{}}\n",
+                true
+            ),
+            ["a.b", "c.d"]
+        );
+    }
+
+    #[test]
+    fn payloads_keep_their_bytes_and_ids_their_value() {
+        let payload =
+            r#"{"price":1.10,"big":12345678901234567890,"e":1e400,"u":"\u00e9 é","z":1,"a":2}"#;
+        let text = format!(
+            r#"[{{"id":"6A7E8FEB-B491-4CF7-A9F1-BF3703467718","name":"a.b","payload":{payload}}}]"#
+        );
+        let events = read(&text, false).unwrap();
+        assert_eq!(events[0].payload.get(), payload);
+        assert_eq!(events[0].id, "6a7e8feb-b491-4cf7-a9f1-bf3703467718");
+    }
+
+    #[test]
+    fn one_bad_event_refuses_all() {
+        for text in [
+            "",
+            "[]",
+            "null",
+            "7",
+            "{}",
+            r#"[{"name":"a.b","payload":{}},{"name":"A","payload":{}}]"#,
+            r#"{"name":"a.b"}"#,
+            r#"{"name":"a.b","payload":[]}"#,
+            r#"{"name":"a.b","payload":{},"id":"7"}"#,
+            r#"{"name":"a.b","payload":{},"tenant":"x"}"#,
+            r#"[{"name":"a.b","payload":{}}"#,
+            r#"[{"name":"a.b","payload":{}},null]"#,
+        ] {
+            assert!(read(text, false).is_err(), "{text}");
+        }
+        let many = format!(
+            "[{}]",
+            vec![r#"{"name":"a.b","payload":{}}"#; 501].join(",")
+        );
+        assert!(read(&many, false).is_err());
+    }
+
+    #[test]
+    fn messages_are_filled_up_to_their_size() {
+        let event = |bytes: usize| Event {
+            id: "1".into(),
+            name: "a.b".into(),
+            payload: RawValue::from_string(format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes))).unwrap(),
+        };
+        let sizes: Vec<usize> = chunks(vec![
+            event(100_000),
+            event(100_000),
+            event(100_000),
+            event(262_000),
+            event(1),
+        ])
+        .iter()
+        .map(Vec::len)
+        .collect();
+        assert_eq!(sizes, [2, 1, 1, 1]);
+    }
+}

@@ -1,0 +1,57 @@
+//! The endpoints of rejected events.
+
+use lambda_http::Response;
+use shared::store::{Owner, StoreError};
+
+use crate::error::ApiError;
+use crate::integrations::find;
+use crate::{App, answers};
+
+/// `GET /{integration_id}/rejected_events`
+pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
+    let integration = find(app, tenant, id).await?;
+    let rejected = app.rejected_events.list(&Owner::from(&integration)).await?;
+    let rejected: Vec<answers::RejectedAnswer> = rejected.into_iter().map(Into::into).collect();
+    answers::ok(&serde_json::json!({ "rejected_events": rejected }))
+}
+
+/// `GET /{integration_id}/rejected_events/{event_id}`
+pub async fn get(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    event_id: &str,
+) -> Result<Response<String>, ApiError> {
+    let integration = find(app, tenant, id).await?;
+    let envelope = app
+        .rejected_events
+        .get(&Owner::from(&integration), event_id)
+        .await;
+    answers::verbatim(envelope.map_err(|error| not_found(error, event_id))?)
+}
+
+/// `DELETE /{integration_id}/rejected_events/{event_id}`
+pub async fn delete(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    event_id: &str,
+) -> Result<Response<String>, ApiError> {
+    let integration = find(app, tenant, id).await?;
+    let deleted = app
+        .rejected_events
+        .delete(&Owner::from(&integration), event_id)
+        .await;
+    deleted.map_err(|error| not_found(error, event_id))?;
+    answers::no_content()
+}
+
+fn not_found(error: StoreError, event_id: &str) -> ApiError {
+    match error {
+        StoreError::NotFound => ApiError::not_found(format!(
+            "There is no rejected event \"{}\".",
+            event_id.chars().take(64).collect::<String>()
+        )),
+        error => error.into(),
+    }
+}

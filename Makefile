@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test check lint-template fmt token logs clean venvs
+.PHONY: help up down demo kill test check lint-template fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,10 @@ down:  ## stop the local stack; what is in it is gone
 demo: up  ## watch events leave as webhooks and as S3 files
 	@cargo build --bin demo
 	@. target/local/env && cargo run -q --bin demo
+
+kill: up  ## the demo's load while function processes are killed at random moments (some minutes)
+	@cargo build --bin demo
+	@.venv/emulator/bin/python -B local/kill.py
 
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py

@@ -30,3 +30,8 @@ pub fn parsed<T: FromStr>(name: &str) -> T {
 pub fn seal() -> std::time::Duration {
     std::time::Duration::from_millis(parsed("SEAL_MILLIS"))
 }
+
+/// The time limit of one invocation, from `TIME_LIMIT_SECONDS`: what runs for long leaves the rest to the next invocation.
+pub fn time_limit() -> std::time::Duration {
+    std::time::Duration::from_secs(parsed("TIME_LIMIT_SECONDS"))
+}

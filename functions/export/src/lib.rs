@@ -28,6 +28,8 @@ pub struct App {
     pub clock: Clock,
     /// The seal of the event log.
     pub seal: Duration,
+    /// The time limit of one invocation.
+    pub time_limit: Duration,
     /// What is read.
     pub event_log: EventLog,
     /// Whose files they are.
@@ -54,6 +56,7 @@ impl App {
         let table = env::required("INTEGRATIONS_TABLE");
         App {
             seal: env::seal(),
+            time_limit: env::time_limit(),
             event_log: EventLog::new(
                 dynamodb.clone(),
                 env::required("EVENTS_TABLE"),

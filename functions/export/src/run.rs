@@ -16,10 +16,8 @@ use ulid::Ulid;
 use crate::file::{self, File};
 use crate::{App, ExportError, upload};
 
-/// How long a lease is held: longer than the function's time limit, so that it outlives its holder and ends soon after.
-const LEASE: Duration = Duration::from_secs(330);
-/// A run begins no file after this time, so that the last one can end within the function's time limit.
-const LAST_FILE: Duration = Duration::from_secs(180);
+/// How much longer than the time limit of an invocation a lease is held: it outlives its holder, and ends soon after.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// A place at which nothing is new moves only when it is this old: an idle integration costs next to no writes.
 const IDLE_PLACE: Duration = Duration::from_secs(3600);
 
@@ -37,10 +35,12 @@ pub async fn run(app: &App, task: &ExportTask) -> Result<(), ExportError> {
             let now = app.clock.now();
             let running = integration.is_running();
             Ok::<_, StoreError>(match integration.export_mut() {
-                Some(export) if running => match export.take_lease(holder, now, now.after(LEASE)) {
-                    true => Decision::Write,
-                    false => Decision::Keep,
-                },
+                Some(export) if running => {
+                    match export.take_lease(holder, now, now.after(app.time_limit + LEASE_MARGIN)) {
+                        true => Decision::Write,
+                        false => Decision::Keep,
+                    }
+                }
                 _ => Decision::Keep,
             })
         });
@@ -60,7 +60,8 @@ async fn files(
     started: Millis,
     integration: &mut Integration,
 ) -> Result<(), ExportError> {
-    while app.clock.now() < started.after(LAST_FILE) {
+    // Half of the time limit: the rest is for the file that is under way.
+    while app.clock.now() < started.after(app.time_limit / 2) {
         let (plan, file) = match plan_of(integration).cloned() {
             Some(plan) => {
                 let file = rebuild(app, integration, &plan).await?;

@@ -17,8 +17,6 @@ use ulid::Ulid;
 
 use crate::{App, ReplayError};
 
-/// How long a step sends before it leaves the rest to the next one: well within the function's time limit.
-const STEP: Duration = Duration::from_secs(45);
 /// How many events are sent before the place is moved: what a crash sends twice at the most, a segment aside.
 const CHUNK: usize = 100;
 /// How many parked events are read at a time.
@@ -43,13 +41,24 @@ pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError
         Err(error) => return Err(error.into()),
     };
     if integration.is_running() {
+        // The sweep keeps off while this step is at work.
+        let busy_until = app.clock.now().after(app.time_limit);
+        let busy = change(app, owner, turn, |stream, _| {
+            stream.wake_at = Some(busy_until);
+            true
+        });
+        let Some(busy) = busy.await? else {
+            return Ok(());
+        };
+        integration = busy;
         if integration.integration_type == IntegrationType::Permanent {
             let Some(open) = open(app, owner, turn).await? else {
                 return Ok(());
             };
             integration = open;
         }
-        let deadline = app.clock.now().after(STEP);
+        // Half of the time limit: the rest is for the chunk that is under way.
+        let deadline = app.clock.now().after(app.time_limit / 2);
         send_parked(app, owner, &integration, deadline).await?;
         if !send_owed(app, owner, turn, &mut integration, deadline).await? {
             return Ok(());
@@ -136,6 +145,13 @@ async fn send_parked(
         let mut messages = Vec::new();
         let mut read: Option<Segment> = None;
         for parked in &page {
+            // From before a restart after more than 30 days: not to be sent any more.
+            if integration
+                .stream()
+                .is_some_and(|stream| parked.event.segment < stream.floor.place())
+            {
+                continue;
+            }
             if read
                 .as_ref()
                 .is_none_or(|segment| segment.place != parked.event.segment)

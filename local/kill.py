@@ -1,0 +1,58 @@
+"""`make kill`: the demo's load while function processes are killed at random moments. Nothing may be lost.
+
+Webhooks may repeat, since SQS hands out again what a killed process held; files may not. Takes some minutes: what a killed
+process held comes back when its visibility time-out is over.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import emulator
+from emulator import ROOT
+
+KILLS = 25
+# Events flow for about half a minute, so that kills meet every stage.
+DEMO = ["cargo", "run", "-q", "--bin", "demo", "--", "--events", "8000", "--bus-events", "200"]
+DEMO += ["--deadline", "900", "--settle", "130", "--webhook-duplicates-allowed"]
+
+
+def functions() -> list[int]:
+    """The function processes: marked as the emulator's, and not the emulator itself."""
+    main = emulator.read_state().get("pid")
+    return [pid for pid in emulator.processes() if pid != main and "bootstrap" in command(pid)]
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def main() -> int:
+    env = ". target/local/env && exec " + " ".join(DEMO)
+    demo = subprocess.Popen(["sh", "-c", env], cwd=ROOT, env=dict(os.environ))
+    killed: dict[str, int] = {}
+    try:
+        while demo.poll() is None:
+            time.sleep(random.uniform(0.2, 2.5))
+            victims = functions()
+            if victims and sum(killed.values()) < KILLS:
+                pid = random.choice(victims)
+                name = next((part for part in command(pid).split("/") if part.endswith("Function")), "function")
+                emulator.send([pid], 9)
+                killed[name] = killed.get(name, 0) + 1
+    finally:
+        if demo.poll() is None:
+            demo.terminate()
+    total = sum(killed.values())
+    print(f"kill: killed={total} {' '.join(f'{name}={count}' for name, count in sorted(killed.items()))} demo_status={demo.returncode}")
+    return demo.returncode or (0 if total >= 20 else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,354 @@
+//! An event becomes a webhook: bodies, headers, filters, tenants, and what the receiver's answer does.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::clock::Millis;
+use tests::receiver::{Answer, Receiver};
+
+use crate::world::World;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The payload that no JSON library would give back as it is.
+pub const FRAGILE: &str =
+    r#"{"price":1.10,"big":12345678901234567890,"e":1e400,"u":"\u00e9 é","z":1,"a":2}"#;
+
+#[tokio::test]
+async fn a_webhook_has_the_contracts_headers_and_the_payloads_bytes() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    let url = format!("{}/hook?x=1", receiver.url());
+    let callback = json!({"callback_url": url, "api_key": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"});
+    world.register(json!({"id": "erp-1", "integration_type": "permanent", "callback_parameters": callback})).await;
+    let published_at = world.now();
+    let ids = world
+        .publish_text(&format!(
+            r#"{{"name":"order.created","payload":{FRAGILE}}}"#
+        ))
+        .await;
+    world.drain().await;
+    let received = receiver.wait_for(1, DEADLINE).await.unwrap();
+    assert_eq!(received.len(), 1);
+    let post = &received[0];
+    let tenant = &world.tenant;
+    assert_eq!(
+        post.text(),
+        format!(
+            r#"{{"tenant":"{tenant}","name":"order.created","published_at":"{published_at}","payload":{FRAGILE}}}"#
+        )
+    );
+    assert_eq!(post.method, "POST");
+    assert_eq!(post.path, "/hook?x=1");
+    assert_eq!(post.header("content-type"), Some("application/json"));
+    assert_eq!(
+        post.header("authorization"),
+        Some("Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9")
+    );
+    assert_eq!(post.header("webhook-id"), Some(ids[0].as_str()));
+    assert_eq!(
+        post.header("webhook-timestamp"),
+        Some((published_at.0 / 1000).to_string().as_str())
+    );
+    assert!(
+        post.header("user-agent")
+            .unwrap()
+            .starts_with("event-stream/")
+    );
+}
+
+#[tokio::test]
+async fn an_event_of_the_bus_arrives_with_eventbridges_id() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    let (tenant, published_at) = (world.tenant.clone(), world.now());
+    world
+        .send_to_ingest(&format!(
+            r#"{{"version":"0","id":"6a7e8feb-b491-4cf7-a9f1-bf3703467718","detail-type":"return.processed","source":"shop","detail":{{"tenant":"{tenant}","payload":{FRAGILE}}}}}"#
+        ))
+        .await;
+    world.drain().await;
+    let events = receiver.events();
+    let body = format!(
+        r#"{{"tenant":"{tenant}","name":"return.processed","published_at":"{published_at}","payload":{FRAGILE}}}"#
+    );
+    assert_eq!(
+        events,
+        [("6a7e8feb-b491-4cf7-a9f1-bf3703467718".to_owned(), body)]
+    );
+}
+
+#[tokio::test]
+async fn only_what_passes_the_filter_and_belongs_to_the_tenant_arrives() {
+    let world = World::start().await;
+    let all = [
+        "order.created",
+        "order.completed",
+        "return.processed",
+        "order_line.created",
+    ];
+    let cases = [
+        ("none", json!(null), vec![0, 1, 2, 3]),
+        ("empty", json!({}), vec![0, 1, 2, 3]),
+        (
+            "lists",
+            json!({"event_filter": [], "entity_filter": []}),
+            vec![0, 1, 2, 3],
+        ),
+        ("event", json!({"event_filter": ["order.created"]}), vec![0]),
+        ("entity", json!({"entity_filter": ["order"]}), vec![0, 1]),
+        (
+            "beside",
+            json!({"event_filter": [], "entity_filter": ["order"]}),
+            vec![0, 1],
+        ),
+        (
+            "either",
+            json!({"event_filter": ["order.created"], "entity_filter": ["return"]}),
+            vec![0, 2],
+        ),
+    ];
+    let mut receivers = Vec::new();
+    for (id, filter, _) in &cases {
+        let receiver = Receiver::start().await;
+        let callback = json!({"callback_url": receiver.url()});
+        let body = json!({"id": id, "integration_type": "permanent", "callback_parameters": callback, "filter_conditions": filter});
+        assert_eq!(world.call("POST", "/", body).await.status, 200);
+        receivers.push(receiver);
+    }
+    world.settle().await;
+    let events: Vec<_> = all
+        .iter()
+        .map(|name| json!({"name": name, "payload": {}}))
+        .collect();
+    let ids = world.publish(&events).await;
+    let stranger = json!({"name": "order.created", "payload": {}}).to_string();
+    assert_eq!(
+        world
+            .call_as("stranger", "POST", "/api/v1/org/events", &stranger)
+            .await
+            .status,
+        202
+    );
+    world.drain().await;
+    for ((id, _, expected), receiver) in cases.iter().zip(&receivers) {
+        let mut arrived: Vec<String> = receiver.events().into_iter().map(|(id, _)| id).collect();
+        arrived.sort();
+        let mut expected: Vec<String> = expected.iter().map(|index| ids[*index].clone()).collect();
+        expected.sort();
+        assert_eq!(arrived, expected, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_arrives_once_each() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    let mut published = Vec::new();
+    for batch in 0..4 {
+        let events: Vec<_> = (0..125)
+            .map(|index| json!({"name": "order.created", "payload": {"n": batch * 125 + index}}))
+            .collect();
+        published.extend(world.publish(&events).await);
+    }
+    world.drain().await;
+    let mut arrived: Vec<String> = receiver.events().into_iter().map(|(id, _)| id).collect();
+    arrived.sort();
+    published.sort();
+    assert_eq!(arrived, published);
+}
+
+#[tokio::test]
+async fn a_400_rejects_the_event_and_keeps_30() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    receiver.answer_with(400);
+    let mut ids = Vec::new();
+    for index in 0..31 {
+        ids.extend(
+            world
+                .publish(&[json!({"name": "order.created", "payload": {"n": index}})])
+                .await,
+        );
+        world.drain().await;
+        world.pass(Duration::from_secs(1));
+    }
+    let list = world.call("GET", "/erp-1/rejected_events", "").await;
+    let rejected: Vec<&str> = list.body["rejected_events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        rejected,
+        ids.iter()
+            .skip(1)
+            .rev()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+    );
+    let actions = world.actions("erp-1").await;
+    assert_eq!(actions[0], "rejected_event_evicted");
+    assert_eq!(
+        actions
+            .iter()
+            .filter(|action| *action == "event_rejected")
+            .count(),
+        31
+    );
+    let newest = world
+        .call("GET", &format!("/erp-1/rejected_events/{}", ids[30]), "")
+        .await;
+    assert_eq!(newest.text, receiver.events()[30].1);
+    assert_eq!(
+        world
+            .call("DELETE", &format!("/erp-1/rejected_events/{}", ids[30]), "")
+            .await
+            .status,
+        204
+    );
+    assert_eq!(
+        world
+            .call("GET", &format!("/erp-1/rejected_events/{}", ids[30]), "")
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        world
+            .call("DELETE", &format!("/erp-1/rejected_events/{}", ids[30]), "")
+            .await
+            .status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_made_again_with_the_same_body() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    receiver.answer(|_| Answer::status(429).header("retry-after", "1"));
+    world
+        .publish(&[json!({"name": "order.created", "payload": {"n": 1}})])
+        .await;
+    world.drain().await;
+    assert_eq!(receiver.count(), 1);
+    assert_eq!(world.delayed(&world.queues.delivery).await, "1");
+    let log = world.call("GET", "/erp-1/log", "").await;
+    let body = &receiver.events()[0].1;
+    let reason = format!(
+        "Request to URL {} failed. Reason: too many requests (HTTP status code 429). Payload: {body}",
+        receiver.url()
+    );
+    assert_eq!(log.body["entries"][0]["action"], "retry_triggered");
+    assert_eq!(log.body["entries"][0]["reason"], reason);
+    receiver.answer_with(204);
+    world.drain_until(DEADLINE, || receiver.count() == 2).await;
+    let events = receiver.events();
+    assert_eq!(events[0], events[1]);
+    assert_eq!(world.delayed(&world.queues.delivery).await, "0");
+}
+
+#[tokio::test]
+async fn a_410_stops_the_integration_and_loses_nothing() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    receiver.answer_with(410);
+    let ids = world
+        .publish(&[json!({"name": "order.created", "payload": {}})])
+        .await;
+    world.drain().await;
+    assert_eq!(
+        world.call("GET", "/erp-1", "").await.body["status"],
+        "stopped"
+    );
+    assert_eq!(
+        world.actions("erp-1").await,
+        ["integration_stopped", "integration_started"]
+    );
+    receiver.clear();
+    receiver.answer_with(200);
+    assert_eq!(world.call("POST", "/erp-1/_start", "").await.status, 200);
+    world.settle().await;
+    assert_eq!(
+        receiver
+            .events()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>(),
+        ids
+    );
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_goes_to_the_dead_letter_queue_and_holds_up_nobody() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    let good = json!({"tenant": world.tenant, "events": [{"id": "1", "name": "order.created", "payload": {}}]}).to_string();
+    for text in [
+        "not json",
+        good.as_str(),
+        "{\"detail-type\":\"order.created\"}",
+    ] {
+        world.send_to_ingest(text).await;
+    }
+    world
+        .sqs
+        .send_message()
+        .queue_url(&world.queues.delivery)
+        .message_body("no task")
+        .send()
+        .await
+        .unwrap();
+    world.drain().await;
+    assert_eq!(receiver.count(), 1);
+    let mut dead = world.dead_letters().await;
+    dead.sort();
+    assert_eq!(
+        dead,
+        ["no task", "not json", "{\"detail-type\":\"order.created\"}"]
+    );
+}
+
+#[tokio::test]
+async fn one_receiver_that_is_down_does_not_hold_up_another() {
+    let (world, up, down) = (
+        World::start().await,
+        Receiver::start().await,
+        Receiver::start().await,
+    );
+    world.register_webhook("up", &up.url()).await;
+    world.register_webhook("down", &down.url()).await;
+    drop(down);
+    world
+        .publish(&[json!({"name": "order.created", "payload": {}})])
+        .await;
+    world.drain().await;
+    assert_eq!(up.count(), 1);
+    assert_eq!(world.actions("down").await[0], "retry_triggered");
+    let log = world.call("GET", "/down/log", "").await;
+    assert!(
+        log.body["entries"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("Reason: the connection could not be made. Payload: ")
+    );
+}
+
+#[tokio::test]
+async fn published_at_is_the_time_of_acceptance() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    world
+        .clock
+        .set(Millis::parse("2027-01-01T12:00:00.007Z").unwrap());
+    world
+        .publish(&[json!({"name": "order.created", "payload": {}})])
+        .await;
+    world.drain().await;
+    assert!(
+        receiver.events()[0]
+            .1
+            .contains(r#""published_at":"2027-01-01T12:00:00.007Z""#)
+    );
+}

@@ -1,0 +1,480 @@
+//! A world of its own for each test: tables and queues on the emulator, the five handlers in process, and a clock that the
+//! test sets. The tables are made after those that the template deployed, so that the template is tested too.
+
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
+use lambda_http::Response;
+use serde_json::{Value, json};
+use shared::clock::{Clock, Millis};
+use shared::queue::Queue;
+use shared::secrets::Secrets;
+use shared::store::event_log::{EventLog, Settings};
+use shared::store::integration_log::IntegrationLog;
+use shared::store::integrations::Integrations;
+use shared::store::parked_events::ParkedEvents;
+use shared::store::rejected_events::RejectedEvents;
+use shared::webhook::Receivers;
+use uuid::Uuid;
+
+/// The seal of the worlds' event logs.
+pub const SEAL: Duration = Duration::from_secs(10);
+
+const BASE: &str = "/api/v1/org/integrations/eventstream";
+
+pub struct World {
+    pub tenant: String,
+    pub clock: Clock,
+    pub api: ::api::App,
+    pub ingest: ingest::App,
+    pub delivery: delivery::App,
+    pub replay: replay::App,
+    pub export: export::App,
+    pub s3: aws_sdk_s3::Client,
+    pub sqs: aws_sdk_sqs::Client,
+    pub queues: Queues,
+}
+
+/// The queues' URLs.
+pub struct Queues {
+    pub ingest: String,
+    pub delivery: String,
+    pub replay: String,
+    pub export: String,
+    pub dead_letters: String,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+    pub text: String,
+}
+
+impl World {
+    pub async fn start() -> World {
+        World::with_shards(1).await
+    }
+
+    pub async fn with_shards(shards: u32) -> World {
+        let config = shared::aws::config().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let kms = aws_sdk_kms::Client::new(&config);
+        let name = format!("t{}", Uuid::new_v4().simple());
+        let integrations_table =
+            copy_table(&dynamodb, "EVENTSTREAM_INTEGRATIONS_TABLE", &name).await;
+        let events_table = copy_table(&dynamodb, "EVENTSTREAM_EVENTS_TABLE", &name).await;
+        let queues = Queues {
+            ingest: create_queue(&sqs, &name, "ingest").await,
+            delivery: create_queue(&sqs, &name, "delivery").await,
+            replay: create_queue(&sqs, &name, "replay").await,
+            export: create_queue(&sqs, &name, "export").await,
+            dead_letters: create_queue(&sqs, &name, "dead-letters").await,
+        };
+        let key = kms
+            .create_key()
+            .send()
+            .await
+            .unwrap()
+            .key_metadata
+            .unwrap()
+            .key_id;
+        let clock = Clock::manual(Clock::system().now());
+        let settings = Settings {
+            seal: SEAL,
+            retention: Duration::from_secs(90 * 24 * 3600),
+            shards,
+        };
+        let event_log = EventLog::new(dynamodb.clone(), events_table, clock.clone(), settings);
+        let integrations = Integrations::new(dynamodb.clone(), integrations_table.clone());
+        let integration_log = IntegrationLog::new(dynamodb.clone(), integrations_table.clone());
+        let rejected_events = RejectedEvents::new(dynamodb.clone(), integrations_table.clone());
+        let parked_events = ParkedEvents::new(dynamodb, integrations_table);
+        let secrets = || Secrets::new(kms.clone(), key.clone(), clock.clone());
+        let queue = |url: &String| Queue::new(sqs.clone(), url.clone());
+        World {
+            tenant: name[..20].to_owned(),
+            api: ::api::App {
+                clock: clock.clone(),
+                seal: SEAL,
+                integrations: integrations.clone(),
+                integration_log: integration_log.clone(),
+                rejected_events: rejected_events.clone(),
+                secrets: secrets(),
+                ingest_queue: queue(&queues.ingest),
+                replay_queue: queue(&queues.replay),
+                tenant_claim: "tenant".to_owned(),
+                allow_private_receivers: true,
+                plain_secrets: false,
+            },
+            ingest: ingest::App {
+                clock: clock.clone(),
+                event_log: event_log.clone(),
+                integrations: integrations.clone(),
+                delivery_queue: queue(&queues.delivery),
+                dead_letters: queue(&queues.dead_letters),
+            },
+            delivery: delivery::App {
+                clock: clock.clone(),
+                seal: SEAL,
+                integrations: integrations.clone(),
+                integration_log: integration_log.clone(),
+                rejected_events,
+                parked_events: parked_events.clone(),
+                secrets: secrets(),
+                receivers: Receivers::new(true),
+                delivery_queue: queue(&queues.delivery),
+                replay_queue: queue(&queues.replay),
+                dead_letters: queue(&queues.dead_letters),
+                last_retry_entry: Default::default(),
+            },
+            replay: replay::App {
+                clock: clock.clone(),
+                seal: SEAL,
+                time_limit: Duration::from_secs(30),
+                event_log: event_log.clone(),
+                integrations: integrations.clone(),
+                parked_events,
+                delivery_queue: queue(&queues.delivery),
+                replay_queue: queue(&queues.replay),
+                dead_letters: queue(&queues.dead_letters),
+            },
+            export: export::App {
+                clock: clock.clone(),
+                seal: SEAL,
+                time_limit: Duration::from_secs(60),
+                event_log,
+                integrations,
+                integration_log,
+                secrets: secrets(),
+                sdk_config: config.clone(),
+                export_queue: queue(&queues.export),
+                dead_letters: queue(&queues.dead_letters),
+            },
+            s3: aws_sdk_s3::Client::new(&config),
+            clock,
+            sqs,
+            queues,
+        }
+    }
+
+    /// Moves the clock on.
+    pub fn pass(&self, time: Duration) {
+        self.clock.set(self.clock.now().after(time));
+    }
+
+    /// Calls the API as this world's tenant; `path` goes on from the base path of integrations.
+    pub async fn call(&self, method: &str, path: &str, body: impl ToString) -> Answer {
+        self.call_as(
+            &self.tenant,
+            method,
+            &format!("{BASE}{path}"),
+            &body.to_string(),
+        )
+        .await
+    }
+
+    /// Calls the API as any tenant, at any path.
+    pub async fn call_as(&self, tenant: &str, method: &str, path: &str, body: &str) -> Answer {
+        let event = json!({
+            "version": "2.0", "routeKey": "ANY /api/{proxy+}", "rawPath": path, "rawQueryString": "",
+            "headers": {"content-type": "application/json"}, "body": body, "isBase64Encoded": false,
+            "requestContext": {
+                "requestId": "r-1", "http": {"method": method, "path": path}, "timeEpoch": 1,
+                "authorizer": {"jwt": {"claims": {"tenant": tenant}, "scopes": null}},
+            },
+        });
+        let request = lambda_http::request::from_str(&event.to_string()).unwrap();
+        let response: Response<String> = ::api::handle(&self.api, request).await;
+        assert_eq!(response.headers()["x-request-id"], "r-1");
+        let text = response.body().clone();
+        Answer {
+            status: response.status().as_u16(),
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
+        }
+    }
+
+    /// Registers an integration, and lets time pass until it is live.
+    pub async fn register(&self, body: Value) -> Answer {
+        let answer = self.call("POST", "/", body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        self.settle().await;
+        answer
+    }
+
+    /// Registers a webhook integration, and lets time pass until it is live.
+    pub async fn register_webhook(&self, id: &str, url: &str) -> Answer {
+        self.register(json!({"id": id, "integration_type": "permanent", "callback_parameters": {"callback_url": url}})).await
+    }
+
+    /// Publishes events, `{"name": …, "payload": …}` each; returns their ids.
+    pub async fn publish(&self, events: &[Value]) -> Vec<String> {
+        self.publish_text(&serde_json::to_string(events).unwrap())
+            .await
+    }
+
+    /// Publishes the text of a body as it is.
+    pub async fn publish_text(&self, text: &str) -> Vec<String> {
+        let answer = self
+            .call_as(&self.tenant, "POST", "/api/v1/org/events", text)
+            .await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let accepted = answer.body["accepted"].as_array().unwrap();
+        accepted
+            .iter()
+            .map(|event| event["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Pumps the queues through the handlers until nothing can be received.
+    pub async fn drain(&self) {
+        while self.pump().await > 0 {}
+    }
+
+    /// Pumps the queues, waiting for delayed messages, until `done`.
+    pub async fn drain_until(&self, deadline: Duration, done: impl Fn() -> bool) {
+        let ended = tokio::time::timeout(deadline, async {
+            while !done() {
+                self.pump().await;
+            }
+        });
+        ended
+            .await
+            .expect("what was waited for did not happen in time");
+        self.drain().await;
+    }
+
+    /// Lets time pass and replay work until every stream has what it was owed.
+    pub async fn settle(&self) {
+        self.drain().await;
+        for _ in 0..3 {
+            self.pass(SEAL * 4);
+            let sweep = replay::Invocation::Tick {
+                tick: "sweep".to_owned(),
+            };
+            replay::handle(&self.replay, sweep).await.unwrap();
+            self.drain().await;
+        }
+    }
+
+    /// One tick of the export, once everything published so far is sealed.
+    pub async fn export_tick(&self) {
+        self.pass(SEAL * 2);
+        let tick = export::Invocation::Tick {
+            tick: "export".to_owned(),
+        };
+        export::handle(&self.export, tick).await.unwrap();
+        self.drain().await;
+    }
+
+    /// The actions of an integration's log, newest first.
+    pub async fn actions(&self, id: &str) -> Vec<String> {
+        let log = self.call("GET", &format!("/{id}/log"), "").await;
+        log.body["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["action"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The texts in the dead-letter queue.
+    pub async fn dead_letters(&self) -> Vec<String> {
+        let messages = receive(&self.sqs, &self.queues.dead_letters, 0).await;
+        messages
+            .into_iter()
+            .map(|message| message.body.unwrap())
+            .collect()
+    }
+
+    /// How many messages of a queue are delayed.
+    pub async fn delayed(&self, queue: &str) -> String {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesDelayed;
+        let answer = self
+            .sqs
+            .get_queue_attributes()
+            .queue_url(queue)
+            .attribute_names(name.clone())
+            .send()
+            .await
+            .unwrap();
+        answer.attributes.unwrap()[&name].clone()
+    }
+
+    async fn pump(&self) -> usize {
+        let mut handled = 0;
+        for queue in [
+            &self.queues.ingest,
+            &self.queues.delivery,
+            &self.queues.replay,
+            &self.queues.export,
+        ] {
+            let messages = receive(&self.sqs, queue, 0).await;
+            handled += messages.len();
+            if !messages.is_empty() {
+                let response = self.handle(queue, event(&messages)).await;
+                assert!(
+                    response.batch_item_failures.is_empty(),
+                    "records failed: {:?}",
+                    response.batch_item_failures
+                );
+                delete(&self.sqs, queue, &messages).await;
+            }
+        }
+        handled
+    }
+
+    async fn handle(&self, queue: &str, event: SqsEvent) -> SqsBatchResponse {
+        if queue == self.queues.ingest {
+            ingest::handle(&self.ingest, event).await
+        } else if queue == self.queues.delivery {
+            delivery::handle(&self.delivery, event).await
+        } else if queue == self.queues.replay {
+            replay::handle(&self.replay, replay::Invocation::Batch(event))
+                .await
+                .unwrap()
+        } else {
+            export::handle(&self.export, export::Invocation::Batch(event))
+                .await
+                .unwrap()
+        }
+    }
+
+    /// Hands one text to ingest, as the bus's rule would.
+    pub async fn send_to_ingest(&self, text: &str) {
+        self.sqs
+            .send_message()
+            .queue_url(&self.queues.ingest)
+            .message_body(text)
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Makes a bucket; returns its name.
+    pub async fn bucket(&self) -> String {
+        let name = format!("b-{}", Uuid::new_v4().simple());
+        self.s3.create_bucket().bucket(&name).send().await.unwrap();
+        name
+    }
+
+    /// Key and text of every object in a bucket, by key.
+    pub async fn files(&self, bucket: &str) -> Vec<(String, String)> {
+        let listed = self
+            .s3
+            .list_objects_v2()
+            .bucket(bucket)
+            .send()
+            .await
+            .unwrap();
+        let mut files = Vec::new();
+        for object in listed.contents.unwrap_or_default() {
+            let key = object.key.unwrap();
+            let body = self
+                .s3
+                .get_object()
+                .bucket(bucket)
+                .key(&key)
+                .send()
+                .await
+                .unwrap()
+                .body
+                .collect()
+                .await
+                .unwrap();
+            files.push((key, String::from_utf8(body.to_vec()).unwrap()));
+        }
+        files.sort();
+        files
+    }
+
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+}
+
+fn event(messages: &[Message]) -> SqsEvent {
+    let records: Vec<Value> =
+        messages.iter().map(|message| json!({"messageId": message.message_id(), "body": message.body(), "eventSource": "aws:sqs"})).collect();
+    serde_json::from_value(json!({ "Records": records })).unwrap()
+}
+
+async fn receive(sqs: &aws_sdk_sqs::Client, queue: &str, wait_seconds: i32) -> Vec<Message> {
+    let answer = sqs
+        .receive_message()
+        .queue_url(queue)
+        .max_number_of_messages(10)
+        .wait_time_seconds(wait_seconds)
+        .send()
+        .await
+        .unwrap();
+    answer.messages.unwrap_or_default()
+}
+
+async fn delete(sqs: &aws_sdk_sqs::Client, queue: &str, messages: &[Message]) {
+    let entries = messages.iter().enumerate().map(|(index, message)| {
+        DeleteMessageBatchRequestEntry::builder()
+            .id(index.to_string())
+            .receipt_handle(message.receipt_handle().unwrap())
+            .build()
+            .unwrap()
+    });
+    sqs.delete_message_batch()
+        .queue_url(queue)
+        .set_entries(Some(entries.collect()))
+        .send()
+        .await
+        .unwrap();
+}
+
+async fn create_queue(sqs: &aws_sdk_sqs::Client, world: &str, name: &str) -> String {
+    sqs.create_queue()
+        .queue_name(format!("{world}-{name}"))
+        .send()
+        .await
+        .unwrap()
+        .queue_url
+        .unwrap()
+}
+
+/// Makes an empty table with the keys and indexes of the one that the template deployed.
+async fn copy_table(dynamodb: &aws_sdk_dynamodb::Client, variable: &str, world: &str) -> String {
+    use aws_sdk_dynamodb::types::{BillingMode, GlobalSecondaryIndex};
+    let deployed = shared::env::required(variable);
+    let table = dynamodb
+        .describe_table()
+        .table_name(&deployed)
+        .send()
+        .await
+        .unwrap()
+        .table
+        .unwrap();
+    let name = format!("{world}-{deployed}");
+    let indexes: Vec<GlobalSecondaryIndex> = table
+        .global_secondary_indexes()
+        .iter()
+        .map(|index| {
+            GlobalSecondaryIndex::builder()
+                .index_name(index.index_name().unwrap())
+                .set_key_schema(index.key_schema.clone())
+                .set_projection(index.projection.clone())
+                .build()
+                .unwrap()
+        })
+        .collect();
+    dynamodb
+        .create_table()
+        .table_name(&name)
+        .set_key_schema(table.key_schema)
+        .set_attribute_definitions(table.attribute_definitions)
+        .set_global_secondary_indexes((!indexes.is_empty()).then_some(indexes))
+        .billing_mode(BillingMode::PayPerRequest)
+        .send()
+        .await
+        .unwrap();
+    name
+}

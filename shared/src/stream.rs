@@ -129,6 +129,11 @@ impl Stream {
         if let Some(owed) = self.owed.last_mut().filter(|owed| owed.until.is_none()) {
             owed.until = Some(until);
         }
+        // Stopped and started within a millisecond, or by clocks that differ: there is nothing to leave out, or to owe.
+        self.gaps
+            .retain(|gap| gap.until.is_none_or(|until| gap.from < until));
+        self.owed
+            .retain(|owed| owed.until.is_none_or(|until| owed.from < until.place()));
     }
 
     /// Moves the end of the last gap to a seal from `now`, after the write that had ended it was confirmed too late.
@@ -308,6 +313,20 @@ mod tests {
         );
         assert!(!stream.is_live(at(39)));
         assert!(stream.is_live(at(40)));
+    }
+
+    #[test]
+    fn a_gap_of_no_length_leaves_nothing_behind() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(0), SEAL);
+        stream.advance(at(10).place());
+        for started_at in [100, 95] {
+            stream.pause(at(100), SEAL);
+            stream.resume(at(started_at), SEAL);
+            assert!(stream.owed.is_empty(), "{stream:?}");
+            assert!(!stream.is_paused());
+            assert!(stream.is_live(at(110)));
+        }
     }
 
     #[test]

@@ -214,6 +214,7 @@ async fn nothing_of_a_deleted_integration_is_sent_or_seen_in_a_later_one() {
     );
     world.register_webhook("erp-1", &old.url()).await;
     world.publish(&[event(1)]).await;
+    world.drain_ingest().await;
     assert_eq!(world.call("DELETE", "/erp-1", "").await.status, 204);
     assert_eq!(world.call("GET", "/erp-1", "").await.status, 404);
     world.pass(Duration::from_secs(60));

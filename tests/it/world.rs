@@ -166,8 +166,10 @@ impl World {
         self.clock.set(self.clock.now().after(time));
     }
 
-    /// Calls the API as this world's tenant; `path` goes on from the base path of integrations.
+    /// Calls the API as this world's tenant, a millisecond after what came before; `path` goes on from the base path of
+    /// integrations.
     pub async fn call(&self, method: &str, path: &str, body: impl ToString) -> Answer {
+        self.pass(Duration::from_millis(1));
         self.call_as(
             &self.tenant,
             method,
@@ -305,14 +307,25 @@ impl World {
         answer.attributes.unwrap()[&name].clone()
     }
 
+    /// Pumps the ingest queue only: events are appended and routed, and not yet sent.
+    pub async fn drain_ingest(&self) {
+        while self.pump_queues(&[&self.queues.ingest]).await > 0 {}
+    }
+
     async fn pump(&self) -> usize {
+        let Queues {
+            ingest,
+            delivery,
+            replay,
+            export,
+            ..
+        } = &self.queues;
+        self.pump_queues(&[ingest, delivery, replay, export]).await
+    }
+
+    async fn pump_queues(&self, queues: &[&String]) -> usize {
         let mut handled = 0;
-        for queue in [
-            &self.queues.ingest,
-            &self.queues.delivery,
-            &self.queues.replay,
-            &self.queues.export,
-        ] {
+        for queue in queues {
             let messages = receive(&self.sqs, queue, 0).await;
             handled += messages.len();
             if !messages.is_empty() {

@@ -198,6 +198,7 @@ async fn deliver(app: &App, task: &DeliveryTask) -> Result<(), DeliveryError> {
                 append(
                     app,
                     &Owner::from(&integration),
+                    app.clock.ulid(),
                     Action::RetryTriggered,
                     reason,
                 )
@@ -271,12 +272,13 @@ async fn reject(
         "bad request (HTTP status code 400)",
         task.body.get(),
     );
-    append(app, &owner, Action::EventRejected, reason).await?;
-    for event_id in evicted {
+    let id = app.clock.ulid();
+    append(app, &owner, id, Action::EventRejected, reason).await?;
+    for (id, event_id) in (id.0 + 1..).map(Ulid).zip(evicted) {
         let reason = format!(
             "Rejected event {event_id} was removed to make room: only the last 30 are kept."
         );
-        append(app, &owner, Action::RejectedEventEvicted, reason).await?;
+        append(app, &owner, id, Action::RejectedEventEvicted, reason).await?;
     }
     Ok(())
 }
@@ -310,19 +312,13 @@ async fn stop(app: &App, task: &DeliveryTask, callback: &Callback) -> Result<(),
 async fn append(
     app: &App,
     owner: &Owner,
+    id: Ulid,
     action: Action,
     reason: String,
 ) -> Result<(), DeliveryError> {
     Ok(app
         .integration_log
-        .append(
-            owner,
-            &Entry {
-                id: app.clock.ulid(),
-                action,
-                reason,
-            },
-        )
+        .append(owner, &Entry { id, action, reason })
         .await?)
 }
 

@@ -234,3 +234,52 @@ async fn two_exports_at_once_write_each_line_once() {
     written.sort_unstable();
     assert_eq!(written, (0..20).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_run_that_dies_after_the_upload_leads_to_the_same_file() {
+    let world = World::start().await;
+    let bucket = format!("{}-later", world.tenant);
+    world.register(s3("sap-1", &bucket)).await;
+    world.publish(&[event(1), event(2)]).await;
+    world.drain().await;
+    // Without a bucket the plan is stored and the upload fails: as after a crash between the two.
+    world.export_tick().await;
+    let planned = world
+        .export
+        .integrations
+        .get(&world.tenant, "sap-1")
+        .await
+        .unwrap();
+    world
+        .s3
+        .create_bucket()
+        .bucket(&bucket)
+        .send()
+        .await
+        .unwrap();
+    world.publish(&[event(3)]).await;
+    world.drain().await;
+    world.export_tick().await;
+    let files = world.files(&bucket).await;
+    assert_eq!(numbers(&world, &bucket).await, [1, 2, 3]);
+    // Back to the state before the plan was finished, with another filter, prefix and bucket by now.
+    let restored = world
+        .export
+        .integrations
+        .change(&world.tenant, "sap-1", |integration| {
+            integration.target = planned.target.clone();
+            Ok::<_, shared::store::StoreError>(shared::store::integrations::Decision::Write)
+        });
+    restored.await.unwrap();
+    world.call("POST", "/sap-1/_stop", "").await;
+    let elsewhere = json!({"filter_conditions": {"entity_filter": ["return"]}, "s3_parameters": {"key_prefix": "elsewhere"}});
+    assert_eq!(world.call("PATCH", "/sap-1", elsewhere).await.status, 200);
+    world.call("POST", "/sap-1/_start", "").await;
+    world.export_tick().await;
+    assert_eq!(world.files(&bucket).await[0], files[0]);
+    assert_eq!(
+        world.files(&bucket).await.len(),
+        2,
+        "event 3 does not pass the new filter; its file is of before"
+    );
+}

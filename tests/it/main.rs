@@ -1,5 +1,10 @@
 //! The tests that need the local stack: handlers in process on the emulator, and the deployed whole from outside.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, in its helpers too"
+)]
+
 mod api;
 mod end_to_end;
 mod exports;

@@ -6,6 +6,7 @@ process held comes back when its visibility time-out is over.
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -27,9 +28,20 @@ def functions() -> list[int]:
 
 
 def command(pid: int) -> str:
+    return read(pid, "cmdline").replace("\0", " ")
+
+
+def name(pid: int) -> str:
+    """The function's name in the template."""
+    variables = dict(part.partition("=")[::2] for part in read(pid, "environ").split("\0"))
+    found = re.search(r"-(\w+)Function-", variables.get("AWS_LAMBDA_FUNCTION_NAME", ""))
+    return found.group(1).lower() if found else "other"
+
+
+def read(pid: int, what: str) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
+        return Path(f"/proc/{pid}/{what}").read_text(errors="replace")
+    except OSError:  # gone
         return ""
 
 
@@ -43,14 +55,14 @@ def main() -> int:
             victims = functions()
             if victims and sum(killed.values()) < KILLS:
                 pid = random.choice(victims)
-                name = next((part for part in command(pid).split("/") if part.endswith("Function")), "function")
+                victim = name(pid)
                 emulator.send([pid], 9)
-                killed[name] = killed.get(name, 0) + 1
+                killed[victim] = killed.get(victim, 0) + 1
     finally:
         if demo.poll() is None:
             demo.terminate()
     total = sum(killed.values())
-    print(f"kill: killed={total} {' '.join(f'{name}={count}' for name, count in sorted(killed.items()))} demo_status={demo.returncode}")
+    print(f"kill: killed={total} {' '.join(f'{victim}={count}' for victim, count in sorted(killed.items()))} demo_status={demo.returncode}")
     return demo.returncode or (0 if total >= 20 else 1)
 
 

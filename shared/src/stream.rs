@@ -25,6 +25,8 @@ pub struct Stream {
     pub floor: Millis,
     /// The ranges that ingest leaves out, oldest first; only the last one may be open.
     pub gaps: Vec<Gap>,
+    /// Whether the write that ended the last gap is not known to have been confirmed in time. Replay moves the end then.
+    pub unconfirmed: bool,
     /// What replay still has to read and send, oldest first.
     pub owed: Vec<Owed>,
     /// When replay is due to look at this stream; none when there is nothing for it to do.
@@ -65,6 +67,7 @@ impl Stream {
                 from: starts_at,
                 until: None,
             }],
+            unconfirmed: false,
             owed: vec![Owed {
                 start: starts_at,
                 from: starts_at.place(),
@@ -107,6 +110,9 @@ impl Stream {
         if self.is_paused() {
             return;
         }
+        if self.unconfirmed {
+            return self.reopen();
+        }
         let from = now.after(seal);
         self.gaps.push(Gap { from, until: None });
         self.owed.push(Owed {
@@ -116,16 +122,40 @@ impl Stream {
         });
     }
 
+    /// Opens the last gap again: its end may have come too late, and nobody has found out.
+    fn reopen(&mut self) {
+        self.unconfirmed = false;
+        let Some(gap) = self.gaps.last_mut() else {
+            return;
+        };
+        let Some(ended) = gap.until.take() else {
+            return;
+        };
+        match self
+            .owed
+            .last_mut()
+            .filter(|owed| owed.until == Some(ended))
+        {
+            Some(owed) => owed.until = None,
+            None => self.owed.push(Owed {
+                start: ended,
+                from: ended.place(),
+                until: None,
+            }),
+        }
+    }
+
     /// Ends the open gap of a permanent stream, if there is one, a seal from `now`.
     ///
-    /// The writer has to check that its write was confirmed within half a seal of `now`, and otherwise to call
-    /// [`Stream::resume_later`]: an ingest could have missed a late write.
+    /// The end stays unconfirmed until [`Stream::confirm`]: the writer has to check that its write was confirmed within half
+    /// a seal of `now`, and otherwise to call [`Stream::resume_later`], since an ingest could have missed a late write.
     pub fn resume(&mut self, now: Millis, seal: Duration) {
         let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) else {
             return;
         };
         let until = now.after(seal).max(gap.from);
         gap.until = Some(until);
+        self.unconfirmed = gap.from < until;
         if let Some(owed) = self.owed.last_mut().filter(|owed| owed.until.is_none()) {
             owed.until = Some(until);
         }
@@ -134,6 +164,11 @@ impl Stream {
             .retain(|gap| gap.until.is_none_or(|until| gap.from < until));
         self.owed
             .retain(|owed| owed.until.is_none_or(|until| owed.from < until.place()));
+    }
+
+    /// Takes note that the write that ended the last gap was confirmed in time.
+    pub fn confirm(&mut self) {
+        self.unconfirmed = false;
     }
 
     /// Moves the end of the last gap to a seal from `now`, after the write that had ended it was confirmed too late.
@@ -249,6 +284,7 @@ mod tests {
     fn a_stop_is_live_until_a_seal_later_and_owes_the_rest() {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
+        stream.confirm();
         stream.advance(at(10).place());
         assert!(stream.owed.is_empty());
         stream.pause(at(100), SEAL);
@@ -269,7 +305,7 @@ mod tests {
 
     #[test]
     fn live_and_owed_cover_every_instant_whatever_stops_and_starts_come() {
-        proptest::proptest!(|(steps in proptest::collection::vec((0u64..40, 0u8..4), 1..40))| {
+        proptest::proptest!(|(steps in proptest::collection::vec((0u64..40, 0u8..5), 1..40))| {
             let mut stream = Stream::registered(at(0), at(0), None);
             let mut worked = Vec::new();
             let mut now = 0;
@@ -279,6 +315,7 @@ mod tests {
                     0 => stream.pause(at(now), SEAL),
                     1 => stream.resume(at(now), SEAL),
                     2 => stream.resume_later(at(now), SEAL),
+                    3 => stream.confirm(),
                     _ => if let Some(readable) = stream.readable(at(now.saturating_sub(10))) {
                         worked.push(readable);
                         stream.advance(readable.until);
@@ -316,13 +353,35 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_before_the_end_of_a_gap_was_confirmed_opens_the_gap_again() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(0), SEAL);
+        stream.pause(at(30), SEAL);
+        assert!(!stream.is_live(at(20)));
+        assert_eq!(
+            stream.owed,
+            [Owed {
+                start: at(0),
+                from: at(0).place(),
+                until: None
+            }]
+        );
+        stream.resume(at(50), SEAL);
+        stream.confirm();
+        stream.pause(at(70), SEAL);
+        assert!(stream.is_live(at(79)));
+    }
+
+    #[test]
     fn a_gap_of_no_length_leaves_nothing_behind() {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
+        stream.confirm();
         stream.advance(at(10).place());
         for started_at in [100, 95] {
             stream.pause(at(100), SEAL);
             stream.resume(at(started_at), SEAL);
+            stream.confirm();
             assert!(stream.owed.is_empty(), "{stream:?}");
             assert!(!stream.is_paused());
             assert!(stream.is_live(at(110)));

@@ -11,10 +11,30 @@ pub fn init() {
         .json()
         .flatten_event(true)
         .with_current_span(false)
-        .with_env_filter(EnvFilter::from_default_env())
+        .with_env_filter(filter())
         .with_ansi(false)
         .without_time()
         .init();
+}
+
+/// `RUST_LOG`, but for the libraries that would write whole requests, secrets included, at their finer levels.
+fn filter() -> EnvFilter {
+    let quiet = [
+        "aws_config",
+        "aws_runtime",
+        "aws_sigv4",
+        "aws_smithy_runtime",
+        "hyper",
+        "hyper_util",
+        "lambda_http",
+        "lambda_runtime",
+        "reqwest",
+        "rustls",
+    ];
+    let directives = quiet
+        .iter()
+        .filter_map(|library| format!("{library}=info").parse().ok());
+    directives.fold(EnvFilter::from_default_env(), EnvFilter::add_directive)
 }
 
 /// An error with all its causes, in one line.

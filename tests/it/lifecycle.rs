@@ -222,7 +222,7 @@ async fn nothing_of_a_deleted_integration_is_sent_or_seen_in_a_later_one() {
     assert_eq!((old.count(), new.count()), (0, 0));
     assert_eq!(world.actions("erp-1").await, ["integration_started"]);
     // The sweep purges what is left, and leaves the later one alone.
-    world.pass(Duration::from_secs(300));
+    world.pass(Duration::from_secs(1_000));
     world.settle().await;
     assert_eq!(world.actions("erp-1").await, ["integration_started"]);
     assert_eq!(

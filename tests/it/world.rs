@@ -265,7 +265,7 @@ impl World {
 
     /// One tick of the export, once everything published so far is sealed.
     pub async fn export_tick(&self) {
-        self.pass(SEAL * 2);
+        self.pass(SEAL * 3);
         let tick = export::Invocation::Tick {
             tick: "export".to_owned(),
         };

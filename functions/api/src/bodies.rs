@@ -173,6 +173,14 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let reason = error.inner().to_string();
+        // The library's words would show the value, which may be a secret, and names of our types.
+        if reason.starts_with("invalid type") || reason.starts_with("invalid value") {
+            return if path == "." {
+                "The body has the wrong form".to_owned()
+            } else {
+                format!("{path} has the wrong type")
+            };
+        }
         if path == "." || error.inner().is_syntax() || error.inner().is_eof() {
             reason
         } else {

@@ -206,7 +206,10 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
-        ApiError::internal(error)
+        match error {
+            StoreError::NotFound => ApiError::not_found("There is no such integration."),
+            error => ApiError::internal(error),
+        }
     }
 }
 

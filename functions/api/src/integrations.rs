@@ -4,26 +4,25 @@ use std::time::Duration;
 
 use lambda_http::{Request, Response};
 use shared::export::Export;
-use shared::filter::Filter;
 use shared::history::Action;
 use shared::integration::{
-    Bucket, CATCH_UP, Callback, Integration, IntegrationType, MAX_INTEGRATIONS, Status,
-    StoredSecret, Target,
+    CATCH_UP, Integration, IntegrationType, MAX_INTEGRATIONS, Status, Target,
 };
 use shared::store::integrations::Decision;
 use shared::store::{Entry, Owner, StoreError};
 use shared::stream::Stream;
 use shared::tasks::{self, ReplayTask};
-use shared::webhook::check_url;
 
-use crate::bodies::{
-    self, BucketBody, CallbackBody, Changes, FilterChanges, Registration, SecretText,
-};
+use crate::bodies::{self, Changes, Registration};
 use crate::error::ApiError;
-use crate::{App, answers, limits};
+use crate::{App, answers, limits, targets};
 
-/// How long after a deletion its children are removed: later than any attempt that was under way can write one.
-const PURGE_AFTER: Duration = Duration::from_secs(120);
+/// How long after a deletion its children are removed: later than any attempt or export that was under way
+/// can write one.
+const PURGE_AFTER: Duration = Duration::from_secs(900);
+
+/// How often an update is decided again because somebody else changed the integration in between.
+const MAX_UPDATES: usize = 5;
 
 /// `GET /`
 pub async fn list(app: &App, tenant: &str) -> Result<Response<String>, ApiError> {
@@ -57,16 +56,16 @@ pub async fn register(
     )
     .map_err(|(field, reason)| ApiError::bad_field(field, reason))?;
     if let Some(filter) = &body.filter_conditions {
-        check_filter(filter)?;
+        targets::check_filter(filter)?;
     }
-    let callback = with_legacy_url(body.callback_parameters, body.callback_url)?;
+    let callback = targets::with_legacy_url(body.callback_parameters, body.callback_url)?;
     let target = match (callback, body.s3_parameters) {
         (Some(callback), None) => Target::Webhook {
-            callback: new_callback(app, tenant, &body.id, callback).await?,
+            callback: targets::new_callback(app, tenant, &body.id, callback).await?,
             stream: Stream::registered(now, starts_at, ends_at),
         },
         (None, Some(bucket)) => Target::S3 {
-            bucket: new_bucket(app, tenant, &body.id, bucket).await?,
+            bucket: targets::new_bucket(app, tenant, &body.id, bucket).await?,
             export: Box::new(Export::registered(starts_at)),
         },
         _ => {
@@ -110,9 +109,23 @@ pub async fn update(
     id: &str,
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
-    let changes: Changes = bodies::json(request)?;
+    for _ in 0..MAX_UPDATES {
+        if let Some(integration) = try_update(app, tenant, id, bodies::json(request)?).await? {
+            return answers::ok(&answers::integration(app, &integration).await?);
+        }
+    }
+    Err(StoreError::Changed.into())
+}
+
+/// Makes the changes to the integration as it is read; `None` when somebody else changed it in between.
+async fn try_update(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    changes: Changes,
+) -> Result<Option<Integration>, ApiError> {
     let current = find(app, tenant, id).await?;
-    let callback = with_legacy_url(changes.callback_parameters, changes.callback_url)?;
+    let callback = targets::with_legacy_url(changes.callback_parameters, changes.callback_url)?;
     let filter = changes.filter_conditions;
     // Secrets are encrypted once, before the write that may have to be decided several times.
     let (target, stored) = match (&current.target, callback, changes.s3_parameters) {
@@ -125,7 +138,7 @@ pub async fn update(
             Some(body),
             None,
         ) => {
-            let callback = changed_callback(app, &current, before, body).await?;
+            let callback = targets::changed_callback(app, &current, before, body).await?;
             (
                 Target::Webhook {
                     callback,
@@ -142,7 +155,7 @@ pub async fn update(
             None,
             Some(body),
         ) => {
-            let bucket = changed_bucket(app, &current, before, body).await?;
+            let bucket = targets::changed_bucket(app, &current, before, body).await?;
             (
                 Target::S3 {
                     bucket,
@@ -164,7 +177,13 @@ pub async fn update(
             ));
         }
     };
+    let mut is_stale = false;
     let decide = |integration: &mut Integration| {
+        is_stale =
+            integration.version != current.version || integration.generation != current.generation;
+        if is_stale {
+            return Ok(Decision::Keep);
+        }
         if integration.integration_type == IntegrationType::Temporary {
             return Err(ApiError::bad_request(
                 "A temporary integration cannot be updated; register another one.",
@@ -174,7 +193,8 @@ pub async fn update(
             return Err(ApiError::integration_running());
         }
         if let Some(filter) = &filter {
-            integration.filter = changed_filter(integration.filter.take(), filter.as_ref())?;
+            integration.filter =
+                targets::changed_filter(integration.filter.take(), filter.as_ref())?;
         }
         if stored.is_some() {
             match (&mut integration.target, &target) {
@@ -201,11 +221,12 @@ pub async fn update(
         )))
     };
     let integration = change(app, tenant, id, decide).await?;
-    answers::ok(&answers::integration(app, &integration).await?)
+    Ok((!is_stale).then_some(integration))
 }
 
 /// `DELETE /{integration_id}`
 pub async fn delete(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
+    limits::id(id).map_err(|_| ApiError::no_such_integration(id))?;
     let deleted = app
         .integrations
         .delete(tenant, id, app.clock.now().after(PURGE_AFTER))
@@ -354,238 +375,4 @@ async fn short_cut(app: &App, task: &ReplayTask, delay_seconds: u32) {
             "the sweep will send this task"
         );
     }
-}
-
-fn check_filter(filter: &Filter) -> Result<(), ApiError> {
-    filter.check().map_err(|(field, reason)| {
-        ApiError::bad_field(&format!("filter_conditions.{field}"), reason)
-    })
-}
-
-/// Legacy clients put `callback_url` beside `callback_parameters`.
-fn with_legacy_url(
-    callback: Option<CallbackBody>,
-    legacy: Option<String>,
-) -> Result<Option<CallbackBody>, ApiError> {
-    let Some(legacy) = legacy else {
-        return Ok(callback);
-    };
-    let mut callback = callback.unwrap_or_default();
-    if callback
-        .callback_url
-        .as_ref()
-        .is_some_and(|url| *url != legacy)
-    {
-        return Err(ApiError::bad_field(
-            "callback_url",
-            "differs from callback_parameters.callback_url; leave it out",
-        ));
-    }
-    callback.callback_url = Some(legacy);
-    Ok(Some(callback))
-}
-
-async fn new_callback(
-    app: &App,
-    tenant: &str,
-    id: &str,
-    body: CallbackBody,
-) -> Result<Callback, ApiError> {
-    let callback_url = required("callback_parameters.callback_url", body.callback_url)?;
-    check_callback_url(app, &callback_url)?;
-    let api_key = match body.api_key.flatten() {
-        Some(key) => Some(
-            encrypt(
-                app,
-                tenant,
-                id,
-                "callback_parameters.api_key",
-                &key,
-                limits::api_key,
-            )
-            .await?,
-        ),
-        None => None,
-    };
-    Ok(Callback {
-        callback_url,
-        api_key,
-    })
-}
-
-async fn changed_callback(
-    app: &App,
-    current: &Integration,
-    before: &Callback,
-    body: CallbackBody,
-) -> Result<Callback, ApiError> {
-    let callback_url = body
-        .callback_url
-        .unwrap_or_else(|| before.callback_url.clone());
-    check_callback_url(app, &callback_url)?;
-    let api_key = match body.api_key {
-        None => before.api_key.clone(),
-        Some(None) => None,
-        Some(Some(key)) => match &before.api_key {
-            Some(stored) if stored.mask == key.0.expose() => Some(stored.clone()),
-            _ => Some(
-                encrypt(
-                    app,
-                    &current.tenant,
-                    &current.id,
-                    "callback_parameters.api_key",
-                    &key,
-                    limits::api_key,
-                )
-                .await?,
-            ),
-        },
-    };
-    Ok(Callback {
-        callback_url,
-        api_key,
-    })
-}
-
-fn check_callback_url(app: &App, url: &str) -> Result<(), ApiError> {
-    let checked = check_url(url, app.allow_private_receivers);
-    checked
-        .map(drop)
-        .map_err(|reason| ApiError::bad_field("callback_parameters.callback_url", reason))
-}
-
-async fn new_bucket(
-    app: &App,
-    tenant: &str,
-    id: &str,
-    body: BucketBody,
-) -> Result<Bucket, ApiError> {
-    let secret = required(
-        "s3_parameters.aws_secret_access_key",
-        body.aws_secret_access_key,
-    )?;
-    let bucket = BucketFields {
-        aws_access_key_id: required("s3_parameters.aws_access_key_id", body.aws_access_key_id)?,
-        aws_region: required("s3_parameters.aws_region", body.aws_region)?,
-        bucket: required("s3_parameters.bucket", body.bucket)?,
-        key_prefix: body.key_prefix.flatten(),
-    };
-    bucket.check()?;
-    let stored = encrypt(
-        app,
-        tenant,
-        id,
-        "s3_parameters.aws_secret_access_key",
-        &secret,
-        limits::credential,
-    )
-    .await?;
-    Ok(bucket.with(stored))
-}
-
-async fn changed_bucket(
-    app: &App,
-    current: &Integration,
-    before: &Bucket,
-    body: BucketBody,
-) -> Result<Bucket, ApiError> {
-    let before = before.clone();
-    let bucket = BucketFields {
-        aws_access_key_id: body.aws_access_key_id.unwrap_or(before.aws_access_key_id),
-        aws_region: body.aws_region.unwrap_or(before.aws_region),
-        bucket: body.bucket.unwrap_or(before.bucket),
-        key_prefix: body.key_prefix.unwrap_or(before.key_prefix),
-    };
-    bucket.check()?;
-    let stored = match body.aws_secret_access_key {
-        Some(secret) if secret.0.expose() != before.aws_secret_access_key.mask => {
-            encrypt(
-                app,
-                &current.tenant,
-                &current.id,
-                "s3_parameters.aws_secret_access_key",
-                &secret,
-                limits::credential,
-            )
-            .await?
-        }
-        _ => before.aws_secret_access_key,
-    };
-    Ok(bucket.with(stored))
-}
-
-/// `s3_parameters` without the secret.
-struct BucketFields {
-    aws_access_key_id: String,
-    aws_region: String,
-    bucket: String,
-    key_prefix: Option<String>,
-}
-
-impl BucketFields {
-    fn check(&self) -> Result<(), ApiError> {
-        let check = |field: &str, result: Result<(), String>| {
-            result.map_err(|reason| ApiError::bad_field(&format!("s3_parameters.{field}"), reason))
-        };
-        check(
-            "aws_access_key_id",
-            limits::credential(&self.aws_access_key_id),
-        )?;
-        check("aws_region", limits::region(&self.aws_region))?;
-        check("bucket", limits::bucket(&self.bucket))?;
-        self.key_prefix.as_deref().map_or(Ok(()), |prefix| {
-            check("key_prefix", limits::key_prefix(prefix))
-        })
-    }
-
-    fn with(self, aws_secret_access_key: StoredSecret) -> Bucket {
-        let BucketFields {
-            aws_access_key_id,
-            aws_region,
-            bucket,
-            key_prefix,
-        } = self;
-        Bucket {
-            aws_access_key_id,
-            aws_secret_access_key,
-            aws_region,
-            bucket,
-            key_prefix,
-        }
-    }
-}
-
-fn required<T>(field: &str, value: Option<T>) -> Result<T, ApiError> {
-    value.ok_or_else(|| ApiError::bad_field(field, "is required"))
-}
-
-async fn encrypt(
-    app: &App,
-    tenant: &str,
-    id: &str,
-    field: &str,
-    secret: &SecretText,
-    rule: fn(&str) -> Result<(), String>,
-) -> Result<StoredSecret, ApiError> {
-    rule(secret.0.expose()).map_err(|reason| ApiError::bad_field(field, reason))?;
-    Ok(app.secrets.encrypt(tenant, id, &secret.0).await?)
-}
-
-/// The filter after an update: `None` removes it, lists that are not given stay.
-fn changed_filter(
-    before: Option<Filter>,
-    changes: Option<&FilterChanges>,
-) -> Result<Option<Filter>, ApiError> {
-    let Some(changes) = changes else {
-        return Ok(None);
-    };
-    let mut filter = before.unwrap_or_default();
-    if let Some(events) = &changes.event_filter {
-        filter.event_filter.clone_from(events);
-    }
-    if let Some(entities) = &changes.entity_filter {
-        filter.entity_filter.clone_from(entities);
-    }
-    check_filter(&filter)?;
-    Ok(Some(filter))
 }

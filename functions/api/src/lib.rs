@@ -8,6 +8,7 @@ mod limits;
 mod publish;
 mod rejected_events;
 mod routes;
+mod targets;
 mod tenant;
 
 use std::time::Duration;

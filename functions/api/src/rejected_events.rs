@@ -15,6 +15,9 @@ pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>,
     answers::ok(&serde_json::json!({ "rejected_events": rejected }))
 }
 
+/// The longest id of an event; a longer one is not looked for, since it would be part of a key.
+const MAX_EVENT_ID_BYTES: usize = 64;
+
 /// `GET /{integration_id}/rejected_events/{event_id}`
 pub async fn get(
     app: &App,
@@ -23,6 +26,7 @@ pub async fn get(
     event_id: &str,
 ) -> Result<Response<String>, ApiError> {
     let integration = find(app, tenant, id).await?;
+    check(event_id)?;
     let envelope = app
         .rejected_events
         .get(&Owner::from(&integration), event_id)
@@ -38,12 +42,21 @@ pub async fn delete(
     event_id: &str,
 ) -> Result<Response<String>, ApiError> {
     let integration = find(app, tenant, id).await?;
+    check(event_id)?;
     let deleted = app
         .rejected_events
         .delete(&Owner::from(&integration), event_id)
         .await;
     deleted.map_err(|error| not_found(error, event_id))?;
     answers::no_content()
+}
+
+fn check(event_id: &str) -> Result<(), ApiError> {
+    if event_id.len() > MAX_EVENT_ID_BYTES {
+        Err(not_found(StoreError::NotFound, event_id))
+    } else {
+        Ok(())
+    }
 }
 
 fn not_found(error: StoreError, event_id: &str) -> ApiError {

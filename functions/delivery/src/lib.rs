@@ -156,11 +156,12 @@ async fn deliver(app: &App, task: &DeliveryTask) -> Result<(), DeliveryError> {
     let Target::Webhook { callback, .. } = &integration.target else {
         return Ok(());
     };
-    if !integration.passes(&task.name) {
-        return Ok(());
-    }
+    // Parked first, filtered when it is sent: the filter may change again while the integration is stopped.
     if !integration.is_running() {
         return park(app, task).await;
+    }
+    if !integration.passes(&task.name) {
+        return Ok(());
     }
     let api_key = match &callback.api_key {
         Some(stored) => Some(
@@ -195,14 +196,19 @@ async fn deliver(app: &App, task: &DeliveryTask) -> Result<(), DeliveryError> {
             if is_due(app, task.generation) {
                 let reason =
                     request_failed(&callback.callback_url, &failure.reason, task.body.get());
-                append(
+                let owner = Owner::from(&integration);
+                // The next attempt is on its way: handing this task back as well would make two of it.
+                if let Err(error) = append(
                     app,
-                    &Owner::from(&integration),
+                    &owner,
                     app.clock.ulid(),
                     Action::RetryTriggered,
                     reason,
                 )
-                .await?;
+                .await
+                {
+                    tracing::warn!(error = chain(&error), "a log entry is lost");
+                }
             }
             Ok(())
         }

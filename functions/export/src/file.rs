@@ -1,6 +1,7 @@
 //! One file: the lines of a range of the event log, as bytes.
 
 use sha2::{Digest, Sha256};
+use shared::clock::Millis;
 use shared::export::MAX_FILE_BYTES;
 use shared::filter::Filter;
 use shared::repeats::Repeats;
@@ -44,7 +45,7 @@ pub struct Range {
 
 /// Reads a tenant's segments of a range, drops repeats, filters, and copies the lines that remain.
 ///
-/// The file ends before the segment that would take it over [`MAX_FILE_BYTES`]. What it holds depends on nothing but the
+/// The file ends before the segment that would take it over [`MAX_FILE_BYTES`], or at which `deadline` has passed. What it holds depends on nothing but the
 /// event log, the range and the filter, as long as the range is sealed.
 ///
 /// # Errors
@@ -54,6 +55,7 @@ pub async fn build(
     tenant: &str,
     range: Range,
     filter: Option<&Filter>,
+    deadline: Option<Millis>,
 ) -> Result<File, ExportError> {
     let mut file = File {
         until: range.until,
@@ -73,6 +75,12 @@ pub async fn build(
             .collect();
         if segment.place < range.from {
             continue;
+        }
+        if deadline.is_some_and(|deadline| app.clock.now() >= deadline)
+            && segment.place > range.from
+        {
+            file.until = segment.place;
+            break;
         }
         file.is_read = true;
         if !wanted.contains(&true) {

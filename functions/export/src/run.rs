@@ -14,7 +14,8 @@ use shared::telemetry::chain;
 use ulid::Ulid;
 
 use crate::file::{self, File};
-use crate::{App, ExportError, upload};
+use crate::upload::{self, Refusal};
+use crate::{App, ExportError};
 
 /// How much longer than the time limit of an invocation a lease is held: it outlives its holder, and ends soon after.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
@@ -61,13 +62,27 @@ async fn files(
     integration: &mut Integration,
 ) -> Result<(), ExportError> {
     // Half of the time limit: the rest is for the file that is under way.
-    while app.clock.now() < started.after(app.time_limit / 2) {
-        let (plan, file) = match plan_of(integration).cloned() {
+    let deadline = started.after(app.time_limit / 2);
+    while app.clock.now() < deadline {
+        let found = plan_of(integration).cloned();
+        let is_new = found.is_none();
+        let (plan, file) = match found {
             Some(plan) => {
                 let file = rebuild(app, integration, &plan).await?;
+                // Reading took its time: a stop that was answered meanwhile holds.
+                let generation = integration.generation;
+                *integration = app
+                    .integrations
+                    .get(&integration.tenant, &integration.id)
+                    .await?;
+                let as_read =
+                    integration.generation == generation && plan_of(integration) == Some(&plan);
+                if !as_read || !integration.is_running() {
+                    return Ok(());
+                }
                 (plan, file)
             }
-            None => match plan(app, holder, integration).await? {
+            None => match plan(app, holder, integration, deadline).await? {
                 Some(planned) => planned,
                 None => return Ok(()),
             },
@@ -75,16 +90,30 @@ async fn files(
         let Target::S3 { bucket, .. } = &integration.target else {
             return Ok(());
         };
-        if let Err(reason) = put(app, integration, bucket, &plan, file.body).await {
-            let entry = Entry {
-                id: app.clock.ulid(),
-                action: Action::ExportFailed,
-                reason,
-            };
-            return Ok(app
-                .integration_log
-                .append(&Owner::from(&*integration), &entry)
-                .await?);
+        if let Err(refusal) = put(app, integration, bucket, &plan, file.body).await {
+            let owner = Owner::from(&*integration);
+            let (id, reason) = (app.clock.ulid(), refusal.reason);
+            app.integration_log
+                .append(
+                    &owner,
+                    &Entry {
+                        id,
+                        action: Action::ExportFailed,
+                        reason,
+                    },
+                )
+                .await?;
+            // The only attempt was refused for certain: nothing is in the bucket, and the next file may be another one, in
+            // another bucket. In doubt the plan stays, and is finished first.
+            if is_new && refusal.is_certain {
+                let dropped = |integration: &mut Integration| {
+                    integration.export_mut().is_some_and(|export| {
+                        export.plan.take_if(|stored| *stored == plan).is_some()
+                    })
+                };
+                change(app, holder, integration, dropped).await?;
+            }
+            return Ok(());
         }
         let finished = change(app, holder, integration, |integration| {
             match integration.export_mut() {
@@ -148,6 +177,7 @@ async fn plan(
     app: &App,
     holder: Ulid,
     integration: &mut Integration,
+    deadline: Millis,
 ) -> Result<Option<(Plan, File)>, ExportError> {
     let Target::S3 { bucket, export } = &integration.target else {
         return Ok(None);
@@ -155,16 +185,26 @@ async fn plan(
     let end = integration.ends_at.map(Millis::place);
     let horizon = app.event_log.horizon().place();
     let until = end.map_or(horizon, |end| end.min(horizon));
-    let from = export.place;
-    if from >= until {
+    // Stored in the plan: what the event log still holds today is held as long as the plan needs it.
+    let oldest = app.event_log.oldest().place();
+    let from = export.place.max(oldest);
+    let place = export.place;
+    if place >= until {
         return Ok(None);
     }
     let range = file::Range {
-        repeats_from: export.repeats_from(from),
+        repeats_from: export.repeats_from(from).max(oldest),
         from,
         until,
     };
-    let file = file::build(app, &integration.tenant, range, integration.filter.as_ref()).await?;
+    let file = file::build(
+        app,
+        &integration.tenant,
+        range,
+        integration.filter.as_ref(),
+        Some(deadline),
+    )
+    .await?;
     let filter = integration.filter.clone();
     if file.lines == 0 {
         let is_old = app.clock.now().since(Millis(from.timestamp_ms())) > IDLE_PLACE;
@@ -174,7 +214,7 @@ async fn plan(
                 let unchanged = integration.filter == filter;
                 integration
                     .export_mut()
-                    .filter(|export| unchanged && export.plan.is_none() && export.place == from)
+                    .filter(|export| unchanged && export.plan.is_none() && export.place == place)
                     .is_some_and(|export| {
                         export.place = file.until;
                         true
@@ -204,7 +244,7 @@ async fn plan(
         let as_read = integration.is_running() && integration.filter == filter;
         integration
             .export_mut()
-            .filter(|export| as_read && export.plan.is_none() && export.place == from)
+            .filter(|export| as_read && export.plan.is_none() && export.place == place)
             .is_some_and(|export| {
                 export.plan = Some(plan.clone());
                 true
@@ -220,7 +260,7 @@ async fn rebuild(app: &App, integration: &Integration, plan: &Plan) -> Result<Fi
         from: plan.from,
         until: plan.until,
     };
-    let file = file::build(app, &integration.tenant, range, plan.filter.as_ref()).await?;
+    let file = file::build(app, &integration.tenant, range, plan.filter.as_ref(), None).await?;
     if file.until != plan.until
         || file.body.len() as u64 != plan.size_bytes
         || file.sha256() != plan.sha256
@@ -236,7 +276,7 @@ async fn put(
     bucket: &Bucket,
     plan: &Plan,
     body: Vec<u8>,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let secret = app
         .secrets
         .decrypt(
@@ -247,7 +287,11 @@ async fn put(
         .await;
     let secret = secret.map_err(|error: SecretError| {
         tracing::error!(error = chain(&error), "a secret key cannot be decrypted");
-        "The aws_secret_access_key could not be decrypted; the upload is tried again.".to_owned()
+        let reason = "The aws_secret_access_key could not be decrypted; the upload is tried again.";
+        Refusal {
+            reason: reason.to_owned(),
+            is_certain: true,
+        }
     })?;
     upload::put(
         &app.sdk_config,

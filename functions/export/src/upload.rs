@@ -1,6 +1,7 @@
 //! The upload of a file, with the customer's own credentials and no others.
 
 use aws_config::{Region, SdkConfig};
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
@@ -8,7 +9,16 @@ use aws_sdk_s3::types::ChecksumAlgorithm;
 use shared::export::Plan;
 use shared::secrets::Secret;
 
-/// Uploads a plan's file. The error is a sentence for the integration log.
+/// Why a file is not in the bucket, or not known to be.
+#[derive(Debug)]
+pub struct Refusal {
+    /// A sentence for the integration log.
+    pub reason: String,
+    /// Whether S3 refused it (status 4xx), so that it is not there; where S3 failed or did not answer, it may be.
+    pub is_certain: bool,
+}
+
+/// Uploads a plan's file, in a single attempt: what comes after one that is in doubt would not be certain either.
 ///
 /// The credentials are a static provider that replaces the function's own: a key that S3 refuses is refused, and nothing
 /// falls back to what the function may do.
@@ -18,11 +28,12 @@ pub async fn put(
     secret_key: &Secret,
     plan: &Plan,
     body: Vec<u8>,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let credentials = Credentials::new(access_key_id, secret_key.expose(), None, None, "customer");
     let config = aws_sdk_s3::config::Builder::from(config)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(plan.region.clone()))
+        .retry_config(RetryConfig::disabled())
         .build();
     let result = aws_sdk_s3::Client::from_conf(config)
         .put_object()
@@ -34,12 +45,19 @@ pub async fn put(
         .send()
         .await;
     result.map(drop).map_err(|error| {
-        format!(
+        let status = error
+            .raw_response()
+            .map_or(0, |response| response.status().as_u16());
+        let reason = format!(
             "Upload to s3://{}/{} failed. Reason: {}.",
             plan.bucket,
             plan.key,
             reason(&error)
-        )
+        );
+        Refusal {
+            reason,
+            is_certain: error.as_service_error().is_some() && (400..500).contains(&status),
+        }
     })
 }
 

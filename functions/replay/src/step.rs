@@ -9,6 +9,7 @@ use shared::integration::{Integration, IntegrationType};
 use shared::queue::Message;
 use shared::repeats::Repeats;
 use shared::segment::Segment;
+use shared::store::event_log::SEALS_BEHIND;
 use shared::store::integrations::Decision;
 use shared::store::{Owner, StoreError};
 use shared::stream::{Readable, Stream};
@@ -40,6 +41,7 @@ pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError
         Ok(_) | Err(StoreError::NotFound) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    let mut all_unparked = true;
     if integration.is_running() {
         // The sweep keeps off while this step is at work.
         let busy_until = app.clock.now().after(app.time_limit);
@@ -59,12 +61,12 @@ pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError
         }
         // Half of the time limit: the rest is for the chunk that is under way.
         let deadline = app.clock.now().after(app.time_limit / 2);
-        send_parked(app, owner, &integration, deadline).await?;
+        all_unparked = send_parked(app, owner, &integration, deadline).await?;
         if !send_owed(app, owner, turn, &mut integration, deadline).await? {
             return Ok(());
         }
     }
-    leave(app, owner, turn).await
+    leave(app, owner, turn, all_unparked).await
 }
 
 fn is_turn(integration: &Integration, owner: &Owner, turn: u64) -> bool {
@@ -108,39 +110,37 @@ async fn change(
 /// Ends the gap of a permanent stream that is paused. The end counts only when the write was confirmed within half a seal:
 /// otherwise an ingest may have missed it, and the end is moved.
 async fn open(app: &App, owner: &Owner, turn: u64) -> Result<Option<Integration>, ReplayError> {
-    let mut late = false;
     loop {
         let (mut begun, mut ended) = (app.clock.now(), false);
         let integration = change(app, owner, turn, |stream, running| {
             begun = app.clock.now();
-            ended = running && (stream.is_paused() || late);
+            ended = running && (stream.is_paused() || stream.unconfirmed);
             match stream.is_paused() {
-                _ if !running => {}
+                _ if !ended => {}
                 true => stream.resume(begun, app.seal),
-                false if late => stream.resume_later(begun, app.seal),
-                false => {}
+                false => stream.resume_later(begun, app.seal),
             }
             ended
         })
         .await?;
-        late = app.clock.now() >= begun.after(app.seal / 2);
-        if !ended || !late {
+        if !ended || app.clock.now() < begun.after(app.seal / 2) {
             return Ok(integration);
         }
     }
 }
 
-/// Sends parked events, each through the filter as it is now, and deletes what was sent.
+/// Sends parked events, each through the filter as it is now, and deletes what was sent. `false` when time ran out before
+/// all were sent.
 async fn send_parked(
     app: &App,
     owner: &Owner,
     integration: &Integration,
     deadline: Millis,
-) -> Result<(), ReplayError> {
+) -> Result<bool, ReplayError> {
     while app.clock.now() < deadline {
         let page = app.parked_events.list(owner, PARKED_PAGE).await?;
         if page.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut messages = Vec::new();
         let mut read: Option<Segment> = None;
@@ -179,7 +179,7 @@ async fn send_parked(
             app.parked_events.delete(owner, parked).await?;
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Sends what is owed and sealed, and moves the place behind it. `false` when the stream is not this turn's any more.
@@ -296,11 +296,15 @@ fn tasks_of(
 }
 
 /// Ends the step: decides when replay has to come back, writes it down, and then sends the task as a short cut.
-async fn leave(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError> {
+async fn leave(app: &App, owner: &Owner, turn: u64, all_unparked: bool) -> Result<(), ReplayError> {
     let now = app.clock.now();
     let integration = change(app, owner, turn, |stream, running| {
+        if running {
+            stream.confirm();
+        }
         stream.forget_old_gaps(now, app.seal);
-        match next_look(stream, running, now, app.seal) {
+        match next_look(stream, running, now, app.seal * SEALS_BEHIND) {
+            _ if running && !all_unparked => stream.wake(now),
             Some(at) => stream.wake(at),
             None => stream.sleep(),
         }
@@ -338,17 +342,17 @@ async fn leave(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError> {
 }
 
 /// When replay has to look at a stream again: at once while there is something to read, when the rest of what is owed is
-/// sealed, every minute while a temporary range goes on, or never.
-fn next_look(stream: &Stream, running: bool, now: Millis, seal: Duration) -> Option<Millis> {
+/// sealed, every minute while a temporary range goes on, or never. Readers stay `behind` the clock.
+fn next_look(stream: &Stream, running: bool, now: Millis, behind: Duration) -> Option<Millis> {
     if !running {
         return None;
     }
-    if stream.readable(now.before(seal)).is_some() {
+    if stream.readable(now.before(behind)).is_some() {
         return Some(now);
     }
     let owed = stream.owed.first()?;
     let sealed = owed.until.map_or(now.after(FOLLOW_EVERY), |until| {
-        Millis(until.after(seal).0 + 1)
+        Millis(until.after(behind).0 + 1)
     });
     Some(sealed.min(now.after(FOLLOW_EVERY)).max(now))
 }

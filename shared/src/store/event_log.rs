@@ -20,6 +20,9 @@ const MARGIN: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How long one attempt to append may take before the same item is sent again.
 const ATTEMPT: Duration = Duration::from_millis(1_000);
 
+/// How many seals readers stay behind the clock.
+pub const SEALS_BEHIND: u32 = 2;
+
 /// The event log of all tenants.
 #[derive(Clone, Debug)]
 pub struct EventLog {
@@ -85,9 +88,10 @@ impl EventLog {
         (place.random() % u128::from(self.shards)) as u32
     }
 
-    /// The end of what is sealed: nothing appears before this instant any more.
+    /// The end of what is sealed: nothing appears before this instant any more. A writer gives an append up half a seal after
+    /// its millisecond, and what it gave up takes effect within a seal, or never; the rest is for clocks that differ.
     pub fn horizon(&self) -> Millis {
-        self.clock.now().before(self.seal)
+        self.clock.now().before(self.seal * SEALS_BEHIND)
     }
 
     /// The earliest instant of which events are kept.
@@ -166,9 +170,8 @@ impl EventLog {
     }
 
     /// Reads the segments `from <= place < until`, in order, consistently. The caller keeps `until` within the
-    /// [`EventLog::horizon`].
+    /// [`EventLog::horizon`], and `from` not before [`EventLog::oldest`], since it is read day by day.
     pub fn read(&self, tenant: &str, from: Ulid, until: Ulid) -> Reader {
-        let from = from.max(self.oldest().place());
         let shards = (0..self.shards)
             .map(|shard| Shard {
                 shard,

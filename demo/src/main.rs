@@ -33,7 +33,7 @@ use crate::summary::Summary;
 
 /// The payloads are the same in every run, but for their ids.
 const SEED: u64 = 2_100;
-/// How long a new integration may take until it gets events at once; it should be two seals.
+/// How long a new integration may take until it gets events at once; it should be three seals.
 const LIVE_DEADLINE: Duration = Duration::from_secs(60);
 /// How many entries of the integrations' logs are shown when something went wrong.
 const LOG_SHOWN: usize = 5;

@@ -127,43 +127,17 @@ async fn try_update(
     let current = find(app, tenant, id).await?;
     let callback = targets::with_legacy_url(changes.callback_parameters, changes.callback_url)?;
     let filter = changes.filter_conditions;
-    // Secrets are encrypted once, before the write that may have to be decided several times.
-    let (target, stored) = match (&current.target, callback, changes.s3_parameters) {
-        (_, None, None) => (current.target.clone(), None),
-        (
-            Target::Webhook {
-                callback: before,
-                stream,
-            },
-            Some(body),
-            None,
-        ) => {
-            let callback = targets::changed_callback(app, &current, before, body).await?;
-            (
-                Target::Webhook {
-                    callback,
-                    stream: stream.clone(),
-                },
-                Some(()),
-            )
-        }
-        (
-            Target::S3 {
-                bucket: before,
-                export,
-            },
-            None,
-            Some(body),
-        ) => {
-            let bucket = targets::changed_bucket(app, &current, before, body).await?;
-            (
-                Target::S3 {
-                    bucket,
-                    export: export.clone(),
-                },
-                Some(()),
-            )
-        }
+    // Secrets are encrypted before the write: what is decided on is the integration as it was read here, or nothing.
+    let target = match (&current.target, callback, changes.s3_parameters) {
+        (unchanged, None, None) => unchanged.clone(),
+        (Target::Webhook { callback, stream }, Some(body), None) => Target::Webhook {
+            callback: targets::changed_callback(app, &current, callback, body).await?,
+            stream: stream.clone(),
+        },
+        (Target::S3 { bucket, export }, None, Some(body)) => Target::S3 {
+            bucket: targets::changed_bucket(app, &current, bucket, body).await?,
+            export: export.clone(),
+        },
         (Target::Webhook { .. }, ..) => {
             return Err(ApiError::bad_field(
                 "s3_parameters",
@@ -196,24 +170,7 @@ async fn try_update(
             integration.filter =
                 targets::changed_filter(integration.filter.take(), filter.as_ref())?;
         }
-        if stored.is_some() {
-            match (&mut integration.target, &target) {
-                (
-                    Target::Webhook { callback, .. },
-                    Target::Webhook {
-                        callback: changed, ..
-                    },
-                ) => *callback = changed.clone(),
-                (
-                    Target::S3 { bucket, .. },
-                    Target::S3 {
-                        bucket: changed, ..
-                    },
-                ) => *bucket = changed.clone(),
-                // Deleted and registered as the other kind in between.
-                _ => return Err(ApiError::no_such_integration(id)),
-            }
-        }
+        integration.target = target.clone();
         Ok(Decision::WriteWith(entry(
             app,
             Action::IntegrationUpdated,

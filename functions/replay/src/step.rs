@@ -32,27 +32,17 @@ const LONGEST_DELAY: Duration = Duration::from_secs(900);
 ///
 /// A step of an older turn, or of another generation, does nothing.
 pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError> {
-    let mut integration = match app
-        .integrations
-        .get(&owner.tenant, &owner.integration_id)
-        .await
-    {
-        Ok(integration) if is_turn(&integration, owner, turn) => integration,
-        Ok(_) | Err(StoreError::NotFound) => return Ok(()),
-        Err(error) => return Err(error.into()),
+    let busy_until = app.clock.now().after(app.time_limit);
+    let begun = change(app, owner, turn, |stream, running| {
+        // The sweep keeps off while this step is at work.
+        stream.wake_at = Some(busy_until);
+        running
+    });
+    let Some(mut integration) = begun.await? else {
+        return Ok(());
     };
     let mut all_unparked = true;
     if integration.is_running() {
-        // The sweep keeps off while this step is at work.
-        let busy_until = app.clock.now().after(app.time_limit);
-        let busy = change(app, owner, turn, |stream, _| {
-            stream.wake_at = Some(busy_until);
-            true
-        });
-        let Some(busy) = busy.await? else {
-            return Ok(());
-        };
-        integration = busy;
         if integration.integration_type == IntegrationType::Permanent {
             let Some(open) = open(app, owner, turn).await? else {
                 return Ok(());

@@ -9,5 +9,6 @@ mod api;
 mod end_to_end;
 mod exports;
 mod lifecycle;
+mod outages;
 mod webhooks;
 mod world;

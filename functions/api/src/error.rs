@@ -11,6 +11,8 @@ use shared::secrets::SecretError;
 use shared::store::StoreError;
 use shared::telemetry::chain;
 
+use crate::delivery::InvokeError;
+
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
 pub struct ApiError {
@@ -113,6 +115,14 @@ impl ApiError {
     /// 404: nothing is served at this path.
     pub fn no_such_path() -> ApiError {
         ApiError::not_found("Nothing is served at this path.")
+    }
+
+    /// 502: the receiver has been sent the event again, and has not taken it.
+    pub fn delivery_failed(reason: &str) -> ApiError {
+        let message = format!(
+            "The receiver has not taken the event: {reason}. It stays among the rejected events."
+        );
+        ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", message)
     }
 
     /// 405.
@@ -221,6 +231,12 @@ impl From<SecretError> for ApiError {
 
 impl From<SendError> for ApiError {
     fn from(error: SendError) -> ApiError {
+        ApiError::internal(error)
+    }
+}
+
+impl From<InvokeError> for ApiError {
+    fn from(error: InvokeError) -> ApiError {
         ApiError::internal(error)
     }
 }

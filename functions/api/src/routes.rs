@@ -56,9 +56,14 @@ pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, 
         [id, "rejected_events", event] if method == delete => {
             rejected_events::delete(app, tenant, id, event).await
         }
+        [id, "rejected_events", event, "_retry"] if method == post => {
+            rejected_events::retry(app, tenant, id, event, request).await
+        }
         [] => Err(ApiError::method_not_allowed("GET, POST")),
         [_] => Err(ApiError::method_not_allowed("GET, PATCH, PUT, DELETE")),
-        [_, "_start" | "_stop"] => Err(ApiError::method_not_allowed("POST")),
+        [_, "_start" | "_stop"] | [_, "rejected_events", _, "_retry"] => {
+            Err(ApiError::method_not_allowed("POST"))
+        }
         [_, "log" | "rejected_events"] => Err(ApiError::method_not_allowed("GET")),
         [_, "rejected_events", _] => Err(ApiError::method_not_allowed("GET, DELETE")),
         _ => Err(ApiError::no_such_path()),

@@ -1,8 +1,8 @@
 //! Repeats of an event: queues and publishers hand the same event over twice; readers of the event log drop the second.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::clock::Millis;
@@ -15,9 +15,10 @@ const TIDY_EVERY: usize = 100_000;
 ///
 /// An event is a repeat when its id stands earlier within 20 minutes, whether or not that one was a repeat itself: what is
 /// a repeat depends on nothing but the event log, so every reader drops the same.
+/// Takes about 40 bytes for each event of any 20 minutes.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    seen: HashMap<u128, Millis>,
+    seen: HashMap<[u64; 2], Millis>,
     tidied: usize,
 }
 
@@ -35,16 +36,15 @@ impl Repeats {
 }
 
 /// 128 bits of an id: the UUID that ids are, or a hash of any other text.
-fn key(event_id: &str) -> u128 {
+fn key(event_id: &str) -> [u64; 2] {
     if let Ok(uuid) = Uuid::try_parse(event_id) {
-        return uuid.as_u128();
+        return uuid.as_u64_pair().into();
     }
-    let half = |salt: u8| {
+    [0, 1].map(|salt: u8| {
         let mut hasher = DefaultHasher::new();
         (salt, event_id).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(0) << 64 | half(1)
+        hasher.finish()
+    })
 }
 
 #[cfg(test)]

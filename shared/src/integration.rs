@@ -177,7 +177,7 @@ impl Integration {
             }
             Target::Webhook { stream, .. } => stream.wake(now),
             Target::S3 { export, .. } if afresh => export.restart(now),
-            Target::S3 { .. } => {}
+            Target::S3 { export, .. } => export.resume(),
         }
         true
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use ulid::Ulid;
 
+use crate::clock::Millis;
 use crate::event::Event;
 use crate::queue::Message;
 
@@ -113,6 +114,8 @@ pub struct ExportTask {
     pub tenant: String,
     /// The integration's id.
     pub integration_id: String,
+    /// The tick for which this task was sent.
+    pub sent_at: Millis,
 }
 
 /// The message that carries a task which is neither delayed nor in a group.

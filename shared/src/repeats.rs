@@ -20,6 +20,8 @@ const TIDY_EVERY: usize = 100_000;
 pub struct Repeats {
     seen: HashMap<[u64; 2], Millis>,
     tidied: usize,
+    /// What was overwritten since [`Repeats::mark`]; none where nobody ever set a mark.
+    overwritten: Option<Vec<([u64; 2], Option<Millis>)>>,
 }
 
 impl Repeats {
@@ -30,8 +32,33 @@ impl Repeats {
                 .retain(|_, seen_at| seen_at.after(REPEAT_WINDOW) >= published_at);
             self.tidied = self.seen.len();
         }
-        let seen_at = self.seen.insert(key(event_id), published_at);
+        let key = key(event_id);
+        let seen_at = self.seen.insert(key, published_at);
+        if let Some(overwritten) = &mut self.overwritten {
+            overwritten.push((key, seen_at));
+        }
         seen_at.is_some_and(|seen_at| published_at.since(seen_at) <= REPEAT_WINDOW)
+    }
+}
+
+impl Repeats {
+    /// Sets the mark to which [`Repeats::rewind`] goes back.
+    pub fn mark(&mut self) {
+        self.overwritten.get_or_insert_default().clear();
+    }
+
+    /// Forgets what was noted since the mark, as if it had not been read yet.
+    pub fn rewind(&mut self) {
+        for (key, seen_at) in self
+            .overwritten
+            .iter_mut()
+            .flat_map(|list| list.drain(..).rev())
+        {
+            match seen_at {
+                Some(seen_at) => self.seen.insert(key, seen_at),
+                None => self.seen.remove(&key),
+            };
+        }
     }
 }
 
@@ -63,6 +90,23 @@ mod tests {
             "a repeat counts for its repeats"
         );
         assert!(!repeats.note("b", Millis(20 * minute + 1)));
+    }
+
+    #[test]
+    fn what_was_rewound_can_be_noted_again() {
+        let minute = 60_000;
+        let mut repeats = Repeats::default();
+        repeats.note("a", Millis(0));
+        repeats.mark();
+        for _ in 0..2 {
+            assert!(repeats.note("a", Millis(15 * minute)));
+            assert!(!repeats.note("b", Millis(15 * minute)));
+            assert!(repeats.note("b", Millis(15 * minute)));
+            repeats.rewind();
+            repeats.mark();
+        }
+        // "a" is known from the beginning, not from what was rewound.
+        assert!(!repeats.note("a", Millis(21 * minute)));
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::io;
 
 use crc_fast::{CrcAlgorithm, checksum};
 use shared::clock::Millis;
-use shared::export::Range;
+use shared::export::{REPEAT_WINDOW, Range};
 use shared::filter::Filter;
 use shared::repeats::Repeats;
-use shared::segment::Unpacker;
+use shared::segment::{Segment, Unpacker};
 use ulid::Ulid;
 
 use crate::{App, ExportError};
@@ -44,9 +44,99 @@ pub struct Limits {
     pub deadline: Option<Millis>,
 }
 
-/// Reads a tenant's segments of a range, drops repeats, filters, and copies the lines that remain.
+/// The ids of a range of the event log: what the file behind it has to know of repeats. A run that writes several files hands
+/// them on, instead of reading 20 minutes of the log again for each.
+#[derive(Debug)]
+pub struct Known {
+    from: Ulid,
+    until: Ulid,
+    repeats: Repeats,
+}
+
+impl Known {
+    /// Whether these ids tell as much of the range as those that stand before it. Older ones do no harm, being out of the
+    /// window; only where the window is cut short, they must not be there.
+    fn is_of(&self, range: &Range) -> bool {
+        let window = Millis(range.from.timestamp_ms()).before(REPEAT_WINDOW);
+        let is_whole = self.from <= range.repeats_from && range.repeats_from == window.place();
+        self.until == range.from && (is_whole || self.from == range.repeats_from)
+    }
+}
+
+/// Puts the lines of one segment after another into a file: pure, and bounded by the largest file and a segment.
+#[derive(Debug)]
+pub struct Assembler<'a> {
+    filter: Option<&'a Filter>,
+    max_bytes: usize,
+    repeats: Repeats,
+    unpacker: Unpacker,
+    wanted: Vec<bool>,
+    body: Vec<u8>,
+    lines: u64,
+}
+
+impl<'a> Assembler<'a> {
+    /// A file of at most `max_bytes`, behind what is known of `repeats`.
+    ///
+    /// # Errors
+    /// When there is no memory for zstd's state.
+    pub fn new(
+        filter: Option<&'a Filter>,
+        max_bytes: usize,
+        repeats: Repeats,
+    ) -> io::Result<Assembler<'a>> {
+        Ok(Assembler {
+            filter,
+            max_bytes,
+            repeats,
+            unpacker: Unpacker::new()?,
+            wanted: Vec::new(),
+            body: Vec::new(),
+            lines: 0,
+        })
+    }
+
+    /// Appends those lines of a segment that are no repeats and pass the filter. `false` when they do not fit any more: the
+    /// file is as if the segment had not been read.
+    ///
+    /// # Errors
+    /// When the segment is not what was stored.
+    pub fn add(&mut self, segment: &Segment) -> io::Result<bool> {
+        let (published_at, filter) = (segment.published_at(), self.filter);
+        self.repeats.mark();
+        self.wanted.clear();
+        self.wanted.extend(segment.events().map(|(id, name)| {
+            !self.repeats.note(id, published_at) && filter.is_none_or(|filter| filter.passes(name))
+        }));
+        let lines = self.wanted.iter().filter(|wanted| **wanted).count();
+        if lines == 0 {
+            return Ok(true);
+        }
+        let start = self.body.len();
+        self.unpacker.append(segment, &mut self.body)?;
+        if lines < self.wanted.len() {
+            keep_wanted(&mut self.body, start, &self.wanted)?;
+        }
+        if self.body.len() > self.max_bytes {
+            self.body.truncate(start);
+            self.repeats.rewind();
+            return Ok(false);
+        }
+        self.lines += lines as u64;
+        Ok(true)
+    }
+
+    /// The body of the file.
+    pub fn body(self) -> Vec<u8> {
+        self.body
+    }
+}
+
+/// Reads a tenant's segments of a range, drops repeats, filters, and copies the lines that remain. `known` is what a file right
+/// before this one left, and is left for the one behind it.
 ///
-/// Without a deadline, what the file holds depends on nothing but the event log, the range, the filter and the largest size, as long as the range is sealed.
+/// Without a deadline, what the file holds depends on nothing but the event log, the range, the filter and the largest size, as
+/// long as the range is sealed.
 ///
 /// # Errors
 /// [`ExportError::Store`], [`ExportError::Segment`].
@@ -56,53 +146,51 @@ pub async fn build(
     range: Range,
     filter: Option<&Filter>,
     limits: Limits,
+    known: &mut Option<Known>,
 ) -> Result<File, ExportError> {
-    let mut file = File {
-        until: range.until,
-        body: Vec::new(),
-        lines: 0,
-        is_read: false,
+    let before = match known.take().filter(|known| known.is_of(&range)) {
+        Some(known) => known,
+        None => read_ids(app, tenant, &range).await?,
     };
+    let mut assembler = Assembler::new(filter, limits.max_bytes, before.repeats)?;
+    let (mut until, mut is_read) = (range.until, false);
+    let mut reader = app.event_log.read(tenant, range.from, range.until);
+    while let Some((segment, _)) = reader.next().await? {
+        let is_late = |deadline| app.clock.now() >= deadline;
+        if is_read && limits.deadline.is_some_and(is_late) || !assembler.add(&segment)? {
+            until = segment.place;
+            break;
+        }
+        is_read = true;
+    }
+    *known = Some(Known {
+        from: before.from,
+        until,
+        repeats: assembler.repeats,
+    });
+    Ok(File {
+        until,
+        body: assembler.body,
+        lines: assembler.lines,
+        is_read,
+    })
+}
+
+async fn read_ids(app: &App, tenant: &str, range: &Range) -> Result<Known, ExportError> {
     let mut repeats = Repeats::default();
-    let mut before = app
+    let mut reader = app
         .event_log
         .read_ids(tenant, range.repeats_from, range.from);
-    while let Some((segment, _)) = before.next().await? {
+    while let Some((segment, _)) = reader.next().await? {
         for id in segment.ids.lines() {
             repeats.note(id, segment.published_at());
         }
     }
-    let (mut unpacker, mut wanted) = (Unpacker::new()?, Vec::new());
-    let mut reader = app.event_log.read(tenant, range.from, range.until);
-    while let Some((segment, _)) = reader.next().await? {
-        let is_late = |deadline| app.clock.now() >= deadline;
-        if file.is_read && limits.deadline.is_some_and(is_late) {
-            file.until = segment.place;
-            break;
-        }
-        file.is_read = true;
-        let published_at = segment.published_at();
-        wanted.clear();
-        wanted.extend(segment.events().map(|(id, name)| {
-            !repeats.note(id, published_at) && filter.is_none_or(|filter| filter.passes(name))
-        }));
-        let lines = wanted.iter().filter(|wanted| **wanted).count();
-        if lines == 0 {
-            continue;
-        }
-        let start = file.body.len();
-        unpacker.append(&segment, &mut file.body)?;
-        if lines < wanted.len() {
-            keep_wanted(&mut file.body, start, &wanted)?;
-        }
-        if file.body.len() > limits.max_bytes {
-            file.body.truncate(start);
-            file.until = segment.place;
-            break;
-        }
-        file.lines += lines as u64;
-    }
-    Ok(file)
+    Ok(Known {
+        from: range.repeats_from,
+        until: range.from,
+        repeats,
+    })
 }
 
 /// Of the lines behind `start`, keeps those that are wanted.
@@ -127,6 +215,9 @@ fn keep_wanted(body: &mut Vec<u8>, start: usize, wanted: &[bool]) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+    use shared::segment::{self, Appended};
+
     use super::*;
 
     #[test]
@@ -143,6 +234,56 @@ mod tests {
             assert_eq!(String::from_utf8(body).unwrap(), expected);
         }
         assert!(keep_wanted(&mut b"{}\n".to_vec(), 0, &[true, false]).is_err());
+    }
+
+    #[test]
+    fn what_a_file_knows_of_repeats_is_of_use_to_the_one_right_behind_it() {
+        let minute = |minute: u64| Millis(minute * 60_000).place();
+        let known = |from, until| Known {
+            from: minute(from),
+            until: minute(until),
+            repeats: Repeats::default(),
+        };
+        let range = |repeats_from, from| Range {
+            repeats_from: minute(repeats_from),
+            from: minute(from),
+            until: minute(200),
+        };
+        assert!(known(100, 130).is_of(&range(110, 130)));
+        assert!(known(110, 130).is_of(&range(110, 130)));
+        assert!(!known(100, 130).is_of(&range(110, 131)), "not right behind");
+        assert!(!known(115, 130).is_of(&range(110, 130)), "not enough");
+        assert!(known(120, 130).is_of(&range(120, 130)), "the same floor");
+        assert!(!known(100, 130).is_of(&range(120, 130)), "cut short since");
+    }
+
+    #[test]
+    fn a_segment_that_does_not_fit_is_as_if_it_had_not_been_read() {
+        let payload = RawValue::from_string("{\"a\":1}".to_owned()).unwrap();
+        let event = |id| Appended {
+            id,
+            name: "order.created",
+            payload: &payload,
+        };
+        let mut built = Vec::new();
+        for (millis, ids) in [
+            (1, vec!["a", "b"]),
+            (2, vec!["b", "c"]),
+            (3, vec!["c", "d"]),
+        ] {
+            let events = ids.into_iter().map(event).collect();
+            built.extend(segment::build("acme", events, || Ulid::from_parts(millis, 0)).unwrap());
+        }
+        let line = built[0].events[0].1.get().len() + 1;
+        let mut first = Assembler::new(None, 2 * line, Repeats::default()).unwrap();
+        assert!(first.add(&built[0].segment).unwrap());
+        assert!(!first.add(&built[1].segment).unwrap());
+        assert_eq!(first.body.len(), 2 * line);
+        // The next file knows "b" of the first segment, and takes "c" once.
+        let mut second = Assembler::new(None, 2 * line, first.repeats).unwrap();
+        assert!(second.add(&built[1].segment).unwrap());
+        assert!(second.add(&built[2].segment).unwrap());
+        assert_eq!((second.lines, second.body().len()), (2, 2 * line));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Export: at each tick, files with what is new go into the buckets of the running S3 integrations.
 
-mod file;
+pub mod file;
 mod run;
 mod upload;
 

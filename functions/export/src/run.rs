@@ -12,7 +12,7 @@ use shared::store::{Entry, Owner, StoreError};
 use shared::tasks::ExportTask;
 use ulid::Ulid;
 
-use crate::file::{self, File, Limits};
+use crate::file::{self, File, Known, Limits};
 use crate::upload::{self, Refusal};
 use crate::{App, ExportError};
 
@@ -46,6 +46,7 @@ pub async fn run(app: &App, task: &ExportTask) -> Result<(), ExportError> {
         holder,
         began,
         integration: found,
+        known: None,
     };
     let leased = run.change_if(|integration| {
         let now = app.clock.now();
@@ -125,6 +126,8 @@ struct Run<'a> {
     began: Millis,
     /// The integration as it was last read or written.
     integration: Integration,
+    /// The ids before the next file.
+    known: Option<Known>,
 }
 
 /// What became of an attempt to write one more file.
@@ -166,7 +169,15 @@ impl Run<'_> {
             max_bytes: self.app.max_file_bytes,
             deadline: Some(deadline),
         };
-        let file = file::build(self.app, &read.tenant, range, read.filter.as_ref(), limits).await?;
+        let file = file::build(
+            self.app,
+            &read.tenant,
+            range,
+            read.filter.as_ref(),
+            limits,
+            &mut self.known,
+        )
+        .await?;
         if file.lines == 0 {
             return self.move_place(&read, export.place, &file).await;
         }
@@ -245,6 +256,7 @@ impl Run<'_> {
             plan.range(),
             plan.filter.as_ref(),
             limits,
+            &mut self.known,
         )
         .await?;
         let is_same = file.until == plan.until

@@ -108,14 +108,31 @@ async fn world() -> (World, Vec<Line>, Proxy) {
     (world, lines, proxy().await)
 }
 
+/// What a killed run meets, and what happens before the next one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Circumstances {
+    /// Nothing special.
+    Plain,
+    /// The integration is changed before the next run.
+    Changed,
+    /// S3 refuses every upload of the run that is killed.
+    Refused,
+}
+
 /// Kills a run at every request, at this moment of it, and lets another one finish its work.
-async fn kill_at_every_request(moment: Moment, with_changes: bool) {
+async fn kill_at_every_request(moment: Moment, circumstances: Circumstances) {
+    let with_changes = circumstances == Circumstances::Changed;
+    let is_refused = circumstances == Circumstances::Refused;
     let (world, lines, proxy) = world().await;
     let mut uploads_killed = 0;
     for number in 1.. {
         let case = Case::begin(&world, &lines, format!("kill-{number}")).await;
         let app = export_through(&world, &proxy).await;
-        proxy.hold(number, moment);
+        proxy.rule(move |passing| match passing {
+            passing if passing.number == number => Action::Hold(moment),
+            passing if is_refused && passing.is_upload() => Action::Answer(Answer::status(403)),
+            _ => Action::Forward,
+        });
         let is_killed = {
             let victim = Box::pin(run(&app, &world, &case.id));
             tokio::select! {
@@ -142,8 +159,9 @@ async fn kill_at_every_request(moment: Moment, with_changes: bool) {
         case.end(crashed.planned_key.as_deref(), changed_at).await;
         if !is_killed {
             // Every request has had its turn: lease, log, key, and for each file plan, upload and place.
-            assert!(number > 20, "{passed:?}");
-            assert_eq!(uploads_killed, 3);
+            // A refused run ends with its first file: its state, its log, its lease.
+            assert!(number > if is_refused { 12 } else { 20 }, "{passed:?}");
+            assert_eq!(uploads_killed, if is_refused { 1 } else { 3 });
             return;
         }
     }
@@ -151,22 +169,28 @@ async fn kill_at_every_request(moment: Moment, with_changes: bool) {
 
 #[tokio::test]
 async fn a_run_killed_before_any_of_its_effects_loses_and_doubles_nothing() {
-    kill_at_every_request(Moment::Before, false).await;
+    kill_at_every_request(Moment::Before, Circumstances::Plain).await;
 }
 
 #[tokio::test]
 async fn a_run_killed_after_any_of_its_effects_loses_and_doubles_nothing() {
-    kill_at_every_request(Moment::After, false).await;
+    kill_at_every_request(Moment::After, Circumstances::Plain).await;
 }
 
 #[tokio::test]
 async fn what_is_changed_after_a_kill_before_any_effect_holds_for_all_that_was_not_planned() {
-    kill_at_every_request(Moment::Before, true).await;
+    kill_at_every_request(Moment::Before, Circumstances::Changed).await;
 }
 
 #[tokio::test]
 async fn what_is_changed_after_a_kill_after_any_effect_holds_for_all_that_was_not_planned() {
-    kill_at_every_request(Moment::After, true).await;
+    kill_at_every_request(Moment::After, Circumstances::Changed).await;
+}
+
+#[tokio::test]
+async fn a_refused_run_killed_before_or_after_any_of_its_effects_loses_and_doubles_nothing() {
+    kill_at_every_request(Moment::Before, Circumstances::Refused).await;
+    kill_at_every_request(Moment::After, Circumstances::Refused).await;
 }
 
 /// Holds a run up at every request, at this moment of it, until its lease is over and another run has done everything; then

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::types::ChecksumMode;
 use serde_json::{Value, json};
 use tests::proxy::{Action, Moment};
 use tests::receiver::Answer;
@@ -83,6 +84,74 @@ async fn a_refused_upload_is_logged_and_made_again_at_the_next_tick() {
     publish(&world, 2).await;
     world.export_tick().await;
     assert_eq!(numbers(&world, &bucket).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn an_upload_is_signed_with_the_customers_key_for_the_buckets_region_and_has_a_checksum() {
+    let (world, proxy) = (World::start().await, proxy().await);
+    let app = export_through(&world, &proxy).await;
+    let bucket = versioned_bucket(&world).await;
+    world.register(s3("sap-1", &bucket)).await;
+    publish(&world, 1).await;
+    proxy.rule(|_| Action::Forward);
+    run(&app, &world, "sap-1").await;
+    let passed = proxy.passed();
+    let uploads: Vec<_> = passed
+        .iter()
+        .filter(|passing| passing.is_upload())
+        .collect();
+    assert_eq!(uploads.len(), 1);
+    let header = |name: &str| uploads[0].header(name);
+    let authorization = header("authorization");
+    assert!(
+        authorization.contains("Credential=some_s3_access_key_id/"),
+        "{authorization}"
+    );
+    assert!(
+        authorization.contains("/us-east-1/s3/aws4_request"),
+        "{authorization}"
+    );
+    for signed in [
+        "if-none-match",
+        "x-amz-checksum-crc32",
+        "x-amz-content-sha256",
+    ] {
+        assert!(authorization.contains(signed), "{signed}: {authorization}");
+    }
+    assert_eq!(header("if-none-match"), "*");
+    assert_eq!(header("content-type"), "application/x-ndjson");
+    // Without TLS the payload is signed, too.
+    assert_eq!(header("x-amz-content-sha256").len(), 64);
+    let (key, _) = &files_in_order(&world, &bucket).await[0];
+    let head = world.s3.head_object().bucket(&bucket).key(key);
+    let head = head
+        .checksum_mode(ChecksumMode::Enabled)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(head.checksum_crc32(), Some(header("x-amz-checksum-crc32")));
+}
+
+#[tokio::test]
+async fn a_wrong_region_can_be_mended() {
+    let world = World::start().await;
+    let bucket = versioned_bucket(&world).await;
+    let mut body = s3("sap-1", &bucket);
+    body["s3_parameters"]["aws_region"] = json!("eu-central-1");
+    world.register(body).await;
+    publish(&world, 1).await;
+    world.export_tick().await;
+    let (_, reason) = newest(&world, "sap-1").await;
+    assert!(
+        reason.ends_with("failed. Reason: the bucket is not in the given aws_region."),
+        "{reason}"
+    );
+    world.call("POST", "/sap-1/_stop", "").await;
+    let changes = json!({"s3_parameters": {"aws_region": "us-east-1"}});
+    assert_eq!(world.call("PATCH", "/sap-1", changes).await.status, 200);
+    world.call("POST", "/sap-1/_start", "").await;
+    world.export_tick().await;
+    assert_eq!(numbers(&world, &bucket).await, [1]);
 }
 
 #[tokio::test]

@@ -79,6 +79,7 @@ pub async fn export_through(world: &World, proxy: &Proxy) -> export::App {
         seal: world.export.seal,
         time_limit: world.export.time_limit,
         max_file_bytes: world.export.max_file_bytes,
+        buffer: Default::default(),
         give_up: world.export.give_up,
         event_log: EventLog::new(
             dynamodb.clone(),

@@ -156,6 +156,7 @@ impl World {
                 seal: SEAL,
                 time_limit: Duration::from_secs(60),
                 max_file_bytes: shared::export::MAX_FILE_BYTES,
+                buffer: Default::default(),
                 give_up: Duration::from_secs(5 * 24 * 3600),
                 event_log,
                 integrations,

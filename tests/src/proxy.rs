@@ -27,7 +27,9 @@ pub struct Passing {
     pub number: usize,
     /// What it asks for: `DynamoDB_20120810.PutItem`, or `PUT /bucket/key`.
     pub operation: String,
-    /// Its body, as far as it is text.
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The first 10,000 bytes of its body, as text.
     pub body: String,
 }
 
@@ -35,6 +37,14 @@ impl Passing {
     /// Whether it uploads an object.
     pub fn is_upload(&self) -> bool {
         self.operation.starts_with("PUT /")
+    }
+
+    /// A header's value; empty when it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -173,6 +183,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             operation: target
                 .and_then(|target| target.to_str().ok())
                 .map_or_else(|| format!("{} {path}", head.method), str::to_owned),
+            headers: head.headers.clone(),
             body: String::from_utf8_lossy(&body[..body.len().min(10_000)]).into_owned(),
         });
         passed[number - 1].clone()

@@ -1,6 +1,7 @@
 //! One file: the lines of a range of the event log, as bytes.
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crc_fast::{CrcAlgorithm, checksum};
 use shared::clock::Millis;
@@ -44,6 +45,32 @@ pub struct Limits {
     pub deadline: Option<Millis>,
 }
 
+/// The buffer of the last file, kept for the next one: in a fresh one, the first touch of every 4 KiB would cost more than
+/// what is written there.
+#[derive(Debug, Default)]
+pub struct Buffer(Mutex<Vec<u8>>);
+
+impl Buffer {
+    /// The kept buffer, emptied; a new one where another run has it.
+    pub fn take(&self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut *self.kept());
+        buffer.clear();
+        buffer
+    }
+
+    /// Keeps a buffer; the larger one where two come back.
+    pub fn give_back(&self, buffer: Vec<u8>) {
+        let mut kept = self.kept();
+        if buffer.capacity() > kept.capacity() {
+            *kept = buffer;
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The ids of a range of the event log: what the file behind it has to know of repeats. A run that writes several files hands
 /// them on, instead of reading 20 minutes of the log again for each.
 #[derive(Debug)]
@@ -76,7 +103,7 @@ pub struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    /// A file of at most `max_bytes`, behind what is known of `repeats`.
+    /// A file of at most `max_bytes` in `buffer`, behind what is known of `repeats`.
     ///
     /// # Errors
     /// When there is no memory for zstd's state.
@@ -84,6 +111,7 @@ impl<'a> Assembler<'a> {
         filter: Option<&'a Filter>,
         max_bytes: usize,
         repeats: Repeats,
+        buffer: Vec<u8>,
     ) -> io::Result<Assembler<'a>> {
         Ok(Assembler {
             filter,
@@ -91,7 +119,7 @@ impl<'a> Assembler<'a> {
             repeats,
             unpacker: Unpacker::new()?,
             wanted: Vec::new(),
-            body: Vec::new(),
+            body: buffer,
             lines: 0,
         })
     }
@@ -152,7 +180,8 @@ pub async fn build(
         Some(known) => known,
         None => read_ids(app, tenant, &range).await?,
     };
-    let mut assembler = Assembler::new(filter, limits.max_bytes, before.repeats)?;
+    let buffer = app.buffer.take();
+    let mut assembler = Assembler::new(filter, limits.max_bytes, before.repeats, buffer)?;
     let (mut until, mut is_read) = (range.until, false);
     let mut reader = app.event_log.read(tenant, range.from, range.until);
     while let Some((segment, _)) = reader.next().await? {
@@ -275,12 +304,12 @@ mod tests {
             built.extend(segment::build("acme", events, || Ulid::from_parts(millis, 0)).unwrap());
         }
         let line = built[0].events[0].1.get().len() + 1;
-        let mut first = Assembler::new(None, 2 * line, Repeats::default()).unwrap();
+        let mut first = Assembler::new(None, 2 * line, Repeats::default(), Vec::new()).unwrap();
         assert!(first.add(&built[0].segment).unwrap());
         assert!(!first.add(&built[1].segment).unwrap());
         assert_eq!(first.body.len(), 2 * line);
         // The next file knows "b" of the first segment, and takes "c" once.
-        let mut second = Assembler::new(None, 2 * line, first.repeats).unwrap();
+        let mut second = Assembler::new(None, 2 * line, first.repeats, Vec::new()).unwrap();
         assert!(second.add(&built[1].segment).unwrap());
         assert!(second.add(&built[2].segment).unwrap());
         assert_eq!((second.lines, second.body().len()), (2, 2 * line));

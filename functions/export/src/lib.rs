@@ -35,6 +35,8 @@ pub struct App {
     pub time_limit: Duration,
     /// The largest file.
     pub max_file_bytes: usize,
+    /// What the last file was made in.
+    pub buffer: file::Buffer,
     /// An integration whose uploads have done nothing but fail for so long is stopped.
     pub give_up: Duration,
     /// What is read.
@@ -65,6 +67,7 @@ impl App {
             seal: env::seal(),
             time_limit: env::time_limit(),
             max_file_bytes: MAX_FILE_BYTES,
+            buffer: file::Buffer::default(),
             give_up: DAY * env::parsed::<u32>("GIVE_UP_DAYS"),
             event_log: EventLog::new(
                 dynamodb.clone(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use shared::clock::Millis;
 use shared::export::{Export, Plan, Range, file_key};
 use shared::history::Action;
@@ -179,7 +180,9 @@ impl Run<'_> {
         )
         .await?;
         if file.lines == 0 {
-            return self.move_place(&read, export.place, &file).await;
+            let moved = self.move_place(&read, export.place, &file).await;
+            self.app.buffer.give_back(file.body);
+            return moved;
         }
         // Before the plan: where KMS fails, nothing was planned.
         let secret = self.secret(bucket).await?;
@@ -273,11 +276,12 @@ impl Run<'_> {
             let bucket = bucket.clone();
             let secret = self.secret(&bucket).await?;
             let generation = self.integration.generation;
-            self.integration = self
-                .app
-                .integrations
-                .get(&tenant, &self.integration.id)
-                .await?;
+            let read = self.app.integrations.get(&tenant, &self.integration.id);
+            self.integration = match read.await {
+                Ok(integration) => integration,
+                Err(StoreError::NotFound) => return Ok(Step::Done),
+                Err(error) => return Err(error.into()),
+            };
             let now = self.app.clock.now();
             let is_ours = self.integration.generation == generation
                 && self.integration.is_running()
@@ -334,15 +338,21 @@ impl Run<'_> {
         if time_limit.is_zero() {
             return Ok(Step::Done);
         }
+        let body = Bytes::from(body);
         let uploaded = upload::put(
             &self.app.sdk_config,
             &bucket.aws_access_key_id,
             secret,
             plan,
-            body,
+            body.clone(),
             time_limit,
         );
-        if let Err(refusal) = uploaded.await {
+        let uploaded = uploaded.await;
+        if let Ok(mut body) = body.try_into_mut() {
+            body.clear();
+            self.app.buffer.give_back(body.into());
+        }
+        if let Err(refusal) = uploaded {
             self.fail(plan, refusal, is_only_attempt).await?;
             return Ok(Step::Done);
         }

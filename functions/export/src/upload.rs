@@ -9,6 +9,7 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
+use bytes::Bytes;
 use shared::export::Plan;
 use shared::secrets::Secret;
 use shared::telemetry::chain;
@@ -37,7 +38,7 @@ pub async fn put(
     access_key_id: &str,
     secret_key: &Secret,
     plan: &Plan,
-    body: Vec<u8>,
+    body: Bytes,
     time_limit: Duration,
 ) -> Result<(), Refusal> {
     // Only an emulator has an endpoint of its own, and only such a one may be reached without TLS.

@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill test check lint-template fmt token logs clean venvs
+.PHONY: help up down demo kill bench test check lint-template fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,10 @@ demo: up  ## watch events leave as webhooks and as S3 files
 kill: up  ## the demo's load while function processes are killed at random moments (some minutes)
 	@cargo build --bin demo
 	@.venv/emulator/bin/python -B local/kill.py
+
+bench:  ## what exports cost: from segments to a file, and whole runs against canned answers over TLS
+	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench file
+	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench whole_run
 
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py

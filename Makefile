@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate test check lint-template fmt token logs clean venvs
+.PHONY: help up down demo kill simulate bench test check lint-template fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,10 @@ simulate:  ## 100,000 random histories of streams, and every bug that has to be 
 	@cargo build -q --bin simulate
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --histories $${HISTORIES:-100000}
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --mutants
+
+bench:  ## what exports cost: from segments to a file, and whole runs against canned answers over TLS
+	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench file
+	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench whole_run
 
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py

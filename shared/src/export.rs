@@ -1,7 +1,7 @@
 //! The state of an S3 export: a place in the event log, a lease, and the plan of the one file that is being written.
 //!
 //! A plan is stored before its file is uploaded and cleared together with the move of the place, so that a crash anywhere
-//! leads to the same file under the same name with the same bytes.
+//! leads to the same file under the same name with the same bytes. Only one run at a time may write: the one with the lease.
 
 use std::time::Duration;
 
@@ -28,6 +28,21 @@ pub struct Export {
     pub lease: Option<Lease>,
     /// The file that is being written.
     pub plan: Option<Plan>,
+    /// Since when every upload has failed; none when the last one succeeded, or when none was made since the start.
+    pub failing_since: Option<Millis>,
+    /// When an upload last failed: tasks that were sent before have had their answer.
+    pub failed_at: Option<Millis>,
+}
+
+/// A range of the event log to make a file of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first place from which repeats of an event are looked for.
+    pub repeats_from: Ulid,
+    /// The first place of which lines are written.
+    pub from: Ulid,
+    /// The first place not to read.
+    pub until: Ulid,
 }
 
 /// The right of one run to write files.
@@ -60,8 +75,19 @@ pub struct Plan {
     pub size_bytes: u64,
     /// The number of its lines.
     pub lines: u64,
-    /// SHA-256 of its bytes, hexadecimal.
-    pub sha256: String,
+    /// CRC-64/NVME of its bytes, hexadecimal: tells whether a file made again is the same one. Nobody gains by forging it.
+    pub crc64: String,
+}
+
+impl Plan {
+    /// What the file is made of.
+    pub fn range(&self) -> Range {
+        Range {
+            repeats_from: self.repeats_from,
+            from: self.from,
+            until: self.until,
+        }
+    }
 }
 
 impl Export {
@@ -72,14 +98,45 @@ impl Export {
             place: starts_at.place(),
             lease: None,
             plan: None,
+            failing_since: None,
+            failed_at: None,
         }
     }
 
-    /// Restarts at `now`, too late to catch up. A plan that was stored may have been uploaded: it is finished first, and
-    /// the place does not fall behind it.
+    /// Starts again where it stood. What failed before does not count any more: somebody may have mended it.
+    pub fn resume(&mut self) {
+        self.failing_since = None;
+    }
+
+    /// Restarts at `now`, too late to catch up: only what comes from now on is written. A plan of before is dropped. Its file
+    /// may be in the bucket or not; its events are behind the place, and in no other file in any case.
     pub fn restart(&mut self, now: Millis) {
+        self.resume();
         self.floor = now;
         self.place = self.place.max(now.place());
+        self.plan = None;
+    }
+
+    /// What the next file is made of: from the place up to the horizon, or to the end of a temporary integration. `oldest`
+    /// is the first instant of which events are kept. `None` when nothing is left to read for now.
+    pub fn next_range(
+        &self,
+        ends_at: Option<Millis>,
+        horizon: Millis,
+        oldest: Millis,
+    ) -> Option<Range> {
+        let until = ends_at.map_or(horizon, |end| end.min(horizon)).place();
+        let from = self.place.max(oldest.place());
+        (from < until).then(|| Range {
+            repeats_from: self.repeats_from(from).max(oldest.place()),
+            from,
+            until,
+        })
+    }
+
+    /// Whether everything before `ends_at` is in a file.
+    pub fn is_over(&self, ends_at: Millis) -> bool {
+        self.plan.is_none() && self.place >= ends_at.place()
     }
 
     /// Takes the lease for `holder` until `until`; `false` when another run holds it.
@@ -100,16 +157,44 @@ impl Export {
             .is_some_and(|lease| lease.holder == holder && lease.until > now)
     }
 
-    /// Gives the lease back.
-    pub fn release(&mut self, holder: Ulid) {
-        self.lease = self.lease.filter(|lease| lease.holder != holder);
+    /// Gives the lease back; `false` when `holder` has none.
+    pub fn release(&mut self, holder: Ulid) -> bool {
+        self.lease.take_if(|lease| lease.holder == holder).is_some()
     }
 
-    /// Ends the plan: its file is in the bucket. The place moves behind it.
+    /// Ends the plan: its file is in the bucket. The place moves behind it, and failures of before are forgotten.
     pub fn finish_plan(&mut self) {
+        self.skip_plan();
+        self.failing_since = None;
+    }
+
+    /// Gives the plan up: its file can neither be made again nor be told from one that was uploaded. The place moves behind
+    /// it, so that its events are in no other file.
+    pub fn skip_plan(&mut self) {
         if let Some(plan) = self.plan.take() {
             self.place = self.place.max(plan.until);
         }
+    }
+
+    /// Notes at `now` that an upload failed. Where it `is_absent` for certain from the bucket, which only holds when this was
+    /// the plan's only attempt and it was refused, the plan is dropped: the next file may be another one, elsewhere.
+    pub fn fail(&mut self, now: Millis, is_absent: bool) {
+        self.failing_since.get_or_insert(now);
+        self.failed_at = Some(now);
+        if is_absent {
+            self.plan = None;
+        }
+    }
+
+    /// Whether uploads have done nothing but fail for `give_up`.
+    pub fn is_given_up(&self, now: Millis, give_up: Duration) -> bool {
+        self.failing_since
+            .is_some_and(|since| now.since(since) >= give_up)
+    }
+
+    /// Whether a task that was sent at `sent_at` has had its answer: an upload failed since, and the next tick tries again.
+    pub fn has_answered(&self, sent_at: Millis) -> bool {
+        self.failed_at.is_some_and(|failed_at| sent_at <= failed_at)
     }
 
     /// The first place from which ids count when repeats of an event at `from` are looked for.
@@ -161,10 +246,99 @@ mod tests {
         assert!(export.take_lease(first, Millis(2_999), Millis(3_500)));
         assert!(export.take_lease(second, Millis(3_500), Millis(5_000)));
         assert!(!export.is_held_by(first, Millis(3_500)));
-        export.release(first);
+        assert!(!export.release(first));
         assert!(export.is_held_by(second, Millis(3_600)));
-        export.release(second);
+        assert!(export.release(second));
         assert_eq!(export.lease, None);
+    }
+
+    fn plan(from: Millis, until: Millis) -> Plan {
+        Plan {
+            repeats_from: from.place(),
+            from: from.place(),
+            until: until.place(),
+            bucket: "b".into(),
+            region: "eu-west-1".into(),
+            key: "k".into(),
+            filter: None,
+            size_bytes: 1,
+            lines: 1,
+            crc64: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_range_goes_from_the_place_to_the_horizon_or_the_end() {
+        let export = Export::registered(Millis(10_000));
+        let range = |ends_at: Option<u64>, horizon, oldest| {
+            export
+                .next_range(ends_at.map(Millis), Millis(horizon), Millis(oldest))
+                .map(|range| (range.from.timestamp_ms(), range.until.timestamp_ms()))
+        };
+        assert_eq!(range(None, 20_000, 0), Some((10_000, 20_000)));
+        assert_eq!(range(Some(15_000), 20_000, 0), Some((10_000, 15_000)));
+        assert_eq!(range(Some(30_000), 20_000, 0), Some((10_000, 20_000)));
+        // A clock that is behind, and events that are not kept any more.
+        assert_eq!(range(None, 10_000, 0), None);
+        assert_eq!(range(None, 20_000, 12_000), Some((12_000, 20_000)));
+        assert_eq!(range(None, 20_000, 20_000), None);
+    }
+
+    #[test]
+    fn a_finished_plan_moves_the_place_and_ends_a_time_of_failures() {
+        let mut export = Export::registered(Millis(0));
+        export.plan = Some(plan(Millis(0), Millis(500)));
+        export.fail(Millis(1_000), false);
+        export.fail(Millis(2_000), false);
+        assert_eq!(export.failing_since, Some(Millis(1_000)));
+        assert!(export.plan.is_some(), "it may be in the bucket");
+        assert!(!export.is_over(Millis(500)));
+        export.finish_plan();
+        assert_eq!(
+            (export.place, export.failing_since),
+            (Millis(500).place(), None)
+        );
+        assert!(export.is_over(Millis(500)));
+        assert!(!export.is_over(Millis(501)));
+    }
+
+    #[test]
+    fn a_file_that_is_certainly_not_in_the_bucket_is_planned_anew() {
+        let mut export = Export::registered(Millis(0));
+        export.plan = Some(plan(Millis(0), Millis(500)));
+        export.fail(Millis(1_000), true);
+        assert_eq!(
+            (export.plan.as_ref(), export.place),
+            (None, Millis(0).place())
+        );
+        assert!(export.has_answered(Millis(1_000)));
+        assert!(!export.has_answered(Millis(1_001)));
+    }
+
+    #[test]
+    fn an_export_is_given_up_after_days_of_nothing_but_failures() {
+        let day = Duration::from_secs(24 * 3600);
+        let mut export = Export::registered(Millis(0));
+        assert!(!export.is_given_up(Millis(0).after(day * 9), day * 5));
+        export.fail(Millis(1), true);
+        assert!(!export.is_given_up(Millis(0).after(day * 5), day * 5));
+        assert!(export.is_given_up(Millis(1).after(day * 5), day * 5));
+        export.resume();
+        assert!(!export.is_given_up(Millis(1).after(day * 5), day * 5));
+    }
+
+    #[test]
+    fn a_restart_too_late_leaves_everything_before_it_behind() {
+        let mut export = Export::registered(Millis(0));
+        export.plan = Some(plan(Millis(0), Millis(500)));
+        export.fail(Millis(600), false);
+        export.restart(Millis(9_000));
+        assert_eq!(export.plan, None);
+        assert_eq!(
+            (export.floor, export.place),
+            (Millis(9_000), Millis(9_000).place())
+        );
+        assert_eq!(export.failing_since, None);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Integration {
             Target::Webhook { stream, .. } if afresh => stream.restart(now),
             Target::Webhook { stream, .. } => stream.health.start(),
             Target::S3 { export, .. } if afresh => export.restart(now),
-            Target::S3 { .. } => {}
+            Target::S3 { export, .. } => export.resume(),
         }
         true
     }

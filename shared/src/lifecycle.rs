@@ -4,6 +4,8 @@
 //! writes the result on condition that nobody wrote in between, and then carries out the [`Effect`]s in their order. The
 //! simulation does the same with the same function.
 
+mod step;
+
 use std::time::Duration;
 
 use ulid::Ulid;
@@ -12,17 +14,10 @@ use crate::clock::Millis;
 use crate::duty::Asked;
 use crate::health::Interruption;
 use crate::history::Action;
-use crate::integration::{CATCH_UP, Integration, IntegrationType};
+use crate::integration::{CATCH_UP, Integration};
 use crate::retry;
 use crate::stream::{Position, SEALS_BEHIND, Stream};
 use crate::tasks::EventRef;
-
-/// How often a temporary integration whose range is not over yet is looked at.
-const FOLLOW_EVERY: Duration = Duration::from_secs(60);
-/// When replay looks again at what is outstanding, should nobody wake it.
-const WAIT_AT_MOST: Duration = Duration::from_secs(30);
-/// When the next probe is sent, should nobody learn what became of this one.
-const PROBE_LOST: Duration = Duration::from_secs(120);
 
 /// What a deployment decides.
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +201,7 @@ pub fn apply(integration: &mut Integration, input: &Input, now: Millis, rules: &
     match input {
         Input::Start => return start(integration, now),
         Input::Stop { reason } => return stop(integration, reason.clone(), now, rules),
-        Input::Step { turn, step } => return apply_step(integration, *turn, step, now, rules),
+        Input::Step { turn, step } => return step::apply(integration, *turn, step, now, rules),
         _ => {}
     }
     let (running, interruption) = (
@@ -361,158 +356,125 @@ fn failed(
     request(stream, asked, pause, effects).written()
 }
 
-fn apply_step(
-    integration: &mut Integration,
-    turn: u64,
-    step: &Step,
-    now: Millis,
-    rules: &Rules,
-) -> Change {
-    let running = integration.is_running();
-    let is_permanent = integration.integration_type == IntegrationType::Permanent;
-    let Some(stream) = integration.stream_mut() else {
-        return Change::refuse();
-    };
-    if let Step::Begin { holder, until } = step {
-        if !stream.duty.begin(turn, *holder, now, *until) {
-            return Change::refuse();
-        }
-        stream.waits = false;
-        return Change::write(Vec::new());
-    }
-    if stream.duty.turn != turn {
-        return Change::refuse();
-    }
-    let is_open = running && !stream.is_interrupted();
-    match step {
-        Step::Begin { .. } => Change::refuse(),
-        Step::Open if is_open && is_permanent && stream.is_paused() => {
-            stream.resume(now, rules.seal);
-            Change::write(Vec::new())
-        }
-        Step::Open if is_open && is_permanent && stream.unconfirmed => {
-            stream.resume_later(now, rules.seal);
-            Change::write(Vec::new())
-        }
-        Step::Open => Change::keep(),
-        Step::Take { chunk: Some(_), .. } if !is_open => Change::refuse(),
-        // Written already, and reported as failed.
-        Step::Take {
-            chunk: Some(chunk), ..
-        } if stream.unsent == Some(*chunk) => Change::keep(),
-        // An interrupted stream takes nothing upon itself, but looks for an event to probe with.
-        Step::Take { .. } if !running => Change::refuse(),
-        Step::Take {
-            chunk,
-            to,
-            confirmed,
-        } => {
-            if *confirmed {
-                stream.confirm();
-            }
-            if let Some(to) = to {
-                stream.advance(*to);
-            }
-            if chunk.is_some() {
-                stream.unsent = *chunk;
-            }
-            Change::write(Vec::new())
-        }
-        Step::Probe { event, to } => {
-            let Some(it) = stream.health.interruption.as_mut().filter(|_| running) else {
-                return Change::refuse();
-            };
-            it.probes += 1;
-            it.cursor = Some(*event);
-            it.next_probe_at = now.after(PROBE_LOST);
-            let next_probe_at = it.next_probe_at;
-            stream.health.next_attempt_at = Some(now);
-            if let Some(to) = to {
-                stream.advance(*to);
-            }
-            stream.duty.leave(Some(next_probe_at));
-            Change::write(Vec::new())
-        }
-        Step::NothingToProbe => {
-            if !running || stream.health.interruption.take().is_none() {
-                return Change::refuse();
-            }
-            stream.health.failures = 0;
-            stream.health.first_failed = None;
-            stream.health.is_several = false;
-            stream.health.next_attempt_at = None;
-            Change::write(vec![resumed(
-                "Nothing is left to try the receiver with: events are sent as they come.",
-            )])
-        }
-        Step::Leave {
-            confirmed,
-            sent,
-            rest,
-        } => {
-            if *confirmed && is_open {
-                stream.confirm();
-            }
-            if sent.is_some() && stream.unsent == *sent {
-                stream.unsent = None;
-            }
-            leave(integration, *rest, now, rules)
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::integration::tests::webhook;
 
-fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) -> Change {
-    let running = integration.is_running();
-    let is_permanent = integration.integration_type == IntegrationType::Permanent;
-    let end = integration.ends_at.unwrap_or(now);
-    let Some(stream) = integration.stream_mut() else {
-        return Change::refuse();
+    const RULES: Rules = Rules {
+        seal: Duration::from_secs(10),
+        give_up: Duration::from_secs(5 * 24 * 3600),
     };
-    stream.forget_old_gaps(now, rules.seal);
-    stream.waits = false;
-    let is_over = !is_permanent && stream.owed.is_empty();
-    let is_unopened = is_permanent && (stream.is_paused() || stream.unconfirmed);
-    let interruption = stream.health.interruption;
-    let at = match (interruption, rest) {
-        _ if !running => None,
-        (Some(it), _) => Some(it.next_probe_at.max(now)),
-        _ if stream.duty.nudged || is_unopened || rest == Rest::More => Some(now),
-        (None, Rest::Outstanding) => {
-            stream.waits = true;
-            Some(now.after(WAIT_AT_MOST))
+
+    fn at(seconds: u64) -> Millis {
+        Millis(1_000_000_000).after(Duration::from_secs(seconds))
+    }
+
+    /// A webhook whose first step has come and gone.
+    fn settled() -> Integration {
+        let mut integration = webhook(at(0));
+        let stream = integration.stream_mut().unwrap();
+        stream.resume(at(0), RULES.seal);
+        stream.confirm();
+        stream.owed.clear();
+        stream.duty.leave(None);
+        integration
+    }
+
+    fn failed(integration: &mut Integration, event: &str, now: Millis) -> Change {
+        let input = Input::Failed {
+            event_id: event.to_owned(),
+            reason: "no".to_owned(),
+            pause: Duration::from_secs(5),
+        };
+        apply(integration, &input, now, &RULES)
+    }
+
+    fn actions(change: &Change) -> Vec<Action> {
+        let action = |effect: &Effect| match effect {
+            Effect::Log(action, _) => Some(*action),
+            Effect::SendStep { .. } => None,
+        };
+        change.effects.iter().filter_map(action).collect()
+    }
+
+    #[test]
+    fn what_is_so_already_is_not_written_again() {
+        let mut integration = settled();
+        let stop = Input::Stop {
+            reason: "Stopped via API.".to_owned(),
+        };
+        for (input, verdict) in [
+            (&Input::Start, Verdict::Keep),
+            (&stop, Verdict::Write),
+            (&stop, Verdict::Keep),
+            (&Input::Parked, Verdict::Keep),
+            (&Input::Succeeded, Verdict::Keep),
+            (&Input::Start, Verdict::Write),
+            (&Input::Start, Verdict::Keep),
+            // A step was asked for by the start already.
+            (&Input::Parked, Verdict::Keep),
+        ] {
+            let change = apply(&mut integration, input, at(100), &RULES);
+            assert_eq!(change.verdict, verdict, "{input:?}");
         }
-        (None, Rest::Unsettled) if is_over => {
-            stream.waits = true;
-            Some(now.after(WAIT_AT_MOST))
+    }
+
+    #[test]
+    fn an_outage_opens_a_gap_and_the_first_success_asks_for_a_step() {
+        let mut integration = settled();
+        for n in 0..4 {
+            let change = failed(&mut integration, &n.to_string(), at(100));
+            assert_eq!(actions(&change), [Action::RetryTriggered]);
         }
-        (None, _) => next_look(stream, now, rules),
-    };
-    stream.duty.leave(at);
-    let Some(at) = at else {
-        if !running || !is_over {
-            return Change::write(Vec::new());
-        }
-        integration.is_finished = true;
-        let reason = format!(
-            "Stopped automatically: every event before {end} has been delivered or rejected."
+        let change = failed(&mut integration, "4", at(100));
+        let told = [Action::RetryTriggered, Action::DeliveryInterrupted];
+        assert_eq!(actions(&change), told);
+        let stream = integration.stream().unwrap();
+        assert!(stream.is_interrupted() && stream.is_live(at(109)) && !stream.is_live(at(110)));
+        assert_eq!(stream.duty.wake_at, Some(at(105)));
+        // What is under way still counts for nothing now.
+        assert_eq!(
+            failed(&mut integration, "5", at(101)).verdict,
+            Verdict::Keep
         );
-        return stop(integration, reason, now, rules);
-    };
-    Change::write(vec![Effect::SendStep {
-        turn: stream.duty.turn,
-        delay: at.since(now),
-    }])
-}
-
-/// When replay has to look at a stream again: at once while there is something to read, when the rest of what is owed is
-/// sealed, every minute while a range goes on, or never.
-fn next_look(stream: &Stream, now: Millis, rules: &Rules) -> Option<Millis> {
-    if stream.readable(rules.horizon(now)).is_some() {
-        return Some(now);
+        let other = Input::ProbeSucceeded { since: at(99) };
+        assert_eq!(
+            apply(&mut integration, &other, at(120), &RULES).verdict,
+            Verdict::Keep
+        );
+        let success = Input::ProbeSucceeded { since: at(100) };
+        let change = apply(&mut integration, &success, at(120), &RULES);
+        assert_eq!(actions(&change), [Action::DeliveryResumed]);
+        assert!(matches!(
+            change.effects[1],
+            Effect::SendStep {
+                delay: Duration::ZERO,
+                ..
+            }
+        ));
     }
-    let owed = stream.owed.first()?;
-    let sealed = owed.until.map_or(now.after(FOLLOW_EVERY), |until| {
-        Millis(until.after(rules.seal * SEALS_BEHIND).0 + 1)
-    });
-    Some(sealed.min(now.after(FOLLOW_EVERY)).max(now))
+
+    #[test]
+    fn probes_are_sent_after_longer_and_longer_pauses() {
+        let mut integration = settled();
+        for n in 0..5 {
+            failed(&mut integration, &n.to_string(), at(100));
+        }
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let stream = integration.stream_mut().unwrap();
+            stream.health.interruption.as_mut().unwrap().probes += 1;
+            let failure = Input::ProbeFailed {
+                since: at(100),
+                reason: "no".to_owned(),
+                retry_after: None,
+                jitter: 0.0,
+            };
+            apply(&mut integration, &failure, at(200), &RULES);
+            let next = integration.stream().unwrap().duty.wake_at.unwrap();
+            pauses.push(next.since(at(200)).as_secs());
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 900, 900]);
+    }
 }

@@ -145,6 +145,8 @@ pub struct ExportTask {
     pub tenant: String,
     /// The integration's id.
     pub integration_id: String,
+    /// The tick for which this task was sent.
+    pub sent_at: Millis,
 }
 
 impl ReplayTask {

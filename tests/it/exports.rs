@@ -2,21 +2,13 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig};
 use serde_json::{Value, json};
+use shared::clock::Millis;
+use tests::proxy::Action;
 
+use crate::exports_world::{export_through, proxy, run, s3, stored};
 use crate::webhooks::FRAGILE;
 use crate::world::World;
-
-fn s3(id: &str, bucket: &str) -> Value {
-    json!({
-        "id": id, "integration_type": "permanent",
-        "s3_parameters": {
-            "aws_access_key_id": "some_s3_access_key_id", "aws_secret_access_key": "some_s3_secret_key",
-            "aws_region": "us-east-1", "bucket": bucket, "key_prefix": "newstore_integration_002",
-        },
-    })
-}
 
 fn event(n: usize) -> Value {
     json!({"name": "order.created", "payload": {"n": n}})
@@ -140,34 +132,6 @@ async fn a_repeated_event_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_is_logged_and_made_again_at_the_next_tick() {
-    let world = World::start().await;
-    let bucket = format!("{}-later", world.tenant);
-    world.register(s3("sap-1", &bucket)).await;
-    world.publish(&[event(1)]).await;
-    world.drain().await;
-    world.export_tick().await;
-    let log = world.call("GET", "/sap-1/log", "").await;
-    assert_eq!(log.body["entries"][0]["action"], "export_failed");
-    let reason = log.body["entries"][0]["reason"].as_str().unwrap();
-    assert!(
-        reason.ends_with("failed. Reason: there is no such bucket."),
-        "{reason}"
-    );
-    world
-        .s3
-        .create_bucket()
-        .bucket(&bucket)
-        .send()
-        .await
-        .unwrap();
-    world.publish(&[event(2)]).await;
-    world.drain().await;
-    world.export_tick().await;
-    assert_eq!(numbers(&world, &bucket).await, [1, 2]);
-}
-
-#[tokio::test]
 async fn a_stopped_export_writes_nothing_and_catches_up() {
     let world = World::start().await;
     let bucket = world.bucket().await;
@@ -212,87 +176,143 @@ async fn a_temporary_export_writes_its_range_and_stops() {
 }
 
 #[tokio::test]
-async fn two_exports_at_once_write_each_line_once() {
+async fn a_temporary_export_follows_its_range_while_it_goes_on() {
     let world = World::start().await;
     let bucket = world.bucket().await;
-    world.register(s3("sap-1", &bucket)).await;
-    for n in 0..20 {
-        world.publish(&[event(n)]).await;
-    }
-    world.drain().await;
-    world.pass(Duration::from_secs(60));
-    let task = json!({"Records": [{"messageId": "1", "body": json!({"tenant": world.tenant, "integration_id": "sap-1"}).to_string()}]});
-    let batch = || export::Invocation::Batch(serde_json::from_value(task.clone()).unwrap());
-    let runs = (0..5).map(|_| export::handle(&world.export, batch()));
-    for response in futures_util::future::join_all(runs).await {
-        assert!(response.unwrap().batch_item_failures.is_empty());
-    }
-    let mut written = numbers(&world, &bucket).await;
-    written.sort_unstable();
-    assert_eq!(written, (0..20).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_wrong_bucket_can_be_mended() {
-    let world = World::start().await;
-    world.register(s3("sap-1", "there-is-no-such-bucket")).await;
+    let mut body = s3("sap-1", &bucket);
+    body["integration_type"] = json!("temporary");
+    body["starts_at"] = json!(world.now().to_string());
+    body["ends_at"] = json!(world.now().after(Duration::from_secs(600)).to_string());
+    world.register(body).await;
     world.publish(&[event(1)]).await;
     world.drain().await;
     world.export_tick().await;
-    let bucket = world.bucket().await;
-    world.call("POST", "/sap-1/_stop", "").await;
-    let changes = json!({"s3_parameters": {"bucket": bucket}});
-    assert_eq!(world.call("PATCH", "/sap-1", changes).await.status, 200);
-    world.call("POST", "/sap-1/_start", "").await;
-    world.export_tick().await;
     assert_eq!(numbers(&world, &bucket).await, [1]);
-}
-
-#[tokio::test]
-async fn a_run_that_dies_after_the_upload_leads_to_the_same_file() {
-    let mut world = World::start().await;
-    let bucket = world.bucket().await;
-    world.register(s3("sap-1", &bucket)).await;
-    world.publish(&[event(1), event(2)]).await;
+    assert!(stored(&world, "sap-1").await.is_running());
+    world.call("POST", "/sap-1/_stop", "").await;
+    world.publish(&[event(2)]).await;
     world.drain().await;
-    // S3 cannot be reached: the plan is stored, and the upload is in doubt, as after a crash.
-    let reachable = world.export.sdk_config.clone();
-    world.export.sdk_config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url("http://127.0.0.1:9")
-        .build();
-    world.export_tick().await;
-    assert_eq!(world.actions("sap-1").await[0], "export_failed");
-    world.export.sdk_config = reachable;
-    let planned = world
-        .export
-        .integrations
-        .get(&world.tenant, "sap-1")
-        .await
-        .unwrap();
+    world.pass(Duration::from_secs(600));
     world.publish(&[event(3)]).await;
     world.drain().await;
     world.export_tick().await;
-    let files = world.files(&bucket).await;
-    assert_eq!(numbers(&world, &bucket).await, [1, 2, 3]);
-    // Back to the state before the plan was finished, with another filter, prefix and bucket by now.
-    let restored = world
-        .export
-        .integrations
-        .change(&world.tenant, "sap-1", |integration| {
-            integration.target = planned.target.clone();
-            Ok::<_, shared::store::StoreError>(shared::store::integrations::Decision::Write)
-        });
-    restored.await.unwrap();
-    world.call("POST", "/sap-1/_stop", "").await;
-    let elsewhere = json!({"filter_conditions": {"entity_filter": ["return"]}, "s3_parameters": {"key_prefix": "elsewhere"}});
-    assert_eq!(world.call("PATCH", "/sap-1", elsewhere).await.status, 200);
+    assert_eq!(numbers(&world, &bucket).await, [1]);
     world.call("POST", "/sap-1/_start", "").await;
     world.export_tick().await;
-    assert_eq!(world.files(&bucket).await[0], files[0]);
-    assert_eq!(
-        world.files(&bucket).await.len(),
-        2,
-        "event 3 does not pass the new filter; its file is of before"
+    assert_eq!(numbers(&world, &bucket).await, [1, 2]);
+    assert!(!stored(&world, "sap-1").await.is_running());
+    let path = "/sap-1/log";
+    let log = world.call("GET", path, "").await;
+    let reason = log.body["entries"][0]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("Stopped automatically: every event before "),
+        "{reason}"
     );
+}
+
+#[tokio::test]
+async fn an_export_catches_up_over_days_and_shards_in_the_order_of_the_log() {
+    let world = World::with_shards(4).await;
+    let bucket = world.bucket().await;
+    world.register(s3("sap-1", &bucket)).await;
+    world.call("POST", "/sap-1/_stop", "").await;
+    let mut expected = Vec::new();
+    for n in 0..40 {
+        // Segments of one millisecond have no order between them: each has its own.
+        world.pass(Duration::from_secs(3 * 3600));
+        world.publish(&[event(n)]).await;
+        world.drain_ingest().await;
+        expected.push(n as u64);
+    }
+    world.pass(Duration::from_secs(24 * 24 * 3600));
+    world.call("POST", "/sap-1/_start", "").await;
+    world.export_tick().await;
+    assert_eq!(numbers(&world, &bucket).await, expected);
+}
+
+#[tokio::test]
+async fn a_restart_after_more_than_30_days_exports_only_what_comes_after_it() {
+    let world = World::start().await;
+    let bucket = world.bucket().await;
+    world.register(s3("sap-1", &bucket)).await;
+    world.call("POST", "/sap-1/_stop", "").await;
+    world.publish(&[event(1)]).await;
+    world.drain().await;
+    world.pass(Duration::from_secs(30 * 24 * 3600 + 1));
+    world.call("POST", "/sap-1/_start", "").await;
+    world.export_tick().await;
+    world.publish(&[event(2)]).await;
+    world.drain().await;
+    world.export_tick().await;
+    assert_eq!(numbers(&world, &bucket).await, [2]);
+}
+
+#[tokio::test]
+async fn a_run_that_nears_its_time_limit_stops_after_a_file_and_the_next_goes_on() {
+    let (mut world, proxy) = (World::start().await, proxy().await);
+    world.export.max_file_bytes = 500;
+    let app = export_through(&world, &proxy).await;
+    let bucket = world.bucket().await;
+    world.register(s3("sap-1", &bucket)).await;
+    for n in 0..12 {
+        world.pass(Duration::from_millis(1));
+        world.publish(&[event(n)]).await;
+        world.drain_ingest().await;
+    }
+    world.pass(Duration::from_secs(60));
+    // Each upload takes 20 seconds of the 60 that there are; half of them are for the files that are begun.
+    let clock = world.clock.clone();
+    proxy.rule(move |passing| {
+        if passing.is_upload() {
+            clock.set(clock.now().after(Duration::from_secs(20)));
+        }
+        Action::Forward
+    });
+    for files in [2, 3] {
+        run(&app, &world, "sap-1").await;
+        let written = world.files(&bucket).await;
+        assert_eq!(written.len(), files);
+        assert!(
+            written
+                .iter()
+                .all(|(_, text)| !text.is_empty() && text.len() <= 500)
+        );
+    }
+    let mut written = numbers(&world, &bucket).await;
+    written.sort_unstable();
+    assert_eq!(written, (0..12).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_idle_export_writes_nothing_but_its_place_once_an_hour() {
+    let world = World::start().await;
+    let bucket = world.bucket().await;
+    world.register(s3("sap-1", &bucket)).await;
+    let registered = stored(&world, "sap-1").await;
+    world.export_tick().await;
+    world.export_tick().await;
+    assert_eq!(stored(&world, "sap-1").await, registered);
+    world.pass(Duration::from_secs(3_700));
+    world.export_tick().await;
+    let mut moved = stored(&world, "sap-1").await;
+    let place = moved.export_mut().unwrap().place;
+    assert!(Millis(place.timestamp_ms()) > world.now().before(Duration::from_secs(60)));
+    assert_eq!(world.files(&bucket).await, []);
+}
+
+#[tokio::test]
+async fn an_export_of_a_deleted_integration_is_dropped() {
+    let world = World::start().await;
+    let bucket = world.bucket().await;
+    world.register(s3("sap-1", &bucket)).await;
+    world.publish(&[event(1)]).await;
+    world.drain().await;
+    world.pass(Duration::from_secs(60));
+    let tick = export::Invocation::Tick {
+        tick: "export".to_owned(),
+    };
+    export::handle(&world.export, tick).await.unwrap();
+    world.call("DELETE", "/sap-1", "").await;
+    world.drain().await;
+    assert_eq!(world.files(&bucket).await, []);
 }

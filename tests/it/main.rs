@@ -8,6 +8,10 @@
 mod api;
 mod end_to_end;
 mod exports;
+mod exports_backlog;
+mod exports_crashes;
+mod exports_failures;
+mod exports_world;
 mod lifecycle;
 mod outages;
 mod webhooks;

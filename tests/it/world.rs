@@ -47,6 +47,14 @@ pub struct World {
     pub s3: aws_sdk_s3::Client,
     pub sqs: aws_sdk_sqs::Client,
     pub queues: Queues,
+    pub tables: Tables,
+    pub secrets_key: String,
+}
+
+/// The tables' names.
+pub struct Tables {
+    pub integrations: String,
+    pub events: String,
 }
 
 /// The queues' URLs.
@@ -95,12 +103,13 @@ impl World {
             .key_metadata
             .unwrap()
             .key_id;
-        let clock = Clock::manual(Clock::system().now());
-        let settings = Settings {
-            seal: SEAL,
-            retention: Duration::from_secs(90 * 24 * 3600),
-            shards,
+        let tables = Tables {
+            integrations: integrations_table.clone(),
+            events: events_table.clone(),
         };
+        let secrets_key = key.clone();
+        let clock = Clock::manual(Clock::system().now());
+        let settings = settings(shards);
         let event_log = EventLog::new(dynamodb.clone(), events_table, clock.clone(), settings);
         let integrations = Integrations::new(dynamodb.clone(), integrations_table.clone());
         let integration_log = IntegrationLog::new(dynamodb.clone(), integrations_table.clone());
@@ -170,6 +179,9 @@ impl World {
                 clock: clock.clone(),
                 seal: SEAL,
                 time_limit: Duration::from_secs(60),
+                max_file_bytes: shared::export::MAX_FILE_BYTES,
+                buffer: Default::default(),
+                give_up: Duration::from_secs(5 * 24 * 3600),
                 event_log,
                 integrations,
                 integration_log,
@@ -182,6 +194,8 @@ impl World {
             clock,
             sqs,
             queues,
+            tables,
+            secrets_key,
         }
     }
 
@@ -462,6 +476,15 @@ impl World {
 
     pub fn now(&self) -> Millis {
         self.clock.now()
+    }
+}
+
+/// How the worlds' event logs are set up.
+pub fn settings(shards: u32) -> Settings {
+    Settings {
+        seal: SEAL,
+        retention: Duration::from_secs(90 * 24 * 3600),
+        shards,
     }
 }
 

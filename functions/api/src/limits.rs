@@ -95,6 +95,12 @@ pub fn region(region: &str) -> Result<(), String> {
     }
 }
 
+/// How names of buckets may not begin (S3 reserves these).
+const RESERVED_BUCKET_STARTS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+/// How they may not end: these are no buckets that take a plain upload, but Object Lambda, multi-Region access points,
+/// directory and table buckets. `-s3alias` is allowed: an access point's alias stands in for its bucket.
+const RESERVED_BUCKET_ENDS: [&str; 4] = ["--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
 /// `bucket`: S3's rules for names, and the underscores that older buckets have.
 pub fn bucket(bucket: &str) -> Result<(), String> {
     let allowed = |byte: u8| {
@@ -106,7 +112,11 @@ pub fn bucket(bucket: &str) -> Result<(), String> {
         && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
         && !bucket.contains("..")
-        && bucket.parse::<std::net::Ipv4Addr>().is_err();
+        && bucket.parse::<std::net::Ipv4Addr>().is_err()
+        && !RESERVED_BUCKET_STARTS
+            .iter()
+            .any(|start| bucket.starts_with(start))
+        && !RESERVED_BUCKET_ENDS.iter().any(|end| bucket.ends_with(end));
     if well_formed {
         Ok(())
     } else {
@@ -206,7 +216,13 @@ mod tests {
         );
         accepts(
             bucket,
-            &["sap_export", "abc", "my.bucket-1", &"b".repeat(63)],
+            &[
+                "sap_export",
+                "abc",
+                "my.bucket-1",
+                "point-0123abcd-s3alias",
+                &"b".repeat(63),
+            ],
             &[
                 "",
                 "ab",
@@ -217,6 +233,12 @@ mod tests {
                 "192.168.0.1",
                 "a/b",
                 "a b",
+                "a\n",
+                "xn--bucket",
+                "sthree-bucket",
+                "point--ol-s3",
+                "point.mrap",
+                "bucket--usw2-az1--x-s3",
                 &"b".repeat(64),
             ],
         );

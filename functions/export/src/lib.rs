@@ -1,6 +1,6 @@
 //! Export: at each tick, files with what is new go into the buckets of the running S3 integrations.
 
-mod file;
+pub mod file;
 mod run;
 mod upload;
 
@@ -11,8 +11,9 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use shared::clock::Clock;
+use shared::export::MAX_FILE_BYTES;
 use shared::queue::{Queue, SendError};
-use shared::secrets::Secrets;
+use shared::secrets::{SecretError, Secrets};
 use shared::store::StoreError;
 use shared::store::event_log::{EventLog, Settings};
 use shared::store::integration_log::IntegrationLog;
@@ -30,6 +31,12 @@ pub struct App {
     pub seal: Duration,
     /// The time limit of one invocation.
     pub time_limit: Duration,
+    /// The largest file.
+    pub max_file_bytes: usize,
+    /// What the last file was made in.
+    pub buffer: file::Buffer,
+    /// An integration whose uploads have done nothing but fail for so long is stopped.
+    pub give_up: Duration,
     /// What is read.
     pub event_log: EventLog,
     /// Whose files they are.
@@ -57,6 +64,9 @@ impl App {
         App {
             seal: env::seal(),
             time_limit: env::time_limit(),
+            max_file_bytes: MAX_FILE_BYTES,
+            buffer: file::Buffer::default(),
+            give_up: env::rules().give_up,
             event_log: EventLog::new(
                 dynamodb.clone(),
                 env::required("EVENTS_TABLE"),
@@ -100,6 +110,9 @@ pub enum ExportError {
     /// A segment is not what was stored.
     #[error("a segment could not be decompressed")]
     Segment(#[from] std::io::Error),
+    /// A secret key could not be decrypted.
+    #[error("a secret key could not be decrypted")]
+    Secret(#[from] SecretError),
     /// A task could not be written.
     #[error("a task could not be written")]
     Task(#[from] serde_json::Error),
@@ -125,8 +138,9 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchRespons
     }
 }
 
-/// Sends a task for every running S3 integration.
+/// Sends a task for every running S3 integration: the sparse index holds these and no others, and is read page by page.
 async fn tick(app: &App) -> Result<(), ExportError> {
+    let sent_at = app.clock.now();
     let mut page = None;
     loop {
         let (found, next) = app.integrations.running_exports(page).await?;
@@ -135,6 +149,7 @@ async fn tick(app: &App) -> Result<(), ExportError> {
                 &ExportTask {
                     tenant,
                     integration_id,
+                    sent_at,
                 },
                 Duration::ZERO,
             )

@@ -2,325 +2,450 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use shared::clock::Millis;
-use shared::export::{Plan, file_key};
+use shared::export::{Export, Plan, Range, file_key};
 use shared::history::Action;
 use shared::integration::{Bucket, Integration, IntegrationType, Target};
-use shared::secrets::SecretError;
+use shared::secrets::Secret;
 use shared::store::integrations::Decision;
 use shared::store::{Entry, Owner, StoreError};
 use shared::tasks::ExportTask;
-use shared::telemetry::chain;
 use ulid::Ulid;
 
-use crate::file::{self, File};
+use crate::file::{self, File, Known, Limits};
 use crate::upload::{self, Refusal};
 use crate::{App, ExportError};
 
-/// How much longer than the time limit of an invocation a lease is held: it outlives its holder, and ends soon after.
+/// How much longer than the time limit of an invocation a lease is held: it outlives its holder, whose clock may be behind,
+/// and ends soon after.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
-/// A place at which nothing is new moves only when it is this old: an idle integration costs next to no writes.
+/// How long before the time limit an upload has to be answered: what follows is two small writes.
+const AFTER_UPLOAD: Duration = Duration::from_secs(5);
+/// A place at which nothing is new moves only when it is this old: an idle integration costs two reads a tick, and no write.
 const IDLE_PLACE: Duration = Duration::from_secs(3600);
 
-/// Writes the files that are due for one integration. Does nothing when it is gone or stopped, or when another run holds
-/// its lease.
+/// Writes the files that are due for one integration. Does nothing when it is gone or stopped, when nothing is new, when
+/// another run holds its lease, or when an upload has failed since the task was sent.
 ///
 /// # Errors
 /// [`ExportError`], where we failed. A refused upload is no error: it is logged, and the next tick tries again.
 pub async fn run(app: &App, task: &ExportTask) -> Result<(), ExportError> {
-    let holder = app.clock.ulid();
-    let started = app.clock.now();
-    let leased = app
-        .integrations
-        .change(&task.tenant, &task.integration_id, |integration| {
-            let now = app.clock.now();
-            let running = integration.is_running();
-            Ok::<_, StoreError>(match integration.export_mut() {
-                Some(export) if running => {
-                    match export.take_lease(holder, now, now.after(app.time_limit + LEASE_MARGIN)) {
-                        true => Decision::Write,
-                        false => Decision::Keep,
-                    }
-                }
-                _ => Decision::Keep,
-            })
-        });
-    let mut integration = match leased.await {
-        Ok((integration, true)) => integration,
-        Ok((_, false)) | Err(StoreError::NotFound) => return Ok(()),
+    let began = app.clock.now();
+    let found = app.integrations.get(&task.tenant, &task.integration_id);
+    let found = match found.await {
+        Ok(integration) => integration,
+        Err(StoreError::NotFound) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let result = files(app, holder, started, &mut integration).await;
-    release(app, holder, &integration).await?;
-    result
-}
-
-async fn files(
-    app: &App,
-    holder: Ulid,
-    started: Millis,
-    integration: &mut Integration,
-) -> Result<(), ExportError> {
-    // Half of the time limit: the rest is for the file that is under way.
-    let deadline = started.after(app.time_limit / 2);
-    while app.clock.now() < deadline {
-        let found = plan_of(integration).cloned();
-        let is_new = found.is_none();
-        let (plan, file) = match found {
-            Some(plan) => {
-                let file = rebuild(app, integration, &plan).await?;
-                // Reading took its time: a stop that was answered meanwhile holds.
-                let generation = integration.generation;
-                *integration = app
-                    .integrations
-                    .get(&integration.tenant, &integration.id)
-                    .await?;
-                let as_read =
-                    integration.generation == generation && plan_of(integration) == Some(&plan);
-                if !as_read || !integration.is_running() {
-                    return Ok(());
-                }
-                (plan, file)
-            }
-            None => match plan(app, holder, integration, deadline).await? {
-                Some(planned) => planned,
-                None => return Ok(()),
-            },
-        };
-        let Target::S3 { bucket, .. } = &integration.target else {
-            return Ok(());
-        };
-        if let Err(refusal) = put(app, integration, bucket, &plan, file.body).await {
-            let owner = Owner::from(&*integration);
-            let (id, reason) = (app.clock.ulid(), refusal.reason);
-            app.integration_log
-                .append(
-                    &owner,
-                    &Entry {
-                        id,
-                        action: Action::ExportFailed,
-                        reason,
-                    },
-                )
-                .await?;
-            // The only attempt was refused for certain: nothing is in the bucket, and the next file may be another one, in
-            // another bucket. In doubt the plan stays, and is finished first.
-            if is_new && refusal.is_certain {
-                let dropped = |integration: &mut Integration| {
-                    integration.export_mut().is_some_and(|export| {
-                        export.plan.take_if(|stored| *stored == plan).is_some()
-                    })
-                };
-                change(app, holder, integration, dropped).await?;
-            }
-            return Ok(());
-        }
-        let finished = change(app, holder, integration, |integration| {
-            match integration.export_mut() {
-                Some(export) if export.plan.as_ref() == Some(&plan) => {
-                    export.finish_plan();
-                    true
-                }
-                _ => false,
-            }
-        });
-        if !finished.await? || !integration.is_running() {
-            return Ok(());
-        }
+    if !is_due(app, &found, task).await? {
+        return Ok(());
     }
-    Ok(())
+    let holder = app.clock.ulid();
+    let mut run = Run {
+        app,
+        holder,
+        began,
+        integration: found,
+        known: None,
+    };
+    let leased = run.change_if(|integration| {
+        let now = app.clock.now();
+        let lease_until = now.after(app.time_limit + LEASE_MARGIN);
+        integration.is_running()
+            && integration
+                .export_mut()
+                .is_some_and(|export| export.take_lease(holder, now, lease_until))
+    });
+    if !leased.await? {
+        return Ok(());
+    }
+    let written = run.files().await;
+    let released = run.release().await;
+    written.and(released)
 }
 
-fn plan_of(integration: &Integration) -> Option<&Plan> {
+/// Whether a run would find something to do.
+async fn is_due(
+    app: &App,
+    integration: &Integration,
+    task: &ExportTask,
+) -> Result<bool, ExportError> {
+    let Some((_, export)) = target(integration) else {
+        return Ok(false);
+    };
+    if !integration.is_running() || export.has_answered(task.sent_at) {
+        return Ok(false);
+    }
+    if export.plan.is_some() || ended(integration).is_some() {
+        return Ok(true);
+    }
+    let Some(range) = next_range(app, integration, export) else {
+        return Ok(false);
+    };
+    Ok(is_old(app, range.from)
+        || app
+            .event_log
+            .has_any(&integration.tenant, range.from, range.until)
+            .await?)
+}
+
+fn is_old(app: &App, place: Ulid) -> bool {
+    app.clock.now().since(Millis(place.timestamp_ms())) > IDLE_PLACE
+}
+
+fn next_range(app: &App, integration: &Integration, export: &Export) -> Option<Range> {
+    export.next_range(
+        integration.ends_at,
+        app.event_log.horizon(),
+        app.event_log.oldest(),
+    )
+}
+
+fn target(integration: &Integration) -> Option<(&Bucket, &Export)> {
     match &integration.target {
-        Target::S3 { export, .. } => export.plan.as_ref(),
+        Target::S3 { bucket, export } => Some((bucket, export)),
         Target::Webhook { .. } => None,
     }
 }
 
-/// Changes the integration while this run holds the lease of this generation. `false` when it does not, or when `decide`
-/// leaves things as they are; `integration` is what is stored then.
-async fn change(
-    app: &App,
-    holder: Ulid,
-    integration: &mut Integration,
-    mut decide: impl FnMut(&mut Integration) -> bool,
-) -> Result<bool, ExportError> {
-    let generation = integration.generation;
-    let changed = app
-        .integrations
-        .change(&integration.tenant, &integration.id, |integration| {
-            let now = app.clock.now();
-            let held = integration.generation == generation
-                && integration
-                    .export_mut()
-                    .is_some_and(|export| export.is_held_by(holder, now));
-            Ok::<_, StoreError>(if held && decide(integration) {
-                Decision::Write
-            } else {
-                Decision::Keep
-            })
-        });
-    match changed.await {
-        Ok((now_stored, written)) => {
-            *integration = now_stored;
-            Ok(written)
-        }
-        Err(StoreError::NotFound) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// The end of a temporary integration's range, when all of it has been written.
+fn ended(integration: &Integration) -> Option<Millis> {
+    let (_, export) = target(integration)?;
+    integration
+        .ends_at
+        .filter(|_| integration.integration_type == IntegrationType::Temporary)
+        .filter(|end| export.is_over(*end))
 }
 
-/// Reads what is new, and stores the plan of the next file. `None` when there is nothing to write: the place moves on then
-/// over what does not pass the filter.
-async fn plan(
-    app: &App,
+/// A run that holds the lease.
+struct Run<'a> {
+    app: &'a App,
+    /// The name under which it holds the lease.
     holder: Ulid,
-    integration: &mut Integration,
-    deadline: Millis,
-) -> Result<Option<(Plan, File)>, ExportError> {
-    let Target::S3 { bucket, export } = &integration.target else {
-        return Ok(None);
-    };
-    let end = integration.ends_at.map(Millis::place);
-    let horizon = app.event_log.horizon().place();
-    let until = end.map_or(horizon, |end| end.min(horizon));
-    // Stored in the plan: what the event log still holds today is held as long as the plan needs it.
-    let oldest = app.event_log.oldest().place();
-    let from = export.place.max(oldest);
-    let place = export.place;
-    if place >= until {
-        return Ok(None);
-    }
-    let range = file::Range {
-        repeats_from: export.repeats_from(from).max(oldest),
-        from,
-        until,
-    };
-    let file = file::build(
-        app,
-        &integration.tenant,
-        range,
-        integration.filter.as_ref(),
-        Some(deadline),
-    )
-    .await?;
-    let filter = integration.filter.clone();
-    if file.lines == 0 {
-        let is_old = app.clock.now().since(Millis(from.timestamp_ms())) > IDLE_PLACE;
-        let is_over = end.is_some_and(|end| file.until >= end);
-        if file.is_read || is_old || is_over {
-            let moved = |integration: &mut Integration| {
-                let unchanged = integration.filter == filter;
-                integration
-                    .export_mut()
-                    .filter(|export| unchanged && export.plan.is_none() && export.place == place)
-                    .is_some_and(|export| {
-                        export.place = file.until;
-                        true
-                    })
+    /// When the invocation began; its time limit counts from here.
+    began: Millis,
+    /// The integration as it was last read or written.
+    integration: Integration,
+    /// The ids before the next file.
+    known: Option<Known>,
+}
+
+/// What became of an attempt to write one more file.
+enum Step {
+    /// It was written, or the place moved: there may be more.
+    Next,
+    /// There is nothing more to do, or this run may not do it.
+    Done,
+}
+
+impl Run<'_> {
+    /// Writes files until nothing is left to write, or until half of the time limit has gone by: the rest is for the file
+    /// that is under way.
+    async fn files(&mut self) -> Result<(), ExportError> {
+        let deadline = self.began.after(self.app.time_limit / 2);
+        while self.app.clock.now() < deadline {
+            let planned = target(&self.integration).and_then(|(_, export)| export.plan.clone());
+            let step = match planned {
+                Some(plan) => self.finish(plan).await?,
+                None => self.write_new(deadline).await?,
             };
-            change(app, holder, integration, moved).await?;
-        }
-        return Ok(None);
-    }
-    let plan = Plan {
-        repeats_from: range.repeats_from,
-        from,
-        until: file.until,
-        bucket: bucket.bucket.clone(),
-        region: bucket.aws_region.clone(),
-        key: file_key(
-            bucket.key_prefix.as_deref(),
-            &integration.tenant,
-            app.clock.ulid(),
-        ),
-        filter: filter.clone(),
-        size_bytes: file.body.len() as u64,
-        lines: file.lines,
-        sha256: file.sha256(),
-    };
-    let stored = change(app, holder, integration, |integration| {
-        let as_read = integration.is_running() && integration.filter == filter;
-        integration
-            .export_mut()
-            .filter(|export| as_read && export.plan.is_none() && export.place == place)
-            .is_some_and(|export| {
-                export.plan = Some(plan.clone());
-                true
-            })
-    });
-    Ok(stored.await?.then_some((plan, file)))
-}
-
-/// Makes the file of a plan that an earlier run stored: the same bytes, or none at all.
-async fn rebuild(app: &App, integration: &Integration, plan: &Plan) -> Result<File, ExportError> {
-    let range = file::Range {
-        repeats_from: plan.repeats_from,
-        from: plan.from,
-        until: plan.until,
-    };
-    let file = file::build(app, &integration.tenant, range, plan.filter.as_ref(), None).await?;
-    if file.until != plan.until
-        || file.body.len() as u64 != plan.size_bytes
-        || file.sha256() != plan.sha256
-    {
-        return Err(ExportError::PlanMismatch(plan.key.clone()));
-    }
-    Ok(file)
-}
-
-async fn put(
-    app: &App,
-    integration: &Integration,
-    bucket: &Bucket,
-    plan: &Plan,
-    body: Vec<u8>,
-) -> Result<(), Refusal> {
-    let secret = app
-        .secrets
-        .decrypt(
-            &integration.tenant,
-            &integration.id,
-            &bucket.aws_secret_access_key,
-        )
-        .await;
-    let secret = secret.map_err(|error: SecretError| {
-        tracing::error!(error = chain(&error), "a secret key cannot be decrypted");
-        let reason = "The aws_secret_access_key could not be decrypted; the upload is tried again.";
-        Refusal {
-            reason: reason.to_owned(),
-            is_certain: true,
-        }
-    })?;
-    upload::put(
-        &app.sdk_config,
-        &bucket.aws_access_key_id,
-        &secret,
-        plan,
-        body,
-    )
-    .await
-}
-
-/// Gives the lease back, and ends a temporary integration whose range has been written.
-async fn release(app: &App, holder: Ulid, integration: &Integration) -> Result<(), ExportError> {
-    let generation = integration.generation;
-    let released = app
-        .integrations
-        .change(&integration.tenant, &integration.id, |integration| {
-            if integration.generation != generation {
-                return Ok(Decision::Keep);
+            if matches!(step, Step::Done) || !self.integration.is_running() {
+                break;
             }
-            let end = integration
-                .ends_at
-                .filter(|_| integration.integration_type == IntegrationType::Temporary);
-            let Some(export) = integration.export_mut() else {
-                return Ok(Decision::Keep);
+        }
+        Ok(())
+    }
+
+    /// Reads what is new, stores the plan of a file, and uploads it. Where nothing passes the filter, the place moves on.
+    async fn write_new(&mut self, deadline: Millis) -> Result<Step, ExportError> {
+        let read = self.integration.clone();
+        let Some((bucket, export)) = target(&read) else {
+            return Ok(Step::Done);
+        };
+        let Some(range) = next_range(self.app, &read, export) else {
+            return Ok(Step::Done);
+        };
+        let limits = Limits {
+            max_bytes: self.app.max_file_bytes,
+            deadline: Some(deadline),
+        };
+        let file = file::build(
+            self.app,
+            &read.tenant,
+            range,
+            read.filter.as_ref(),
+            limits,
+            &mut self.known,
+        )
+        .await?;
+        if file.lines == 0 {
+            let moved = self.move_place(&read, export.place, &file).await;
+            self.app.buffer.give_back(file.body);
+            return moved;
+        }
+        // Before the plan: where KMS fails, nothing was planned.
+        let secret = self.secret(bucket).await?;
+        let plan = Plan {
+            repeats_from: range.repeats_from,
+            from: range.from,
+            until: file.until,
+            bucket: bucket.bucket.clone(),
+            region: bucket.aws_region.clone(),
+            key: file_key(
+                bucket.key_prefix.as_deref(),
+                &read.tenant,
+                self.app.clock.ulid(),
+            ),
+            filter: read.filter.clone(),
+            size_bytes: file.body.len() as u64,
+            lines: file.lines,
+            crc64: file.crc64(),
+        };
+        // Only for the integration as it was read: what an update has answered holds for this file, too.
+        let stored = self.change(|integration| {
+            let as_read = integration.is_running()
+                && integration.filter == read.filter
+                && target(integration).is_some_and(|(now, _)| now == bucket);
+            integration
+                .export_mut()
+                .filter(|now| as_read && now.plan.is_none() && now.place == export.place)
+                .is_some_and(|export| {
+                    export.plan = Some(plan.clone());
+                    true
+                })
+        });
+        if !stored.await? {
+            return Ok(Step::Done);
+        }
+        self.upload(bucket, &secret, &plan, file.body, true).await
+    }
+
+    /// Moves the place over a range in which nothing passed.
+    async fn move_place(
+        &mut self,
+        read: &Integration,
+        place: Ulid,
+        file: &File,
+    ) -> Result<Step, ExportError> {
+        let is_end = read.ends_at.is_some_and(|end| file.until >= end.place());
+        if !(file.is_read || is_end || is_old(self.app, place)) {
+            return Ok(Step::Done);
+        }
+        let moved = self.change(|integration| {
+            let as_read = integration.filter == read.filter;
+            integration
+                .export_mut()
+                .filter(|export| as_read && export.plan.is_none() && export.place == place)
+                .is_some_and(|export| {
+                    export.place = file.until;
+                    true
+                })
+        });
+        Ok(if moved.await? { Step::Next } else { Step::Done })
+    }
+
+    /// Finishes a plan that an earlier run stored, exactly so: the same bytes under the same key, whatever has been updated
+    /// since, with the credentials of now.
+    async fn finish(&mut self, plan: Plan) -> Result<Step, ExportError> {
+        let limits = Limits {
+            max_bytes: plan.size_bytes as usize,
+            deadline: None,
+        };
+        let tenant = self.integration.tenant.clone();
+        let file = file::build(
+            self.app,
+            &tenant,
+            plan.range(),
+            plan.filter.as_ref(),
+            limits,
+            &mut self.known,
+        )
+        .await?;
+        let is_same = file.until == plan.until
+            && file.body.len() as u64 == plan.size_bytes
+            && file.crc64() == plan.crc64;
+        if !is_same {
+            return self.abandon(&plan).await;
+        }
+        // Reading took its time: the state is read once more, right before the attempt, and the secret before that.
+        loop {
+            let Some((bucket, _)) = target(&self.integration) else {
+                return Ok(Step::Done);
             };
-            export.release(holder);
-            let over = end.filter(|end| export.plan.is_none() && export.place >= end.place());
-            Ok::<_, StoreError>(match over {
+            let bucket = bucket.clone();
+            let secret = self.secret(&bucket).await?;
+            let generation = self.integration.generation;
+            let read = self.app.integrations.get(&tenant, &self.integration.id);
+            self.integration = match read.await {
+                Ok(integration) => integration,
+                Err(StoreError::NotFound) => return Ok(Step::Done),
+                Err(error) => return Err(error.into()),
+            };
+            let now = self.app.clock.now();
+            let is_ours = self.integration.generation == generation
+                && self.integration.is_running()
+                && target(&self.integration).is_some_and(|(_, export)| {
+                    export.is_held_by(self.holder, now) && export.plan.as_ref() == Some(&plan)
+                });
+            if !is_ours {
+                return Ok(Step::Done);
+            }
+            if target(&self.integration).is_some_and(|(now, _)| *now == bucket) {
+                return self.upload(&bucket, &secret, &plan, file.body, false).await;
+            }
+        }
+    }
+
+    /// Gives up a plan whose events are not kept any more. Any other file that cannot be made again is an error of ours.
+    async fn abandon(&mut self, plan: &Plan) -> Result<Step, ExportError> {
+        if plan.from >= self.app.event_log.oldest().place() {
+            return Err(ExportError::PlanMismatch(plan.key.clone()));
+        }
+        let skipped = self.change(|integration| match integration.export_mut() {
+            Some(export) if export.plan.as_ref() == Some(plan) => {
+                export.skip_plan();
+                true
+            }
+            _ => false,
+        });
+        if !skipped.await? {
+            return Ok(Step::Done);
+        }
+        let reason = format!(
+            "s3://{}/{} was given up: the events of this file are older than what is kept, and whether it was uploaded is not known.",
+            plan.bucket, plan.key
+        );
+        self.log(Action::ExportFailed, reason).await?;
+        Ok(Step::Next)
+    }
+
+    /// Uploads the file of a stored plan, and moves the place behind it. `is_only_attempt`: nobody has tried before.
+    async fn upload(
+        &mut self,
+        bucket: &Bucket,
+        secret: &Secret,
+        plan: &Plan,
+        body: Vec<u8>,
+        is_only_attempt: bool,
+    ) -> Result<Step, ExportError> {
+        // A run that was held up for so long that its lease may be over must not touch the bucket: another one may have
+        // finished this plan, and the owner may have fetched and removed its file.
+        let until = self
+            .began
+            .after(self.app.time_limit.saturating_sub(AFTER_UPLOAD));
+        let time_limit = until.since(self.app.clock.now());
+        if time_limit.is_zero() {
+            return Ok(Step::Done);
+        }
+        let body = Bytes::from(body);
+        let uploaded = upload::put(
+            &self.app.sdk_config,
+            &bucket.aws_access_key_id,
+            secret,
+            plan,
+            body.clone(),
+            time_limit,
+        );
+        let uploaded = uploaded.await;
+        if let Ok(mut body) = body.try_into_mut() {
+            body.clear();
+            self.app.buffer.give_back(body.into());
+        }
+        if let Err(refusal) = uploaded {
+            self.fail(plan, refusal, is_only_attempt).await?;
+            return Ok(Step::Done);
+        }
+        let finished = self.change(|integration| match integration.export_mut() {
+            Some(export) if export.plan.as_ref() == Some(plan) => {
+                export.finish_plan();
+                true
+            }
+            _ => false,
+        });
+        Ok(if finished.await? {
+            Step::Next
+        } else {
+            Step::Done
+        })
+    }
+
+    /// Writes down that an upload failed; stops the integration when nothing else has happened for days.
+    async fn fail(
+        &mut self,
+        plan: &Plan,
+        refusal: Refusal,
+        is_only_attempt: bool,
+    ) -> Result<(), ExportError> {
+        let (app, holder) = (self.app, self.holder);
+        let Refusal { reason, is_certain } = refusal;
+        let is_absent = is_only_attempt && is_certain;
+        let mut reason = format!(
+            "Upload to s3://{}/{} failed. Reason: {reason}.",
+            plan.bucket, plan.key
+        );
+        if !is_absent {
+            reason += " It may have been stored by this or an earlier attempt, so this very file is tried again before any other.";
+        }
+        let mut is_stopped = false;
+        let failed = self.write(|integration| {
+            let now = app.clock.now();
+            is_stopped = false;
+            let Some(export) = integration.export_mut() else {
+                return Decision::Keep;
+            };
+            if !export.is_held_by(holder, now) || export.plan.as_ref() != Some(plan) {
+                return Decision::Keep;
+            }
+            export.fail(now, is_absent);
+            let since = export.failing_since.unwrap_or(now);
+            if !export.is_given_up(now, app.give_up) || !integration.stop(now, app.seal) {
+                return Decision::Write;
+            }
+            is_stopped = true;
+            let days = app.give_up.as_secs() / (24 * 3600);
+            let stopped = Entry {
+                id: app.clock.ulid(),
+                action: Action::IntegrationStopped,
+                reason: format!(
+                    "Stopped automatically: every upload since {since} has failed, for more than {days} days. {reason} Nothing is lost if it is started again within 30 days."
+                ),
+            };
+            Decision::WriteWith(vec![stopped], None)
+        });
+        if failed.await? && !is_stopped {
+            self.log(Action::ExportFailed, reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn log(&self, action: Action, reason: String) -> Result<(), ExportError> {
+        let id = self.app.clock.ulid();
+        let owner = Owner::from(&self.integration);
+        let entry = Entry { id, action, reason };
+        Ok(self.app.integration_log.append(&owner, &entry).await?)
+    }
+
+    async fn secret(&self, bucket: &Bucket) -> Result<Secret, ExportError> {
+        let Integration { tenant, id, .. } = &self.integration;
+        let decrypted = self
+            .app
+            .secrets
+            .decrypt(tenant, id, &bucket.aws_secret_access_key);
+        Ok(decrypted.await?)
+    }
+
+    /// Gives the lease back, and ends a temporary integration whose range has been written.
+    async fn release(&mut self) -> Result<(), ExportError> {
+        let (app, holder) = (self.app, self.holder);
+        let released = self.write(|integration| {
+            if !integration
+                .export_mut()
+                .is_some_and(|export| export.release(holder))
+            {
+                return Decision::Keep;
+            }
+            match ended(integration) {
                 Some(end) if integration.stop(app.clock.now(), app.seal) => {
                     integration.is_finished = true;
                     Decision::WriteWith(
@@ -335,10 +460,65 @@ async fn release(app: &App, holder: Ulid, integration: &Integration) -> Result<(
                     )
                 }
                 _ => Decision::Write,
+            }
+        });
+        released.await.map(drop)
+    }
+
+    /// Changes the integration while this run holds its lease. `false` when it does not, or when `decide` leaves things as
+    /// they are.
+    async fn change(
+        &mut self,
+        mut decide: impl FnMut(&mut Integration) -> bool,
+    ) -> Result<bool, ExportError> {
+        let (app, holder) = (self.app, self.holder);
+        self.change_if(|integration| {
+            let now = app.clock.now();
+            integration
+                .export_mut()
+                .is_some_and(|export| export.is_held_by(holder, now))
+                && decide(integration)
+        })
+        .await
+    }
+
+    async fn change_if(
+        &mut self,
+        mut decide: impl FnMut(&mut Integration) -> bool,
+    ) -> Result<bool, ExportError> {
+        self.write(|integration| match decide(integration) {
+            true => Decision::Write,
+            false => Decision::Keep,
+        })
+        .await
+    }
+
+    /// Changes the integration if it is still of this generation; it is what is stored then. `false` when nothing was
+    /// written.
+    async fn write(
+        &mut self,
+        mut decide: impl FnMut(&mut Integration) -> Decision,
+    ) -> Result<bool, ExportError> {
+        let Integration {
+            tenant,
+            id,
+            generation,
+            ..
+        } = &self.integration;
+        let changed = self.app.integrations.change(tenant, id, |integration| {
+            Ok::<_, StoreError>(if integration.generation == *generation {
+                decide(integration)
+            } else {
+                Decision::Keep
             })
         });
-    match released.await {
-        Ok(_) | Err(StoreError::NotFound) => Ok(()),
-        Err(error) => Err(error.into()),
+        match changed.await {
+            Ok((stored, written)) => {
+                self.integration = stored;
+                Ok(written)
+            }
+            Err(StoreError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -1,24 +1,35 @@
 //! The upload of a file, with the customer's own credentials and no others.
 
+use std::time::Duration;
+
 use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
+use bytes::Bytes;
 use shared::export::Plan;
 use shared::secrets::Secret;
+use shared::telemetry::chain;
+
+/// How long a connection to S3 may take.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Why a file is not in the bucket, or not known to be.
 #[derive(Debug)]
 pub struct Refusal {
-    /// A sentence for the integration log.
+    /// Why, as a sentence goes on from `Reason: `.
     pub reason: String,
-    /// Whether S3 refused it (status 4xx), so that it is not there; where S3 failed or did not answer, it may be.
+    /// Whether this attempt was refused, so that it stored nothing; where S3 failed or did not answer, it may have.
     pub is_certain: bool,
 }
 
 /// Uploads a plan's file, in a single attempt: what comes after one that is in doubt would not be certain either.
+///
+/// The object is created, never overwritten: where an earlier attempt of the same plan has stored it, that is a success, and
+/// the bucket's owner sees no second version and no second notification.
 ///
 /// The credentials are a static provider that replaces the function's own: a key that S3 refuses is refused, and nothing
 /// falls back to what the function may do.
@@ -27,70 +38,148 @@ pub async fn put(
     access_key_id: &str,
     secret_key: &Secret,
     plan: &Plan,
-    body: Vec<u8>,
+    body: Bytes,
+    time_limit: Duration,
 ) -> Result<(), Refusal> {
+    // Only an emulator has an endpoint of its own, and only such a one may be reached without TLS.
+    let is_encrypted = config
+        .endpoint_url()
+        .is_none_or(|endpoint| endpoint.starts_with("https:"));
     let credentials = Credentials::new(access_key_id, secret_key.expose(), None, None, "customer");
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_timeout(time_limit);
     let config = aws_sdk_s3::config::Builder::from(config)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(plan.region.clone()))
         .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts.build())
         .build();
-    let result = aws_sdk_s3::Client::from_conf(config)
+    let put = aws_sdk_s3::Client::from_conf(config)
         .put_object()
         .bucket(&plan.bucket)
         .key(&plan.key)
+        .if_none_match("*")
         .content_type("application/x-ndjson")
         .checksum_algorithm(ChecksumAlgorithm::Crc32)
         .body(ByteStream::from(body))
-        .send()
-        .await;
-    result.map(drop).map_err(|error| {
-        let status = error
-            .raw_response()
-            .map_or(0, |response| response.status().as_u16());
-        let reason = format!(
-            "Upload to s3://{}/{} failed. Reason: {}.",
-            plan.bucket,
-            plan.key,
-            reason(&error)
-        );
-        Refusal {
-            reason,
-            is_certain: error.as_service_error().is_some() && (400..500).contains(&status),
-        }
-    })
-}
-
-fn reason<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
-    let Some(refusal) = error.as_service_error() else {
-        let timed_out = matches!(error, SdkError::TimeoutError(_));
-        return if timed_out {
-            "S3 did not answer in time".to_owned()
-        } else {
-            "S3 could not be reached".to_owned()
-        };
+        .customize();
+    // Over TLS the body is not hashed for the signature, which would cost more than all the rest of the upload. Its CRC
+    // stands in a header that is signed, and S3 compares it.
+    let put = if is_encrypted {
+        put.disable_payload_signing()
+    } else {
+        put
+    };
+    let Err(error) = put.send().await else {
+        return Ok(());
     };
     let status = error
         .raw_response()
         .map_or(0, |response| response.status().as_u16());
-    match refusal.code().unwrap_or_default() {
-        "AccessDenied" => {
+    let code = error
+        .as_service_error()
+        .map(|refusal| refusal.code().unwrap_or_default());
+    if status == 412 {
+        return Ok(());
+    }
+    tracing::warn!(error = chain(&error), "an upload failed");
+    Err(match code {
+        Some(code) => refusal(code, status),
+        None => Refusal {
+            reason: unanswered(&error).to_owned(),
+            is_certain: false,
+        },
+    })
+}
+
+fn unanswered<E>(error: &SdkError<E>) -> &'static str {
+    match error {
+        SdkError::TimeoutError(_) => "S3 did not answer in time",
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            "S3 could not be reached in time"
+        }
+        SdkError::ResponseError(_) => "S3 sent an answer that cannot be read",
+        _ => "S3 could not be reached",
+    }
+}
+
+/// What S3's error code and HTTP status mean to the customer.
+fn refusal(code: &str, status: u16) -> Refusal {
+    let reason = match (code, status) {
+        ("AccessDenied" | "AllAccessDisabled", _) => {
             "access denied: the key needs the permission s3:PutObject for this object".to_owned()
         }
-        "NoSuchBucket" => "there is no such bucket".to_owned(),
-        "InvalidAccessKeyId" => "the aws_access_key_id does not exist".to_owned(),
-        "SignatureDoesNotMatch" => {
+        ("NoSuchBucket", _) => "there is no such bucket".to_owned(),
+        ("InvalidBucketName", _) => "the bucket has a name that S3 does not take".to_owned(),
+        ("InvalidAccessKeyId", _) => "the aws_access_key_id does not exist".to_owned(),
+        ("SignatureDoesNotMatch", _) => {
             "the aws_secret_access_key does not belong to the aws_access_key_id".to_owned()
         }
-        "PermanentRedirect"
-        | "AuthorizationHeaderMalformed"
-        | "IllegalLocationConstraintException" => {
-            "the bucket is not in the given aws_region".to_owned()
+        ("RequestTimeTooSkewed", _) => "S3's clock and the service's differ too much".to_owned(),
+        (
+            "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException",
+            _,
+        )
+        | (_, 300..400) => "the bucket is not in the given aws_region".to_owned(),
+        ("SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "ThrottlingException", _)
+        | (_, 429 | 503) => "S3 asks to slow down".to_owned(),
+        ("RequestTimeout", _) => "S3 did not receive the file in time".to_owned(),
+        ("", 403) => "access denied (HTTP status code 403)".to_owned(),
+        ("", 404) => "there is no such bucket (HTTP status code 404)".to_owned(),
+        ("", status) => format!("S3 answered with HTTP status code {status}"),
+        (code, status) => format!("S3 answered {code} (HTTP status code {status})"),
+    };
+    Refusal {
+        reason,
+        // 409: another attempt to write the same object is under way.
+        is_certain: (300..500).contains(&status) && status != 409,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart() {
+        for (code, status, part, is_certain) in [
+            ("AccessDenied", 403, "access denied", true),
+            ("", 403, "access denied", true),
+            ("NoSuchBucket", 404, "no such bucket", true),
+            ("InvalidAccessKeyId", 403, "aws_access_key_id", true),
+            ("SignatureDoesNotMatch", 403, "aws_secret_access_key", true),
+            ("PermanentRedirect", 301, "aws_region", true),
+            ("", 307, "aws_region", true),
+            ("AuthorizationHeaderMalformed", 400, "aws_region", true),
+            ("RequestTimeTooSkewed", 403, "clock", true),
+            (
+                "QuotaExceeded",
+                403,
+                "QuotaExceeded (HTTP status code 403)",
+                true,
+            ),
+            ("RequestTimeout", 400, "in time", true),
+            ("SlowDown", 503, "slow down", false),
+            ("", 429, "slow down", true),
+            (
+                "InternalError",
+                500,
+                "InternalError (HTTP status code 500)",
+                false,
+            ),
+            ("", 502, "HTTP status code 502", false),
+            ("ConditionalRequestConflict", 409, "Conflict", false),
+        ] {
+            let refusal = refusal(code, status);
+            assert!(
+                refusal.reason.contains(part),
+                "{code} {status}: {refusal:?}"
+            );
+            assert_eq!(refusal.is_certain, is_certain, "{code} {status}");
         }
-        "SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" => {
-            "S3 asks to slow down".to_owned()
-        }
-        "" => format!("S3 answered with status {status}"),
-        code => format!("S3 answered {code} (HTTP status code {status})"),
     }
 }

@@ -1,12 +1,14 @@
 //! The event log: segments in DynamoDB, a partition for each tenant, day and shard, ordered by ULID.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::future::try_join_all;
 use ulid::Ulid;
 
 use super::{Item, StoreError, number, text, text_of, unavailable, unreadable};
@@ -14,6 +16,10 @@ use crate::clock::{Clock, Millis};
 use crate::segment::Segment;
 use crate::stream::SEALS_BEHIND;
 use crate::tasks::EventRef;
+
+mod reader;
+
+pub use reader::Reader;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long an item outlives the retention, so that DynamoDB's lazy deletion shows nowhere.
@@ -163,28 +169,58 @@ impl EventLog {
             .send()
             .await
             .map_err(unavailable)?;
-        read(answer.item.ok_or(StoreError::NotFound)?)
+        read(answer.item.ok_or(StoreError::NotFound)?, Content::Whole)
     }
 
     /// Reads the segments `from <= place < until`, in order, consistently. The caller keeps `until` within the
     /// [`EventLog::horizon`], and `from` not before [`EventLog::oldest`], since it is read day by day.
+    ///
+    /// While the caller works on a page of up to 1 MB, the next one of each shard is on its way: two pages a shard are in
+    /// memory at the most.
     pub fn read(&self, tenant: &str, from: Ulid, until: Ulid) -> Reader {
-        let shards = (0..self.shards)
-            .map(|shard| Shard {
-                shard,
-                day: Millis(from.timestamp_ms()),
-                after: None,
-                buffer: VecDeque::new(),
-                ended: from >= until,
-            })
-            .collect();
-        Reader {
-            log: self.clone(),
-            tenant: tenant.to_owned(),
-            from,
-            until,
-            shards,
+        self.reader(tenant, from, until, Content::Whole)
+    }
+
+    /// As [`EventLog::read`], but of each segment only its place and the ids of its events: names and envelopes are empty.
+    pub fn read_ids(&self, tenant: &str, from: Ulid, until: Ulid) -> Reader {
+        self.reader(tenant, from, until, Content::Ids)
+    }
+
+    fn reader(&self, tenant: &str, from: Ulid, until: Ulid, content: Content) -> Reader {
+        Reader::new(self.clone(), tenant, from, until, content)
+    }
+
+    /// Whether there is a segment `from <= place < until`; read consistently. For ranges of hours: it asks day by day.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn has_any(&self, tenant: &str, from: Ulid, until: Ulid) -> Result<bool, StoreError> {
+        let (mut day, last) = (Millis(from.timestamp_ms()), last_before(until));
+        while from < until && day.0 <= last.timestamp_ms() {
+            let answers = try_join_all((0..self.shards).map(|shard| {
+                self.range(self.partition(tenant, day, shard), from, last)
+                    .projection_expression("sk")
+                    .limit(1)
+                    .send()
+            }));
+            let answers = answers.await.map_err(unavailable)?;
+            if answers.iter().any(|answer| !answer.items().is_empty()) {
+                return Ok(true);
+            }
+            day = next_day(day);
         }
+        Ok(false)
+    }
+
+    fn range(&self, partition: String, from: Ulid, last: Ulid) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :partition AND sk BETWEEN :from AND :last")
+            .expression_attribute_values(":partition", text(partition))
+            .expression_attribute_values(":from", text(from.to_string()))
+            .expression_attribute_values(":last", text(last.to_string()))
+            .consistent_read(true)
     }
 
     fn partition(&self, tenant: &str, instant: Millis, shard: u32) -> String {
@@ -192,93 +228,43 @@ impl EventLog {
     }
 }
 
-/// Segments of a range of the event log, one after another.
-#[derive(Debug)]
-pub struct Reader {
-    log: EventLog,
-    tenant: String,
-    from: Ulid,
-    until: Ulid,
-    shards: Vec<Shard>,
+/// What is read of each segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Whole,
+    Ids,
 }
 
-/// One shard's part of the range: the segments that were read ahead, and where the next page begins.
-#[derive(Debug)]
-struct Shard {
-    shard: u32,
-    day: Millis,
-    after: Option<Item>,
-    buffer: VecDeque<Segment>,
-    ended: bool,
+/// The last place before `until`: DynamoDB's ranges include their ends.
+fn last_before(until: Ulid) -> Ulid {
+    Ulid(until.0.saturating_sub(1))
 }
 
-impl Reader {
-    /// The next segment and its shard; none when the range has been read.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
-    pub async fn next(&mut self) -> Result<Option<(Segment, u32)>, StoreError> {
-        for index in 0..self.shards.len() {
-            while self.shards[index].buffer.is_empty() && !self.shards[index].ended {
-                self.fill(index).await?;
-            }
-        }
-        let first = self
-            .shards
-            .iter_mut()
-            .filter(|shard| !shard.buffer.is_empty())
-            .min_by_key(|shard| shard.buffer[0].place);
-        Ok(first.and_then(|shard| {
-            shard
-                .buffer
-                .pop_front()
-                .map(|segment| (segment, shard.shard))
-        }))
-    }
-
-    /// Reads one page of one shard, or goes on to its next day.
-    async fn fill(&mut self, index: usize) -> Result<(), StoreError> {
-        let shard = &mut self.shards[index];
-        // The range without its end: a ULID below `until` is the largest that counts.
-        let last = Ulid(self.until.0.saturating_sub(1));
-        let answer = self
-            .log
-            .client
-            .query()
-            .table_name(&self.log.table)
-            .key_condition_expression("pk = :partition AND sk BETWEEN :from AND :last")
-            .expression_attribute_values(
-                ":partition",
-                text(self.log.partition(&self.tenant, shard.day, shard.shard)),
-            )
-            .expression_attribute_values(":from", text(self.from.to_string()))
-            .expression_attribute_values(":last", text(last.to_string()))
-            .set_exclusive_start_key(shard.after.take())
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        for item in answer.items.unwrap_or_default() {
-            shard.buffer.push_back(read(item)?);
-        }
-        shard.after = answer.last_evaluated_key;
-        if shard.after.is_none() {
-            shard.day = Millis((shard.day.0 / DAY.as_millis() as u64 + 1) * DAY.as_millis() as u64);
-            shard.ended = shard.day.0 > last.timestamp_ms();
-        }
-        Ok(())
-    }
+fn next_day(day: Millis) -> Millis {
+    Millis((day.0 / DAY.as_millis() as u64 + 1) * DAY.as_millis() as u64)
 }
 
-fn read(mut item: Item) -> Result<Segment, StoreError> {
+fn read(mut item: Item, content: Content) -> Result<Segment, StoreError> {
     let place = Ulid::from_string(&text_of(&item, "sk")?).map_err(unreadable)?;
+    let missing = |name: &str| {
+        unreadable(format!(
+            "the attribute {name} of segment {place} is missing"
+        ))
+    };
     let mut take = |name: &str| match item.remove(name) {
         Some(AttributeValue::S(value)) => Ok(value),
-        _ => Err(unreadable(format!(
-            "the attribute {name} of segment {place} is missing"
-        ))),
+        _ => Err(missing(name)),
     };
-    let (ids, names) = (take("ids")?, take("names")?);
+    let ids = take("ids")?;
+    if content == Content::Ids {
+        return Ok(Segment {
+            place,
+            ids,
+            names: String::new(),
+            envelopes: Vec::new(),
+        });
+    }
+    let names = take("names")?;
     match item.remove("envelopes") {
         Some(AttributeValue::B(envelopes)) => Ok(Segment {
             place,
@@ -286,8 +272,6 @@ fn read(mut item: Item) -> Result<Segment, StoreError> {
             names,
             envelopes: envelopes.into_inner(),
         }),
-        _ => Err(unreadable(format!(
-            "the attribute envelopes of segment {place} is missing"
-        ))),
+        _ => Err(missing("envelopes")),
     }
 }

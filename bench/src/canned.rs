@@ -1,0 +1,258 @@
+//! DynamoDB, KMS and S3 as far as an export asks them, with canned answers: what a run costs is measured, not what they do.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use crc_fast::{CrcAlgorithm, Digest, checksum};
+use serde_json::{Value, json};
+use shared::clock::Millis;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::server::TlsStream;
+
+use crate::corpus::{Corpus, TENANT};
+
+/// The id of the one integration.
+pub const INTEGRATION: &str = "sap-1";
+/// Where the totals of what was uploaded are read.
+pub const TOTALS: &str = "/_totals";
+
+/// DynamoDB's pages end at 1 MB of items.
+const PAGE_BYTES: usize = 1024 * 1024;
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// A segment as DynamoDB answers it.
+struct Item {
+    day: String,
+    place: String,
+    size_bytes: usize,
+    whole: String,
+    ids: String,
+}
+
+struct Services {
+    items: Vec<Item>,
+    document: Mutex<(String, String)>,
+    uploads: Mutex<Uploads>,
+}
+
+struct Uploads {
+    files: usize,
+    bytes: usize,
+    largest: usize,
+    all: Digest,
+}
+
+/// Serves a corpus at a free port of 127.0.0.1 until the process ends; with `tls` a certificate and its key, DER both.
+///
+/// # Errors
+/// When there is no port left, or the certificate is of no use.
+pub async fn serve(
+    corpus: &Corpus,
+    document: String,
+    tls: Option<(Vec<u8>, Vec<u8>)>,
+    ready: impl FnOnce(SocketAddr),
+) -> io::Result<()> {
+    let items = corpus.segments.iter().map(|segment| {
+        let place = segment.place.to_string();
+        let size_bytes = segment.ids.len() + segment.names.len() + segment.envelopes.len() + 100;
+        let (ids, names) = (json!(segment.ids), json!(segment.names));
+        let envelopes = BASE64_STANDARD.encode(&segment.envelopes);
+        Item {
+            day: segment.published_at().day(),
+            size_bytes,
+            ids: format!(r#"{{"sk":{{"S":"{place}"}},"ids":{{"S":{ids}}}}}"#),
+            whole: format!(
+                r#"{{"pk":{{"S":"p"}},"sk":{{"S":"{place}"}},"ids":{{"S":{ids}}},"names":{{"S":{names}}},"envelopes":{{"B":"{envelopes}"}},"expires_at":{{"N":"1"}}}}"#
+            ),
+            place,
+        }
+    });
+    let services = Arc::new(Services {
+        items: items.collect(),
+        document: Mutex::new((document, "1".to_owned())),
+        uploads: Mutex::new(Uploads {
+            files: 0,
+            bytes: 0,
+            largest: 0,
+            all: Digest::new(CrcAlgorithm::Crc64Nvme),
+        }),
+    });
+    let app = Router::new().fallback(answer).with_state(services);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    ready(listener.local_addr()?);
+    match tls {
+        None => axum::serve(listener, app).await,
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::try_from(key).map_err(io::Error::other)?;
+            let config = ServerConfig::builder()
+                .with_no_client_auth()
+                .with_single_cert(vec![CertificateDer::from(certificate)], key)
+                .map_err(io::Error::other)?;
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            axum::serve(Encrypted { listener, acceptor }, app).await
+        }
+    }
+}
+
+struct Encrypted {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, address)) = self.listener.accept().await else {
+                continue;
+            };
+            let _ = stream.set_nodelay(true);
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+async fn answer(State(services): State<Arc<Services>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    let target = head.headers.get("x-amz-target");
+    let operation = target.and_then(|target| target.to_str().ok()?.rsplit('.').next());
+    let request: Value = match operation {
+        Some(_) => serde_json::from_slice(&body).unwrap_or_default(),
+        None => Value::Null,
+    };
+    let json = match operation {
+        Some("GetItem") => services.get(),
+        Some("PutItem") => services.put(&request),
+        Some("Query") => services.query(&request),
+        Some("Decrypt") => {
+            json!({"KeyId": "k", "Plaintext": BASE64_STANDARD.encode("secret")}).to_string()
+        }
+        Some(_) => "{}".to_owned(),
+        None if head.uri.path() == TOTALS => services.totals(),
+        None => services.upload(&body, head.headers.get("x-amz-checksum-crc32")),
+    };
+    let mut response = Response::new(Body::from(json));
+    response.headers_mut().insert(
+        "content-type",
+        axum::http::HeaderValue::from_static("application/x-amz-json-1.0"),
+    );
+    response
+}
+
+impl Services {
+    fn get(&self) -> String {
+        let (document, version) = &*lock(&self.document);
+        json!({"Item": {"document": {"S": document}, "version": {"N": version}}}).to_string()
+    }
+
+    fn put(&self, request: &Value) -> String {
+        let item = &request["Item"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        // An entry of a log has no document.
+        if item["document"].is_object() {
+            *lock(&self.document) = (text(&item["document"]["S"]), text(&item["version"]["N"]));
+        }
+        "{}".to_owned()
+    }
+
+    fn query(&self, request: &Value) -> String {
+        let value = |name: &str| {
+            let value = &request["ExpressionAttributeValues"][name]["S"];
+            value.as_str().unwrap_or_default()
+        };
+        let (partition, from, last) = (value(":partition"), value(":from"), value(":last"));
+        let after = request["ExclusiveStartKey"]["sk"]["S"].as_str();
+        let projection = request["ProjectionExpression"].as_str();
+        let limit = request["Limit"].as_u64().unwrap_or(u64::MAX) as usize;
+        let start = self.items.partition_point(|item| {
+            item.place.as_str() < from || after.is_some_and(|after| item.place.as_str() <= after)
+        });
+        let found = self.items[start..].iter().filter(|item| {
+            item.place.as_str() <= last && partition == format!("{TENANT}#{}#0", item.day)
+        });
+        let (mut page, mut size, mut count, mut more) = (String::new(), 0, 0, None);
+        let mut found = found.peekable();
+        while let Some(item) = found.next() {
+            if count > 0 {
+                page.push(',');
+            }
+            page.push_str(match projection {
+                Some(_) => &item.ids,
+                None => &item.whole,
+            });
+            (size, count) = (size + item.size_bytes, count + 1);
+            if (size >= PAGE_BYTES || count >= limit) && found.peek().is_some() {
+                more = Some(&item.place);
+                break;
+            }
+        }
+        let more = more.map_or_else(String::new, |place| {
+            format!(r#","LastEvaluatedKey":{{"pk":{{"S":"{partition}"}},"sk":{{"S":"{place}"}}}}"#)
+        });
+        format!(r#"{{"Items":[{page}],"Count":{count},"ScannedCount":{count}{more}}}"#)
+    }
+
+    fn upload(&self, body: &Bytes, crc32: Option<&axum::http::HeaderValue>) -> String {
+        let actual = checksum(CrcAlgorithm::Crc32IsoHdlc, body) as u32;
+        let actual = BASE64_STANDARD.encode(actual.to_be_bytes());
+        assert_eq!(
+            crc32.and_then(|crc32| crc32.to_str().ok()),
+            Some(actual.as_str())
+        );
+        let mut uploads = lock(&self.uploads);
+        uploads.files += 1;
+        uploads.bytes += body.len();
+        uploads.largest = uploads.largest.max(body.len());
+        uploads.all.update(body);
+        String::new()
+    }
+
+    fn totals(&self) -> String {
+        let uploads = lock(&self.uploads);
+        json!({
+            "files": uploads.files, "bytes": uploads.bytes, "largest": uploads.largest,
+            "crc64": format!("{:016x}", uploads.all.finalize()),
+        })
+        .to_string()
+    }
+}
+
+/// The document of an integration whose export begins at `from`.
+pub fn document(from: Millis) -> String {
+    json!({
+        "tenant": TENANT, "id": INTEGRATION, "generation": from.place().to_string(), "version": 1,
+        "integration_type": "permanent", "starts_at": from, "ends_at": null, "filter": null,
+        "status": "running", "stopped_at": null,
+        "target": {"s3": {
+            "bucket": {
+                "aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_region": "eu-central-1", "bucket": "exports",
+                "key_prefix": "erp", "aws_secret_access_key": {"cipher": BASE64_STANDARD.encode("cipher"), "mask": "****"},
+            },
+            "export": shared::export::Export::registered(from),
+        }},
+    })
+    .to_string()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -444,7 +444,7 @@ mod tests {
             Verdict::Keep
         );
         let success = Input::ProbeSucceeded { since: at(100) };
-        let change = apply(&mut integration, &success, at(120), &RULES);
+        let change = apply(&mut integration, &success, at(130), &RULES);
         assert_eq!(actions(&change), [Action::DeliveryResumed]);
         assert!(matches!(
             change.effects[1],

@@ -16,6 +16,7 @@ pub mod history;
 pub mod integration;
 pub mod queue;
 pub mod repeats;
+pub mod resolver;
 pub mod retry;
 pub mod secrets;
 pub mod segment;

@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill test check lint-template fmt token logs clean venvs
+.PHONY: help up down demo kill test check lint-template lint-openapi openapi fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,14 +30,26 @@ kill: up  ## the demo's load while function processes are killed at random momen
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py
 
-check: lint-template  ## what needs no local stack: formatting, clippy, template, cargo test
+check: lint-template lint-openapi  ## what needs no local stack: formatting, clippy, template, cargo test; redocly where there is npm
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo test --workspace
 
-lint-template: venvs  ## cfn-lint and sam validate --lint
+lint-template: venvs  ## cfn-lint, sam validate --lint, and least privilege against its table
 	@$(TOOLS)/cfn-lint template.yaml
+	@$(TOOLS)/python -B local/policies.py
 	@SAM_CLI_TELEMETRY=0 $(TOOLS)/sam validate --lint
+
+lint-openapi:  ## redocly on openapi.json; needs npm (Node.js 20.19, or 22.12 and later)
+	@if command -v npm >/dev/null; then \
+		mkdir -p .venv/npm && cmp -s local/npm/package-lock.json .venv/npm/package-lock.json || { \
+			cp local/npm/package.json local/npm/package-lock.json .venv/npm/ && \
+			npm --prefix .venv/npm ci --ignore-scripts --no-audit --no-fund --silent || { rm -f .venv/npm/package-lock.json; exit 1; }; }; \
+		REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true .venv/npm/node_modules/.bin/redocly lint openapi.json --config local/npm/redocly.yaml; \
+	else echo "lint-openapi: NOT CHECKED, since there is no npm here"; fi
+
+openapi:  ## write openapi.json anew, from the routes and types of the API
+	@WRITE_OPENAPI=1 cargo test -q --workspace --lib the_committed_document_is_what_the_code_says >/dev/null
 
 fmt:  ## format the code
 	cargo fmt --all

@@ -33,11 +33,11 @@ READY_SECONDS = 30
 
 
 def sources() -> list[Path]:
-    """All that a deployment is made from. Tests, demo and documents are not."""
+    """All that a deployment is made from. Tests, fuzz targets, demo and documents are not."""
     found = []
     for folder, folders, files in os.walk(ROOT):
         here = Path(folder)
-        folders[:] = [f for f in folders if not f.startswith(".") and (here != ROOT or f not in ("target", "tests", "demo", "local"))]
+        folders[:] = [f for f in folders if not f.startswith(".") and (here != ROOT or f not in ("target", "tests", "demo", "local", "fuzz"))]
         found += [here / f for f in files if not f.endswith(".md") and not f.startswith(".")]
     return sorted(found)
 

@@ -107,6 +107,7 @@ impl World {
                 ingest_queue: queue(&queues.ingest),
                 replay_queue: queue(&queues.replay),
                 tenant_claim: "tenant".to_owned(),
+                max_running_replays: 5,
                 allow_private_receivers: true,
                 plain_secrets: false,
             },

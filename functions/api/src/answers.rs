@@ -3,6 +3,8 @@
 use lambda_http::Response;
 use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CONTENT_TYPE, HeaderValue};
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::filter::Filter;
 use shared::integration::{Integration, IntegrationType, Status, StoredSecret, Target};
@@ -45,9 +47,15 @@ fn json(status: StatusCode, body: String) -> Result<Response<String>, ApiError> 
 
 /// An integration as callers see it.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Integration"))]
 pub struct IntegrationAnswer {
     id: String,
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi::schemas::status"))]
     status: Status,
+    #[cfg_attr(
+        test,
+        schemars(schema_with = "crate::openapi::schemas::integration_type")
+    )]
     integration_type: IntegrationType,
     #[serde(skip_serializing_if = "Option::is_none")]
     callback_parameters: Option<CallbackAnswer>,
@@ -57,11 +65,13 @@ pub struct IntegrationAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<crate::bodies::FilterChanges>"))]
     filter_conditions: Option<Filter>,
     pending: PendingAnswer,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationCallback"))]
 struct CallbackAnswer {
     callback_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +79,7 @@ struct CallbackAnswer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationBucket"))]
 struct BucketAnswer {
     aws_access_key_id: String,
     aws_secret_access_key: String,
@@ -80,6 +91,7 @@ struct BucketAnswer {
 
 /// Ours: whether older events are still on their way.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Pending"))]
 struct PendingAnswer {
     catching_up: bool,
 }
@@ -148,6 +160,7 @@ async fn shown(
 
 /// An entry of an integration's log.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "LogEntry"))]
 pub struct EntryAnswer {
     action: &'static str,
     reason: String,
@@ -166,6 +179,7 @@ impl From<Entry> for EntryAnswer {
 
 /// A rejected event in the list of them.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RejectedEvent"))]
 pub struct RejectedAnswer {
     id: String,
     created_at: String,

@@ -1,13 +1,15 @@
 //! The REST API: integrations, their logs and rejected events, and publishing.
 
 mod answers;
-mod bodies;
-mod error;
+pub mod bodies;
+pub mod error;
 mod integrations;
-mod limits;
-mod publish;
+pub mod limits;
+mod openapi;
+pub mod publish;
 mod rejected_events;
-mod routes;
+mod replays;
+pub mod routes;
 mod targets;
 mod tenant;
 
@@ -44,6 +46,8 @@ pub struct App {
     pub replay_queue: Queue,
     /// The claim of a token that names the tenant.
     pub tenant_claim: String,
+    /// How many temporary integrations of one tenant may run at a time.
+    pub max_running_replays: usize,
     /// Whether receivers may be called over plain HTTP and at addresses that are not public.
     pub allow_private_receivers: bool,
     /// Whether answers show secrets as they are, as the API page's samples do; masked otherwise.
@@ -72,6 +76,7 @@ impl App {
             ingest_queue: Queue::new(sqs.clone(), env::required("INGEST_QUEUE_URL")),
             replay_queue: Queue::new(sqs, env::required("REPLAY_QUEUE_URL")),
             tenant_claim: env::required("TENANT_CLAIM"),
+            max_running_replays: env::parsed("MAX_RUNNING_REPLAYS"),
             allow_private_receivers: env::parsed("ALLOW_PRIVATE_RECEIVERS"),
             plain_secrets: env::required("SECRETS_IN_RESPONSES") == "plain",
         }

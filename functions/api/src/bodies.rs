@@ -1,10 +1,14 @@
 //! Bodies of requests: JSON, read strictly. What does not fit is a 400 that names the field.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use lambda_http::Request;
 use lambda_http::http::header::CONTENT_TYPE;
 #[cfg(test)]
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use shared::filter::Filter;
@@ -32,8 +36,10 @@ pub struct Registration {
     #[cfg_attr(test, schemars(schema_with = "schemas::integration_type"))]
     pub integration_type: IntegrationType,
     /// Configuration parameters for the webhook.
+    #[serde(default, deserialize_with = "object")]
     pub callback_parameters: Option<CallbackBody>,
     /// Configuration parameters for upload to Amazon S3.
+    #[serde(default, deserialize_with = "object")]
     pub s3_parameters: Option<BucketBody>,
     /// Where legacy clients put `callback_parameters.callback_url`.
     #[cfg_attr(test, schemars(extend("deprecated" = true, "format" = "uri", "maxLength" = 2048)))]
@@ -45,6 +51,7 @@ pub struct Registration {
     /// refused for permanent ones.
     pub ends_at: Option<String>,
     /// Which events are sent; without it, all.
+    #[serde(default, deserialize_with = "object")]
     #[cfg_attr(test, schemars(with = "Option<FilterChanges>"))]
     pub filter_conditions: Option<Filter>,
 }
@@ -102,14 +109,16 @@ impl<'de> Deserialize<'de> for SecretText {
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationUpdate"))]
 pub struct Changes {
     /// Configuration parameters for the webhook.
+    #[serde(default, deserialize_with = "object")]
     pub callback_parameters: Option<CallbackBody>,
     /// Configuration parameters for upload to Amazon S3.
+    #[serde(default, deserialize_with = "object")]
     pub s3_parameters: Option<BucketBody>,
     /// Where legacy clients put `callback_parameters.callback_url`.
     #[cfg_attr(test, schemars(extend("deprecated" = true, "format" = "uri", "maxLength" = 2048)))]
     pub callback_url: Option<String>,
     /// Which events are sent; `null` removes the filter.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given_object")]
     #[cfg_attr(test, schemars(with = "Option<FilterChanges>"))]
     pub filter_conditions: Option<Option<FilterChanges>>,
 }
@@ -151,6 +160,40 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// A value that is read from a JSON object only. By itself serde reads a struct from an array, too, field by field in the
+/// order of our source.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
+}
+
+fn given_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    object(deserializer).map(Some)
 }
 
 /// The body of a request as text, at most `max_bytes` of it.
@@ -207,10 +250,11 @@ pub fn json<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
     parse(text).map_err(ApiError::bad_request)
 }
 
-/// Reads JSON text; the error is a sentence that names the field.
+/// Reads a JSON object; the error is a sentence that names the field.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let read = serde_path_to_error::deserialize(&mut deserializer);
+    let Object(value) = read.map_err(|error| {
         let path = error.path().to_string();
         let reason = error.inner().to_string();
         // The library's words would show the value, which may be a secret, and names of our types.
@@ -289,6 +333,36 @@ mod tests {
         for body in ["", "{", "[]", "7", "{} {}", "null"] {
             assert!(parse::<Registration>(body).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        for (body, named) in [
+            (r#"["a","permanent"]"#, "form"),
+            (
+                r#"{"id":"a","integration_type":"permanent","callback_parameters":["https://a.example/"]}"#,
+                "callback_parameters",
+            ),
+            (
+                r#"{"id":"a","integration_type":"permanent","s3_parameters":["a","b","c","d"]}"#,
+                "s3_parameters",
+            ),
+            (
+                r#"{"id":"a","integration_type":"permanent","filter_conditions":[["a.b"]]}"#,
+                "filter_conditions",
+            ),
+        ] {
+            let error = parse::<Registration>(body).unwrap_err();
+            assert!(error.contains(named), "{body}: {error}");
+        }
+        for body in [
+            r#"[null]"#,
+            r#"{"callback_parameters":[null,null]}"#,
+            r#"{"filter_conditions":[["a.b"]]}"#,
+        ] {
+            assert!(parse::<Changes>(body).is_err(), "{body}");
+        }
+        assert!(parse::<PublishedEvent>(r#"[null,"a.b",{}]"#).is_err());
     }
 
     #[test]

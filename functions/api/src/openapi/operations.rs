@@ -350,10 +350,9 @@ pub fn responses() -> Value {
     );
     add(
         "NotFound",
-        error(
+        either(
             "`resource_not_found`: there is no such integration or event, or it is another tenant's.",
-            "resource_not_found",
-            "There is no integration \"erp-1\".",
+            examples::error("resource_not_found", "There is no integration \"erp-1\"."),
         ),
     );
     add(

@@ -50,6 +50,7 @@ pub fn components() -> Map<String, Value> {
         without_null(&mut schema);
         schemas.entry(name).or_insert(schema);
     }
+    describe(&mut schemas);
     let actions = ACTIONS
         .into_iter()
         .filter(|name| Action::parse(name).is_some());
@@ -57,7 +58,7 @@ pub fn components() -> Map<String, Value> {
     schemas.insert("Event".to_owned(), envelope());
     schemas.insert("GatewayError".to_owned(), gateway_error());
     for schema in schemas.values_mut() {
-        timestamps(schema);
+        properties(schema);
     }
     schemas
 }
@@ -68,6 +69,76 @@ fn generator(contract: Contract) -> SchemaGenerator {
         settings.contract = contract;
     });
     settings.into_generator()
+}
+
+/// What the fields of answers mean.
+fn describe(schemas: &mut Map<String, Value>) {
+    let descriptions = [
+        (
+            "Integration",
+            "id",
+            "The identifier that it was registered with.",
+        ),
+        ("Integration", "starts_at", "From when on events are sent."),
+        (
+            "Integration",
+            "ends_at",
+            "Of a temporary integration: until when, itself excluded.",
+        ),
+        (
+            "Integration",
+            "callback_parameters",
+            "Of a webhook integration.",
+        ),
+        ("Integration", "s3_parameters", "Of an S3 integration."),
+        (
+            "Integration",
+            "filter_conditions",
+            "Which events are sent; without it, all.",
+        ),
+        ("Integration", "pending", "What is still on its way."),
+        (
+            "IntegrationCallback",
+            "callback_url",
+            "The receiver's address.",
+        ),
+        (
+            "IntegrationCallback",
+            "api_key",
+            "Masked: all but its last 4 characters, or all of a short one.",
+        ),
+        (
+            "IntegrationBucket",
+            "aws_secret_access_key",
+            "Masked: all but its last 4 characters, or all of a short one.",
+        ),
+        (
+            "Pending",
+            "catching_up",
+            "Whether older events are still being sent from the event log.",
+        ),
+        ("LogEntry", "action", "What happened. New actions may come."),
+        (
+            "LogEntry",
+            "reason",
+            "A sentence. Of a failed request: its URL, why it failed, and at most 1 KB of the payload.",
+        ),
+        (
+            "RejectedEvent",
+            "id",
+            "The event's id, as in the header `webhook-id`.",
+        ),
+        (
+            "RejectedEvent",
+            "created_at",
+            "When the receiver rejected it.",
+        ),
+    ];
+    for (schema, field, description) in descriptions {
+        let field = &mut schemas[schema]["properties"][field];
+        assert!(field.is_object(), "{schema} has changed");
+        field["description"] = json!(description);
+    }
 }
 
 /// A reference to a schema of [`components`].
@@ -126,8 +197,8 @@ fn gateway_error() -> Value {
     })
 }
 
-/// Every property whose name ends in `_at` is a timestamp.
-fn timestamps(schema: &mut Value) {
+/// What holds for properties of any schema: a name that ends in `_at` is a timestamp's, and nothing has a default.
+fn properties(schema: &mut Value) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
         return;
     };
@@ -135,6 +206,12 @@ fn timestamps(schema: &mut Value) {
         if name.ends_with("_at") {
             property["format"] = json!("date-time");
             property["pattern"] = json!(TIMESTAMP);
+        }
+        // Not given and `null` are two things in an update.
+        if property.get("default") == Some(&Value::Null) {
+            property
+                .as_object_mut()
+                .map(|fields| fields.remove("default"));
         }
     }
 }

@@ -8,6 +8,7 @@
 mod api;
 mod end_to_end;
 mod exports;
+mod hostile;
 mod lifecycle;
 mod webhooks;
 mod world;

@@ -1,3 +1,4 @@
 //! What the integration tests and the demo share.
 
+pub mod hostile;
 pub mod receiver;

@@ -10,5 +10,6 @@ mod end_to_end;
 mod exports;
 mod hostile;
 mod lifecycle;
+mod secrets;
 mod webhooks;
 mod world;

@@ -308,6 +308,13 @@ impl World {
         answer.attributes.unwrap()[&name].clone()
     }
 
+    /// Hands the delivery queue's messages to their handler once; returns how many were handed back.
+    pub async fn deliver_once(&self) -> usize {
+        let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
+        let response = delivery::handle(&self.delivery, event(&messages)).await;
+        response.batch_item_failures.len()
+    }
+
     /// Pumps the ingest queue only: events are appended and routed, and not yet sent.
     pub async fn drain_ingest(&self) {
         while self.pump_queues(&[&self.queues.ingest]).await > 0 {}

@@ -51,7 +51,7 @@ lint-openapi:  ## redocly on openapi.json; needs npm (Node.js 20.19, or 22.12 an
 deny: venvs  ## licences and sources of what is linked; advisories and duplicates where cargo-deny is installed
 	@$(PYTHON) -B local/supply.py report
 	@if command -v cargo-deny >/dev/null; then \
-		cargo deny --workspace check licenses bans sources; \
+		cargo deny --workspace check --hide-inclusion-graph licenses bans sources; \
 		cargo deny --workspace check advisories || echo "deny: ADVISORIES: see above, or NOT CHECKED where their database cannot be had"; \
 	else echo "deny: advisories NOT CHECKED: cargo install cargo-deny --locked"; fi
 

@@ -311,7 +311,7 @@ impl World {
     /// Hands the delivery queue's messages to their handler once; returns how many were handed back.
     pub async fn deliver_once(&self) -> usize {
         let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
-        let response = delivery::handle(&self.delivery, event(&messages)).await;
+        let response = self.handle(&self.queues.delivery, event(&messages)).await;
         response.batch_item_failures.len()
     }
 

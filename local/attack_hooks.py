@@ -1,20 +1,24 @@
 """What schemathesis is not let loose with: receivers stay on this machine, and a full tenant is emptied again."""
 
 import json
+import os
 import re
 
 import requests
 import schemathesis
 
 
+RECEIVER = os.environ.get("ATTACK_RECEIVER", "")
+
+
 def on_this_machine(value):
-    """The same body with every URL's host replaced by a port of this machine where nobody listens."""
+    """The same body with every URL's scheme and host replaced by those of the attack's own receiver."""
     if isinstance(value, dict):
         return {key: on_this_machine(it) for key, it in value.items()}
     if isinstance(value, list):
         return [on_this_machine(it) for it in value]
     if isinstance(value, str) and re.match(r"(?i)\s*https?:", value):
-        return re.sub(r"(?i)^\s*(https?):[/\\]*[^/\\?#]*", r"\1://127.0.0.1:1", value)
+        return re.sub(r"(?i)^\s*https?:[/\\]*[^/\\?#]*", RECEIVER, value)
     return value
 
 

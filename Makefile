@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill test check lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
+.PHONY: help up down demo kill simulate test check lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,11 @@ demo: up  ## watch events leave as webhooks and as S3 files
 kill: up  ## the demo's load while function processes are killed at random moments (some minutes)
 	@cargo build --bin demo
 	@.venv/emulator/bin/python -B local/kill.py
+
+simulate:  ## 100,000 random histories of streams, and every bug that has to be found (HISTORIES=100000, some minutes)
+	@cargo build -q --bin simulate
+	@target/$(CARGO_BUILD_TARGET)/debug/simulate --histories $${HISTORIES:-100000}
+	@target/$(CARGO_BUILD_TARGET)/debug/simulate --mutants
 
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py

@@ -27,6 +27,7 @@ ALLOWED = {
         "IngestQueue": ["sqs:SendMessage"],
         "ReplayQueue": ["sqs:SendMessage"],
         "SecretsKey": ["kms:Encrypt", "DECRYPT_IF_SHOWN"],
+        "DeliveryFunction": ["lambda:InvokeFunction"],  # a rejected event is tried again there, where keys may be decrypted
         "ApiLogGroup": LOG,
     },
     # Appends and routes: never reads the log, never touches an integration, no secrets.
@@ -40,7 +41,7 @@ ALLOWED = {
     },
     # Calls receivers with their keys. Never encrypts: it cannot give an integration another secret.
     "DeliveryRole": {
-        "IntegrationsTable": ITEMS,
+        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
         "DeliveryQueue": [*RECEIVE, "sqs:SendMessage"],
         "ReplayQueue": ["sqs:SendMessage"],
         "DeliveryDeadLetterQueue": ["sqs:SendMessage"],
@@ -49,7 +50,7 @@ ALLOWED = {
     },
     # Reads the log, sends tasks. No secrets.
     "ReplayRole": {
-        "IntegrationsTable": ITEMS,
+        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
         "IntegrationsTable/index/wake": ["dynamodb:Query"],
         "EventsTable": ["dynamodb:GetItem", "dynamodb:Query"],
         "ReplayQueue": [*RECEIVE, "sqs:SendMessage"],

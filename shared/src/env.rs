@@ -35,3 +35,13 @@ pub fn seal() -> std::time::Duration {
 pub fn time_limit() -> std::time::Duration {
     std::time::Duration::from_secs(parsed("TIME_LIMIT_SECONDS"))
 }
+
+/// What the deployment decides about streams: `SEAL_MILLIS`, and `GIVE_UP_DAYS`, after which a receiver that has only failed
+/// is given up.
+pub fn rules() -> crate::lifecycle::Rules {
+    let day = std::time::Duration::from_secs(24 * 3600);
+    crate::lifecycle::Rules {
+        seal: seal(),
+        give_up: day * parsed::<u32>("GIVE_UP_DAYS"),
+    }
+}

@@ -18,18 +18,24 @@ pub enum Action {
     EventRejected,
     /// The oldest rejected event made room for a newer one.
     RejectedEventEvicted,
+    /// The receiver failed so often that nothing is sent but probes.
+    DeliveryInterrupted,
+    /// An interrupted integration is sent events again.
+    DeliveryResumed,
     /// A file could not be uploaded; the next tick tries again.
     ExportFailed,
 }
 
 /// Every action.
-const ACTIONS: [Action; 7] = [
+const ACTIONS: [Action; 9] = [
     Action::IntegrationStarted,
     Action::IntegrationStopped,
     Action::IntegrationUpdated,
     Action::RetryTriggered,
     Action::EventRejected,
     Action::RejectedEventEvicted,
+    Action::DeliveryInterrupted,
+    Action::DeliveryResumed,
     Action::ExportFailed,
 ];
 
@@ -43,6 +49,8 @@ impl Action {
             Action::RetryTriggered => "retry_triggered",
             Action::EventRejected => "event_rejected",
             Action::RejectedEventEvicted => "rejected_event_evicted",
+            Action::DeliveryInterrupted => "delivery_interrupted",
+            Action::DeliveryResumed => "delivery_resumed",
             Action::ExportFailed => "export_failed",
         }
     }

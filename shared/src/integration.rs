@@ -42,6 +42,9 @@ pub struct Integration {
     pub status: Status,
     /// When it was last stopped.
     pub stopped_at: Option<Millis>,
+    /// Whether it is temporary, and all of its range has been sent: there is nothing left to start.
+    #[serde(default)]
+    pub is_finished: bool,
 }
 
 /// Whether the integration stays or ends with its range of dates.
@@ -73,7 +76,7 @@ pub enum Target {
         /// Whom to call.
         callback: Callback,
         /// What is live, what is owed.
-        stream: Stream,
+        stream: Box<Stream>,
     },
     /// Files in the customer's bucket.
     S3 {
@@ -161,21 +164,27 @@ impl Integration {
         }
     }
 
-    /// Starts it at `now`. `false` when it runs already: nothing changes then.
+    /// Whether ingest sends it an event at once, if it is a webhook. It goes by gaps, not by the status: a stopped
+    /// integration is sent what lies before its gap, too, and delivery parks it.
+    pub fn takes_live(&self, published_at: Millis, event_name: &str) -> bool {
+        self.stream()
+            .is_some_and(|stream| stream.is_live(published_at))
+            && self.passes(event_name)
+    }
+
+    /// Starts it at `now`. `false` when it runs already, or has finished: nothing changes then.
     ///
     /// Within [`CATCH_UP`] of the stop it goes on where it stood; later, with what comes from now on.
     pub fn start(&mut self, now: Millis) -> bool {
-        if self.is_running() {
+        if self.is_running() || self.is_finished {
             return false;
         }
         let afresh = self.is_start_afresh(now);
         self.status = Status::Running;
         self.stopped_at = None;
         match &mut self.target {
-            Target::Webhook { stream, .. } if afresh => {
-                *stream = Stream::restarted(now, stream.turn)
-            }
-            Target::Webhook { stream, .. } => stream.wake(now),
+            Target::Webhook { stream, .. } if afresh => stream.restart(now),
+            Target::Webhook { stream, .. } => stream.health.start(),
             Target::S3 { export, .. } if afresh => export.restart(now),
             Target::S3 { .. } => {}
         }
@@ -199,6 +208,7 @@ impl Integration {
         self.stopped_at = Some(now);
         if let Target::Webhook { stream, .. } = &mut self.target {
             stream.pause(now, seal);
+            stream.health.stop();
         }
         true
     }
@@ -220,13 +230,14 @@ pub(crate) mod tests {
                     callback_url: "https://erp.example/".into(),
                     api_key: None,
                 },
-                stream: Stream::registered(now, now, None),
+                stream: Box::new(Stream::registered(now, now, None)),
             },
             starts_at: now,
             ends_at: None,
             filter: None,
             status: Status::Running,
             stopped_at: None,
+            is_finished: false,
         }
     }
 
@@ -263,7 +274,7 @@ pub(crate) mod tests {
         assert!(integration.is_start_afresh(late));
         integration.start(late);
         assert_eq!(
-            integration.stream().unwrap().owed.first().unwrap().from,
+            integration.stream().unwrap().owed[0].from.place,
             late.place()
         );
     }

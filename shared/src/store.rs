@@ -10,6 +10,7 @@ use ulid::Ulid;
 
 use crate::clock::Millis;
 
+pub mod chunks;
 pub mod event_log;
 pub mod integration_log;
 pub mod integrations;

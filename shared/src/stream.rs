@@ -1,4 +1,4 @@
-//! The state of a webhook's stream: what ingest sends live, and what is owed from the event log.
+//! The places of a webhook's stream: what ingest sends live, and what is owed from the event log.
 //!
 //! Ingest sends a segment live if and only if its millisecond lies at or past the **floor** and in no **gap**. A gap is a
 //! range of the event log that ingest leaves out; the last one may be open, which pauses the stream. What lies in a gap is
@@ -13,10 +13,20 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::clock::Millis;
+use crate::duty::Duty;
+use crate::health::Health;
 
 /// The longest that one invocation of ingest can take, as in template.yaml. A gap is kept for this time and a seal past its
 /// end: until then an ingest may still be at work on a segment that lies in it.
 pub const INGEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many seals readers stay behind the clock: an append is given up half a seal after its millisecond, and what was given
+/// up takes effect within a seal, or never; the rest is for clocks that differ.
+pub const SEALS_BEHIND: u32 = 2;
+
+/// How many gaps and how many owed ranges are remembered. One more is made one with the last, and what lay between the two
+/// is sent again: twice, rather than an item that grows without end.
+pub const MAX_RANGES: usize = 20;
 
 /// The state of a webhook's stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,10 +39,14 @@ pub struct Stream {
     pub unconfirmed: bool,
     /// What replay still has to read and send, oldest first.
     pub owed: Vec<Owed>,
-    /// When replay is due to look at this stream; none when there is nothing for it to do.
-    pub wake_at: Option<Millis>,
-    /// Counts replay's steps. A task that carries an older turn is dropped, so that chains of tasks neither fork nor die.
-    pub turn: u64,
+    /// The chunk whose tasks are not known to have been sent.
+    pub unsent: Option<Ulid>,
+    /// Whether replay has left because too much is outstanding, or to see the last of it: who settles a chunk wakes it.
+    pub waits: bool,
+    /// When replay has to look at this stream, and which of its tasks count.
+    pub duty: Duty,
+    /// How the receiver has been answering.
+    pub health: Health,
 }
 
 /// A range `[from, until)` of the event log that ingest does not send.
@@ -44,22 +58,58 @@ pub struct Gap {
     pub until: Option<Millis>,
 }
 
+/// A position in the event log: an event of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// The segment's place; there need not be a segment.
+    pub place: Ulid,
+    /// The event's index in the segment.
+    pub index: u32,
+}
+
+impl Position {
+    /// The position before every event at or past `place`.
+    pub fn at(place: Ulid) -> Position {
+        Position { place, index: 0 }
+    }
+
+    /// The position behind every event of the segment at `place`.
+    pub fn behind(place: Ulid) -> Position {
+        Position::at(Ulid(place.0 + 1))
+    }
+}
+
 /// A range of the event log that replay sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owed {
     /// Where the range began: repeats of an event are looked for from here on.
     pub start: Millis,
-    /// The place from which replay goes on.
-    pub from: Ulid,
+    /// The position from which replay goes on.
+    pub from: Position,
     /// The end of the range, itself excluded; none while the gap is open.
     pub until: Option<Millis>,
+}
+
+impl Owed {
+    fn new(start: Millis, until: Option<Millis>) -> Owed {
+        Owed {
+            start,
+            from: Position::at(start.place()),
+            until,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.until
+            .is_some_and(|until| self.from.place >= until.place())
+    }
 }
 
 impl Stream {
     /// A stream registered at `now`, which owes everything since `starts_at`.
     ///
-    /// A permanent one begins with an open gap that replay ends (see [`Stream::resume`]); a temporary one is a single gap up
-    /// to `ends_at` and is never live.
+    /// A permanent one begins with an open gap that replay ends (see [`Stream::resume`]); a temporary one is a single gap
+    /// that stays open, owes up to `ends_at`, and is never live.
     pub fn registered(now: Millis, starts_at: Millis, ends_at: Option<Millis>) -> Stream {
         Stream {
             floor: starts_at,
@@ -68,23 +118,21 @@ impl Stream {
                 until: None,
             }],
             unconfirmed: false,
-            owed: vec![Owed {
-                start: starts_at,
-                from: starts_at.place(),
-                until: ends_at,
-            }],
-            wake_at: Some(now),
-            turn: 0,
+            owed: vec![Owed::new(starts_at, ends_at)],
+            unsent: None,
+            waits: false,
+            duty: Duty::asked(now),
+            health: Health::default(),
         }
     }
 
-    /// A stream restarted at `now`, too late to catch up: like one registered now. The turn goes on counting, so that tasks
-    /// of the time before are dropped.
-    pub fn restarted(now: Millis, turn: u64) -> Stream {
-        Stream {
-            turn: turn + 1,
+    /// Starts afresh at `now`, too late to catch up: nothing before is sent any more.
+    pub fn restart(&mut self, now: Millis) {
+        *self = Stream {
+            unsent: self.unsent,
+            duty: self.duty,
             ..Stream::registered(now, now, None)
-        }
+        };
     }
 
     /// Whether ingest sends an event of this millisecond at once.
@@ -100,9 +148,14 @@ impl Stream {
         self.gaps.last().is_some_and(|gap| gap.until.is_none())
     }
 
+    /// Whether the receiver failed so often that nothing is sent but probes.
+    pub fn is_interrupted(&self) -> bool {
+        self.health.interruption.is_some()
+    }
+
     /// Whether events wait to be sent from the event log, or parked ones to be looked for.
     pub fn is_catching_up(&self) -> bool {
-        self.wake_at.is_some() || !self.owed.is_empty()
+        self.duty.wake_at.is_some() || !self.owed.is_empty()
     }
 
     /// Opens a gap a seal from `now`, unless one is open.
@@ -110,19 +163,15 @@ impl Stream {
         if self.is_paused() {
             return;
         }
-        if self.unconfirmed {
+        if self.unconfirmed || self.gaps.len() >= MAX_RANGES {
             return self.reopen();
         }
         let from = now.after(seal);
         self.gaps.push(Gap { from, until: None });
-        self.owed.push(Owed {
-            start: from,
-            from: from.place(),
-            until: None,
-        });
+        self.owe(from);
     }
 
-    /// Opens the last gap again: its end may have come too late, and nobody has found out.
+    /// Opens the last gap again: its end may have come too late and nobody has found out, or there are too many.
     fn reopen(&mut self) {
         self.unconfirmed = false;
         let Some(gap) = self.gaps.last_mut() else {
@@ -137,11 +186,16 @@ impl Stream {
             .filter(|owed| owed.until == Some(ended))
         {
             Some(owed) => owed.until = None,
-            None => self.owed.push(Owed {
-                start: ended,
-                from: ended.place(),
-                until: None,
-            }),
+            None => self.owe(ended),
+        }
+    }
+
+    /// Owes everything from `from` on, as a range of its own or, when there are too many, as the rest of the last one.
+    fn owe(&mut self, from: Millis) {
+        let is_full = self.owed.len() >= MAX_RANGES;
+        match self.owed.last_mut() {
+            Some(last) if is_full => last.until = None,
+            _ => self.owed.push(Owed::new(from, None)),
         }
     }
 
@@ -162,8 +216,7 @@ impl Stream {
         // Stopped and started within a millisecond, or by clocks that differ: there is nothing to leave out, or to owe.
         self.gaps
             .retain(|gap| gap.until.is_none_or(|until| gap.from < until));
-        self.owed
-            .retain(|owed| owed.until.is_none_or(|until| owed.from < until.place()));
+        self.owed.retain(|owed| !owed.is_empty());
     }
 
     /// Takes note that the write that ended the last gap was confirmed in time.
@@ -187,11 +240,7 @@ impl Stream {
             .filter(|owed| owed.until == Some(ended))
         {
             Some(owed) => owed.until = Some(until),
-            None => self.owed.push(Owed {
-                start: ended,
-                from: ended.place(),
-                until: Some(until),
-            }),
+            None => self.owed.push(Owed::new(ended, Some(until))),
         }
     }
 
@@ -203,41 +252,29 @@ impl Stream {
         });
     }
 
-    /// The range that replay can read now: from its place up to `horizon`, the end of what is sealed.
+    /// The range that replay can read now: from its position up to `horizon`, the end of what is sealed.
     pub fn readable(&self, horizon: Millis) -> Option<Readable> {
         let owed = self.owed.first()?;
         let until = owed
             .until
             .map_or(horizon, |until| until.min(horizon))
             .place();
-        (owed.from < until).then_some(Readable {
+        (owed.from.place < until).then_some(Readable {
             start: owed.start,
             from: owed.from,
             until,
         })
     }
 
-    /// Moves replay's place to `to`, and drops the first range when that was all of it.
-    pub fn advance(&mut self, to: Ulid) {
+    /// Moves replay's position to `to`, and drops the first range when that was all of it.
+    pub fn advance(&mut self, to: Position) {
         let Some(owed) = self.owed.first_mut() else {
             return;
         };
         owed.from = owed.from.max(to);
-        if owed.until.is_some_and(|until| owed.from >= until.place()) {
+        if owed.is_empty() {
             self.owed.remove(0);
         }
-    }
-
-    /// Asks for replay at `at`, and makes tasks sent before stale.
-    pub fn wake(&mut self, at: Millis) {
-        self.wake_at = Some(at);
-        self.turn += 1;
-    }
-
-    /// Takes replay off its duty until the next [`Stream::wake`].
-    pub fn sleep(&mut self) {
-        self.wake_at = None;
-        self.turn += 1;
     }
 }
 
@@ -246,8 +283,8 @@ impl Stream {
 pub struct Readable {
     /// Where the owed range began.
     pub start: Millis,
-    /// The first place to read.
-    pub from: Ulid,
+    /// The first event to read.
+    pub from: Position,
     /// The first place not to read.
     pub until: Ulid,
 }
@@ -274,7 +311,7 @@ mod tests {
             stream.readable(at(100)),
             Some(Readable {
                 start: at(0),
-                from: at(0).place(),
+                from: Position::at(at(0).place()),
                 until: at(15).place()
             })
         );
@@ -285,7 +322,7 @@ mod tests {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
         stream.confirm();
-        stream.advance(at(10).place());
+        stream.advance(Position::at(at(10).place()));
         assert!(stream.owed.is_empty());
         stream.pause(at(100), SEAL);
         assert!(stream.is_live(at(109)));
@@ -297,7 +334,7 @@ mod tests {
             stream.owed,
             [Owed {
                 start: at(110),
-                from: at(110).place(),
+                from: Position::at(at(110).place()),
                 until: Some(at(210))
             }]
         );
@@ -318,7 +355,7 @@ mod tests {
                     3 => stream.confirm(),
                     _ => if let Some(readable) = stream.readable(at(now.saturating_sub(10))) {
                         worked.push(readable);
-                        stream.advance(readable.until);
+                        stream.advance(Position::at(readable.until));
                     },
                 }
                 stream.forget_old_gaps(at(now), SEAL);
@@ -326,8 +363,8 @@ mod tests {
                 for instant in 0..now {
                     let place = at(instant).place();
                     let covered = stream.is_live(at(instant))
-                        || worked.iter().any(|range| range.from <= place && place < range.until)
-                        || stream.owed.iter().any(|owed| owed.from <= place && owed.until.is_none_or(|until| place < until.place()));
+                        || worked.iter().any(|range| range.from.place <= place && place < range.until)
+                        || stream.owed.iter().any(|owed| owed.from.place <= place && owed.until.is_none_or(|until| place < until.place()));
                     proptest::prop_assert!(covered, "{instant} at {now}: {stream:?}");
                 }
             }
@@ -338,13 +375,13 @@ mod tests {
     fn a_late_confirmation_moves_the_end_even_when_the_range_was_worked_off() {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
-        stream.advance(at(10).place());
+        stream.advance(Position::at(at(10).place()));
         stream.resume_later(at(30), SEAL);
         assert_eq!(
             stream.owed,
             [Owed {
                 start: at(10),
-                from: at(10).place(),
+                from: Position::at(at(10).place()),
                 until: Some(at(40))
             }]
         );
@@ -362,7 +399,7 @@ mod tests {
             stream.owed,
             [Owed {
                 start: at(0),
-                from: at(0).place(),
+                from: Position::at(at(0).place()),
                 until: None
             }]
         );
@@ -377,7 +414,7 @@ mod tests {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
         stream.confirm();
-        stream.advance(at(10).place());
+        stream.advance(Position::at(at(10).place()));
         for started_at in [100, 95] {
             stream.pause(at(100), SEAL);
             stream.resume(at(started_at), SEAL);
@@ -397,11 +434,11 @@ mod tests {
             stream.readable(at(90)),
             Some(Readable {
                 start: at(0),
-                from: at(0).place(),
+                from: Position::at(at(0).place()),
                 until: at(50).place()
             })
         );
-        stream.advance(at(50).place());
+        stream.advance(Position::at(at(50).place()));
         assert_eq!(stream.readable(at(90)), None);
         assert!(stream.owed.is_empty());
     }
@@ -415,6 +452,22 @@ mod tests {
         assert_eq!(stream.gaps.len(), 1);
         stream.forget_old_gaps(end.after(INGEST_TIMEOUT + SEAL), SEAL);
         assert!(stream.gaps.is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_is_stopped_and_started_without_end_does_not_grow_without_end() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        for round in 0..1_000 {
+            stream.resume(at(round * 40), SEAL);
+            stream.confirm();
+            stream.pause(at(round * 40 + 20), SEAL);
+            if round % 3 == 0 {
+                stream.forget_old_gaps(at(round * 40).after(INGEST_TIMEOUT * 2), SEAL);
+            }
+        }
+        assert!(stream.gaps.len() <= MAX_RANGES && stream.owed.len() <= MAX_RANGES);
+        let first = stream.owed[0].from.place;
+        assert_eq!(first, at(0).place(), "what was owed first is owed still");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! What travels in the queues: JSON, one task a message.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use ulid::Ulid;
 
+use crate::clock::Millis;
 use crate::event::Event;
 use crate::queue::Message;
+use crate::store::Owner;
 
 /// Events of one tenant, accepted by the API, for ingest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,14 +21,14 @@ pub struct IngestTask {
 }
 
 /// Where an event stands in the event log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventRef {
     /// The segment's ULID.
     pub segment: Ulid,
-    /// The segment's shard.
-    pub shard: u32,
     /// The event's position in the segment, from 0.
     pub index: u32,
+    /// The segment's shard.
+    pub shard: u32,
 }
 
 /// One event for one webhook integration.
@@ -36,6 +40,15 @@ pub struct DeliveryTask {
     pub integration_id: String,
     /// The integration's generation; a task of another one is dropped.
     pub generation: Ulid,
+    /// Which event, and which attempt.
+    pub dispatch: Dispatch,
+    /// The envelope, byte for byte the body of every attempt.
+    pub body: Box<RawValue>,
+}
+
+/// An event on its way to a receiver, without its envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
     /// Where the event stands in the event log.
     pub event: EventRef,
     /// The event's id, for `webhook-id`.
@@ -44,40 +57,59 @@ pub struct DeliveryTask {
     pub name: String,
     /// Which attempt this will be, from 1.
     pub attempt: u32,
-    /// Live or from the event log.
-    pub lane: Lane,
-    /// The envelope, byte for byte the body of every attempt.
-    pub body: Box<RawValue>,
+    /// When its first attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Millis>,
+    /// Who sent it, and who has to be told what became of it.
+    pub origin: Origin,
 }
 
 /// Which way an event came. Each lane of an integration is a message group of its own, so that a large replay does not
 /// hold up what is live (SQS fair queues).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lane {
+pub enum Origin {
     /// Sent by ingest as it came.
     Live,
-    /// Sent by replay from the event log.
-    Backfill,
+    /// Sent by replay, as part of a chunk.
+    Chunk {
+        /// The chunk.
+        chunk: Ulid,
+        /// The event's number in it.
+        index: u32,
+    },
+    /// A probe of an interrupted stream, with a parked event.
+    Probe {
+        /// When the interruption began: a probe of another one is dropped.
+        since: Millis,
+        /// The parked event's token.
+        token: Ulid,
+    },
 }
 
 impl DeliveryTask {
-    /// The message that carries this task, to be received after `delay_seconds` (0 to 900).
+    /// The message that carries this task, to be received after `delay` (up to 900 seconds).
     ///
     /// # Errors
     /// Never in practice: every part can be written as JSON.
-    pub fn message(&self, delay_seconds: u32) -> Result<Message, serde_json::Error> {
-        let lane = match self.lane {
-            Lane::Live => "live",
-            Lane::Backfill => "backfill",
+    pub fn message(&self, delay: Duration) -> Result<Message, serde_json::Error> {
+        let lane = match self.dispatch.origin {
+            Origin::Live => "live",
+            Origin::Chunk { .. } => "backfill",
+            Origin::Probe { .. } => "probe",
         };
         let group = format!("{}/{}/{lane}", self.tenant, self.integration_id);
         Ok(Message {
             body: serde_json::to_string(self)?,
-            delay_seconds,
+            delay_seconds: whole_seconds(delay),
             group: Some(group),
         })
     }
+}
+
+/// A delay as SQS takes it: whole seconds, never early.
+fn whole_seconds(delay: Duration) -> u32 {
+    delay.as_secs_f64().ceil() as u32
 }
 
 /// Work for the replay function.
@@ -115,14 +147,70 @@ pub struct ExportTask {
     pub integration_id: String,
 }
 
-/// The message that carries a task which is neither delayed nor in a group.
+impl ReplayTask {
+    /// A step of the stream that `owner` names.
+    pub fn step(owner: &Owner, turn: u64) -> ReplayTask {
+        let Owner {
+            tenant,
+            integration_id,
+            generation,
+        } = owner.clone();
+        ReplayTask::Step {
+            tenant,
+            integration_id,
+            generation,
+            turn,
+        }
+    }
+
+    /// The removal of what `owner` left.
+    pub fn purge(owner: Owner) -> ReplayTask {
+        let Owner {
+            tenant,
+            integration_id,
+            generation,
+        } = owner;
+        ReplayTask::Purge {
+            tenant,
+            integration_id,
+            generation,
+        }
+    }
+}
+
+/// A call of the delivery function by the API, which waits for the answer: try a rejected event again.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetryRejected {
+    /// The tenant.
+    pub tenant: String,
+    /// The integration's id.
+    pub integration_id: String,
+    /// The integration's generation.
+    pub generation: Ulid,
+    /// The event's id.
+    pub event_id: String,
+}
+
+/// What came of [`RetryRejected`].
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retried {
+    /// Delivered, and no longer among the rejected events.
+    Delivered,
+    /// Still refused, and kept: why, as a part of a sentence.
+    Refused(String),
+    /// There is no such integration, or no such rejected event.
+    NotFound,
+}
+
+/// The message that carries a task which is in no group, to be received after `delay` (up to 900 seconds).
 ///
 /// # Errors
 /// Never in practice: every part can be written as JSON.
-pub fn message(task: &impl Serialize, delay_seconds: u32) -> Result<Message, serde_json::Error> {
+pub fn message(task: &impl Serialize, delay: Duration) -> Result<Message, serde_json::Error> {
     Ok(Message {
         body: serde_json::to_string(task)?,
-        delay_seconds,
+        delay_seconds: whole_seconds(delay),
         group: None,
     })
 }
@@ -138,22 +226,28 @@ mod tests {
             tenant: "acme".into(),
             integration_id: "erp-1".into(),
             generation: Ulid(1),
-            event: EventRef {
-                segment: Ulid(2),
-                shard: 0,
-                index: 3,
+            dispatch: Dispatch {
+                event: EventRef {
+                    segment: Ulid(2),
+                    index: 3,
+                    shard: 0,
+                },
+                event_id: "e".into(),
+                name: "order.created".into(),
+                attempt: 1,
+                failing_since: Some(Millis(7)),
+                origin: Origin::Probe {
+                    since: Millis(9),
+                    token: Ulid(5),
+                },
             },
-            event_id: "e".into(),
-            name: "order.created".into(),
-            attempt: 1,
-            lane: Lane::Live,
             body: RawValue::from_string(body.to_owned()).unwrap(),
         };
-        let message = task.message(5).unwrap();
-        assert_eq!(message.group.as_deref(), Some("acme/erp-1/live"));
+        let message = task.message(Duration::from_millis(4_001)).unwrap();
+        assert_eq!(message.group.as_deref(), Some("acme/erp-1/probe"));
         assert_eq!(message.delay_seconds, 5);
         let read: DeliveryTask = serde_json::from_str(&message.body).unwrap();
         assert_eq!(read.body.get(), body);
-        assert_eq!(read.event, task.event);
+        assert_eq!(read.dispatch, task.dispatch);
     }
 }

@@ -1,7 +1,8 @@
 //! One POST to a receiver, and what its answer means. The only place that knows receivers' HTTP statuses.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -9,6 +10,7 @@ use url::{Host, Url};
 
 use crate::address::{can_be_public, is_host_name, is_public};
 use crate::clock::Millis;
+use crate::history::clip;
 use crate::resolver::{NotPublic, NotResolved, PublicResolver};
 use crate::secrets::Secret;
 
@@ -18,6 +20,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of an answer is read (contract, section 2).
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// How much of an answer is kept with a rejected event.
+const MAX_KEPT_BYTES: usize = 1024;
+/// How many hosts are remembered as having been connected to.
+const MAX_HOSTS: usize = 1_000;
 /// The longest URL.
 pub const MAX_URL_CHARS: usize = 2_048;
 /// How long an unused connection is kept: longer than Lambda freezes a busy function, shorter than most servers wait.
@@ -28,8 +34,8 @@ const KEPT_IDLE: Duration = Duration::from_secs(50);
 pub enum Outcome {
     /// 2xx: the receiver has it.
     Delivered,
-    /// 400: the receiver will never take this event.
-    Rejected,
+    /// 400: the receiver will never take this event. The start of its answer, without control characters.
+    Rejected(String),
     /// 410: the receiver wants nothing any more.
     Gone,
     /// Anything else: to be tried again.
@@ -50,6 +56,8 @@ pub struct Failure {
 pub struct Receivers {
     client: reqwest::Client,
     allow_private: bool,
+    /// When an exchange with a host ended last: from then on a connection may have been kept.
+    kept: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 /// One event on its way to a receiver.
@@ -93,6 +101,7 @@ impl Receivers {
         Receivers {
             client,
             allow_private,
+            kept: Arc::default(),
         }
     }
 
@@ -102,6 +111,7 @@ impl Receivers {
             Ok(url) => url,
             Err(_) => return failed("the address is not allowed"),
         };
+        let host = url.authority().to_owned();
         let mut request = self
             .client
             .post(url)
@@ -117,7 +127,16 @@ impl Receivers {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let mut response = match request.send().await {
+        let again = request.try_clone();
+        let mut sent = request.send().await;
+        // A connection that was kept and that the receiver has closed meanwhile says nothing about the receiver.
+        if let (Err(error), Some(again)) = (&sent, again)
+            && self.may_be_kept(&host)
+            && is_closed(error)
+        {
+            sent = again.send().await;
+        }
+        let mut response = match sent {
             Ok(response) => response,
             Err(error) => return failed(transport_reason(&error)),
         };
@@ -125,18 +144,56 @@ impl Receivers {
             response.status(),
             retry_after(response.headers().get(RETRY_AFTER), now),
         );
-        // Read so that the connection can be used again; an answer that is longer closes it.
-        let mut read = 0;
+        // Read so that the connection can be used again; an answer that is longer closes it. Whatever becomes of the rest, the
+        // status has been received: it decides.
+        let (mut read, mut start) = (0, Vec::new());
         while read < MAX_ANSWER_BYTES {
-            match response.chunk().await {
-                Ok(Some(chunk)) => read += chunk.len(),
-                Ok(None) => break,
-                // The status has been received: it decides.
-                Err(_) => break,
-            }
+            let Ok(Some(chunk)) = response.chunk().await else {
+                break;
+            };
+            read += chunk.len();
+            let room = (MAX_KEPT_BYTES - start.len()).min(chunk.len());
+            start.extend_from_slice(&chunk[..room]);
         }
-        outcome(status, retry_after)
+        self.keep(host);
+        outcome(status, retry_after, &start)
     }
+
+    /// Whether an earlier exchange with this host may have left a connection.
+    fn may_be_kept(&self, host: &str) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(host)
+            .is_some_and(|ended_at| ended_at.elapsed() < KEPT_IDLE)
+    }
+
+    fn keep(&self, host: String) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_HOSTS {
+            kept.retain(|_, ended_at| ended_at.elapsed() < KEPT_IDLE);
+        }
+        if kept.len() < MAX_HOSTS {
+            kept.insert(host, Instant::now());
+        }
+    }
+}
+
+/// Whether the exchange ended because the connection was closed, before any of an answer had come.
+fn is_closed(error: &reqwest::Error) -> bool {
+    if error.is_timeout() || error.is_connect() {
+        return false;
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+            return error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+        }
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+            return matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof);
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// Checks a receiver's URL: https (http where private receivers are allowed), at most [`MAX_URL_CHARS`], a host, no
@@ -198,10 +255,17 @@ fn failed(reason: impl Into<String>) -> Outcome {
     })
 }
 
-fn outcome(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
+/// The start of an answer, as text that can be shown: without control characters.
+fn readable(answer: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(answer).into_owned();
+    text.retain(|letter| !letter.is_control());
+    clip(&text, MAX_KEPT_BYTES).to_owned()
+}
+
+fn outcome(status: StatusCode, retry_after: Option<Duration>, answer: &[u8]) -> Outcome {
     match status {
         status if status.is_success() => Outcome::Delivered,
-        StatusCode::BAD_REQUEST => Outcome::Rejected,
+        StatusCode::BAD_REQUEST => Outcome::Rejected(readable(answer)),
         StatusCode::GONE => Outcome::Gone,
         status => {
             let name = status
@@ -384,11 +448,15 @@ mod tests {
             (200, Outcome::Delivered),
             (204, Outcome::Delivered),
             (299, Outcome::Delivered),
-            (400, Outcome::Rejected),
+            (400, Outcome::Rejected("no such item".into())),
             (410, Outcome::Gone),
         ] {
             assert_eq!(
-                outcome(StatusCode::from_u16(status).unwrap(), None),
+                outcome(
+                    StatusCode::from_u16(status).unwrap(),
+                    None,
+                    b"no such\r\n item\x07"
+                ),
                 expected,
                 "{status}"
             );
@@ -396,13 +464,13 @@ mod tests {
         for status in [301, 304, 401, 404, 408, 422, 429, 500, 503, 599] {
             assert!(
                 matches!(
-                    outcome(StatusCode::from_u16(status).unwrap(), None),
+                    outcome(StatusCode::from_u16(status).unwrap(), None, b""),
                     Outcome::Failed(_)
                 ),
                 "{status}"
             );
         }
-        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None) else {
+        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None, b"") else {
             panic!("429 is a failure")
         };
         assert_eq!(failure.reason, "too many requests (HTTP status code 429)");

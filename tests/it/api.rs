@@ -48,7 +48,7 @@ async fn an_integration_is_registered_read_listed_and_deleted() {
     let expected = json!({
         "id": "erp-1", "status": "running", "integration_type": "permanent", "starts_at": now,
         "callback_parameters": {"callback_url": "https://erp.example.com/hook", "api_key": format!("{}VCJ9", "*".repeat(32))},
-        "pending": {"catching_up": true},
+        "health": "healthy", "pending": {"catching_up": true, "oldest_published_at": now},
     });
     assert_eq!((registered.status, &registered.body), (200, &expected));
     let s3_answer = world.call("POST", "", s3("a-first")).await;

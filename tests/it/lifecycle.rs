@@ -6,7 +6,7 @@ use serde_json::json;
 use shared::integration::CATCH_UP;
 use tests::receiver::Receiver;
 
-use crate::world::World;
+use crate::world::{SEAL, World};
 
 fn event(n: usize) -> serde_json::Value {
     json!({"name": "order.created", "payload": {"n": n}})
@@ -65,6 +65,59 @@ async fn a_stopped_integration_is_sent_nothing_and_catches_up() {
 }
 
 #[tokio::test]
+async fn a_stop_in_the_middle_of_a_burst_leaves_each_event_to_be_sent_once() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    let burst = |from: usize| (from..from + 500).map(event).collect::<Vec<_>>();
+    let mut ids = world.publish(&burst(0)).await;
+    world.drain_ingest().await;
+    world.drain_some().await;
+    let sent = receiver.count();
+    assert!(0 < sent && sent < 500, "{sent}");
+    world.call("POST", "/erp-1/_stop", "").await;
+    world.drain().await;
+    world.pass(SEAL * 2);
+    ids.extend(world.publish(&burst(500)).await);
+    world.drain().await;
+    assert_eq!(
+        receiver.count(),
+        sent,
+        "nothing is sent while it is stopped"
+    );
+    world.call("POST", "/erp-1/_start", "").await;
+    world.settle().await;
+    assert_eq!(arrived(&receiver), sorted(ids));
+}
+
+#[tokio::test]
+async fn a_large_replay_has_at_most_a_thousand_events_outstanding() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    let starts_at = world.now().to_string();
+    let mut ids = Vec::new();
+    for batch in 0..5 {
+        let events: Vec<_> = (0..500).map(|n| event(batch * 500 + n)).collect();
+        ids.extend(world.publish(&events).await);
+        world.drain().await;
+        world.pass(Duration::from_secs(1));
+    }
+    world.pass(SEAL * 3);
+    let ends_at = world.now().to_string();
+    let callback = json!({"callback_url": receiver.url()});
+    let body = json!({"id": "replay-1", "integration_type": "temporary", "callback_parameters": callback, "starts_at": starts_at, "ends_at": ends_at});
+    assert_eq!(world.call("POST", "/", body).await.status, 200);
+    world.drain_replay().await;
+    assert_eq!(world.waiting(&world.queues.delivery).await, "1000");
+    let shown = world.call("GET", "/replay-1", "").await.body;
+    let progress = shown["pending"]["progress"].as_f64().unwrap();
+    assert!(0.0 < progress && progress < 0.5, "{progress}");
+    world.settle().await;
+    assert_eq!(arrived(&receiver), sorted(ids));
+    world.settle().await;
+    let shown = world.call("GET", "/replay-1", "").await.body;
+    assert_eq!(shown["status"], "stopped");
+}
+
+#[tokio::test]
 async fn start_and_stop_are_idempotent() {
     let (world, receiver) = (World::start().await, Receiver::start().await);
     world.register_webhook("erp-1", &receiver.url()).await;
@@ -97,8 +150,8 @@ async fn events_of_the_first_moments_of_an_integration_arrive_once() {
     let body =
         json!({"id": "erp-1", "integration_type": "permanent", "callback_parameters": callback});
     assert_eq!(
-        world.call("POST", "/", body).await.body["pending"],
-        json!({"catching_up": true})
+        world.call("POST", "/", body).await.body["pending"]["catching_up"],
+        true
     );
     let mut ids = Vec::new();
     for n in 0..30 {
@@ -175,6 +228,29 @@ async fn a_temporary_integration_gets_exactly_its_range() {
     let answer = world.register(body).await;
     assert_eq!(answer.body["ends_at"], instants[4].as_str());
     assert_eq!(arrived(&receiver), sorted(ids[1..4].to_vec()));
+    // All of it has been taken: it has stopped by itself, and a start finds nothing left to send.
+    world.settle().await;
+    for (method, path) in [("GET", "/replay-1"), ("POST", "/replay-1/_start")] {
+        let shown = world.call(method, path, "").await;
+        assert_eq!(
+            (shown.status, &shown.body["status"]),
+            (200, &json!("stopped"))
+        );
+        assert_eq!(
+            shown.body["pending"],
+            json!({"catching_up": false, "progress": 1.0})
+        );
+    }
+    let log = world.call("GET", "/replay-1/log", "").await;
+    let reason = format!(
+        "Stopped automatically: every event before {} has been delivered or rejected.",
+        instants[4]
+    );
+    assert_eq!(log.body["entries"][0]["reason"], reason);
+    assert_eq!(
+        world.actions("replay-1").await,
+        ["integration_stopped", "integration_started"]
+    );
     let update = world
         .call("PATCH", "/replay-1", json!({"filter_conditions": null}))
         .await;

@@ -10,6 +10,7 @@ mod end_to_end;
 mod exports;
 mod hostile;
 mod lifecycle;
+mod outages;
 mod safety;
 mod secrets;
 mod webhooks;

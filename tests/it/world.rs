@@ -1,25 +1,38 @@
 //! A world of its own for each test: tables and queues on the emulator, the five handlers in process, and a clock that the
 //! test sets. The tables are made after those that the template deployed, so that the template is tested too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ::api::delivery::DeliveryFunction;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
+use axum::extract::State;
+use axum::routing::post;
 use lambda_http::Response;
 use serde_json::{Value, json};
 use shared::clock::{Clock, Millis};
+use shared::lifecycle::Rules;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
+use shared::store::chunks::Chunks;
 use shared::store::event_log::{EventLog, Settings};
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::parked_events::ParkedEvents;
 use shared::store::rejected_events::RejectedEvents;
 use shared::webhook::Receivers;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// The seal of the worlds' event logs.
 pub const SEAL: Duration = Duration::from_secs(10);
+
+/// What the worlds' deployments decide.
+pub const RULES: Rules = Rules {
+    seal: SEAL,
+    give_up: Duration::from_secs(5 * 24 * 3600),
+};
 
 const BASE: &str = "/api/v1/org/integrations/eventstream";
 
@@ -28,7 +41,7 @@ pub struct World {
     pub clock: Clock,
     pub api: ::api::App,
     pub ingest: ingest::App,
-    pub delivery: delivery::App,
+    pub delivery: Arc<delivery::App>,
     pub replay: replay::App,
     pub export: export::App,
     pub s3: aws_sdk_s3::Client,
@@ -92,17 +105,40 @@ impl World {
         let integrations = Integrations::new(dynamodb.clone(), integrations_table.clone());
         let integration_log = IntegrationLog::new(dynamodb.clone(), integrations_table.clone());
         let rejected_events = RejectedEvents::new(dynamodb.clone(), integrations_table.clone());
-        let parked_events = ParkedEvents::new(dynamodb, integrations_table);
+        let parked_events = ParkedEvents::new(dynamodb.clone(), integrations_table.clone());
+        let chunks = Chunks::new(dynamodb, integrations_table);
         let secrets = || Secrets::new(kms.clone(), key.clone(), clock.clone());
         let queue = |url: &String| Queue::new(sqs.clone(), url.clone());
+        let delivery = Arc::new(delivery::App {
+            clock: clock.clone(),
+            rules: RULES,
+            integrations: integrations.clone(),
+            integration_log: integration_log.clone(),
+            rejected_events: rejected_events.clone(),
+            parked_events: parked_events.clone(),
+            chunks: chunks.clone(),
+            secrets: secrets(),
+            receivers: Receivers::new(true),
+            delivery_queue: queue(&queues.delivery),
+            replay_queue: queue(&queues.replay),
+            dead_letters: queue(&queues.dead_letters),
+        });
+        let functions = aws_sdk_lambda::config::Builder::from(&config)
+            .endpoint_url(serve_function(delivery.clone()).await)
+            .build();
         World {
             tenant: name[..20].to_owned(),
             api: ::api::App {
                 clock: clock.clone(),
-                seal: SEAL,
+                rules: RULES,
                 integrations: integrations.clone(),
                 integration_log: integration_log.clone(),
-                rejected_events: rejected_events.clone(),
+                rejected_events,
+                parked_events: parked_events.clone(),
+                delivery_function: DeliveryFunction::new(
+                    aws_sdk_lambda::Client::from_conf(functions),
+                    "delivery".to_owned(),
+                ),
                 secrets: secrets(),
                 ingest_queue: queue(&queues.ingest),
                 replay_queue: queue(&queues.replay),
@@ -118,27 +154,15 @@ impl World {
                 delivery_queue: queue(&queues.delivery),
                 dead_letters: queue(&queues.dead_letters),
             },
-            delivery: delivery::App {
-                clock: clock.clone(),
-                seal: SEAL,
-                integrations: integrations.clone(),
-                integration_log: integration_log.clone(),
-                rejected_events,
-                parked_events: parked_events.clone(),
-                secrets: secrets(),
-                receivers: Receivers::new(true),
-                delivery_queue: queue(&queues.delivery),
-                replay_queue: queue(&queues.replay),
-                dead_letters: queue(&queues.dead_letters),
-                last_retry_entry: Default::default(),
-            },
+            delivery,
             replay: replay::App {
                 clock: clock.clone(),
-                seal: SEAL,
+                rules: RULES,
                 time_limit: Duration::from_secs(30),
                 event_log: event_log.clone(),
                 integrations: integrations.clone(),
                 parked_events,
+                chunks,
                 delivery_queue: queue(&queues.delivery),
                 replay_queue: queue(&queues.replay),
                 dead_letters: queue(&queues.dead_letters),
@@ -256,12 +280,17 @@ impl World {
         self.drain().await;
         for _ in 0..3 {
             self.pass(SEAL * 4);
-            let sweep = replay::Invocation::Tick {
-                tick: "sweep".to_owned(),
-            };
-            replay::handle(&self.replay, sweep).await.unwrap();
+            self.sweep().await;
             self.drain().await;
         }
+    }
+
+    /// One sweep of replay: it sends tasks for what is overdue.
+    pub async fn sweep(&self) {
+        let sweep = replay::Invocation::Tick {
+            tick: "sweep".to_owned(),
+        };
+        replay::handle(&self.replay, sweep).await.unwrap();
     }
 
     /// One tick of the export, once everything published so far is sealed.
@@ -297,6 +326,16 @@ impl World {
     /// How many messages of a queue are delayed.
     pub async fn delayed(&self, queue: &str) -> String {
         let name = QueueAttributeName::ApproximateNumberOfMessagesDelayed;
+        self.attribute(queue, name).await
+    }
+
+    /// How many messages of a queue wait to be received.
+    pub async fn waiting(&self, queue: &str) -> String {
+        let name = QueueAttributeName::ApproximateNumberOfMessages;
+        self.attribute(queue, name).await
+    }
+
+    async fn attribute(&self, queue: &str, name: QueueAttributeName) -> String {
         let answer = self
             .sqs
             .get_queue_attributes()
@@ -318,6 +357,18 @@ impl World {
     /// Pumps the ingest queue only: events are appended and routed, and not yet sent.
     pub async fn drain_ingest(&self) {
         while self.pump_queues(&[&self.queues.ingest]).await > 0 {}
+    }
+
+    /// Pumps every queue a few times: some of what waits is done, and not all of it.
+    pub async fn drain_some(&self) {
+        for _ in 0..3 {
+            self.pump().await;
+        }
+    }
+
+    /// Pumps the replay queue only: what replay sends is not delivered yet.
+    pub async fn drain_replay(&self) {
+        while self.pump_queues(&[&self.queues.replay]).await > 0 {}
     }
 
     async fn pump(&self) -> usize {
@@ -353,7 +404,11 @@ impl World {
         if queue == self.queues.ingest {
             ingest::handle(&self.ingest, event).await
         } else if queue == self.queues.delivery {
-            delivery::handle(&self.delivery, event).await
+            let batch = delivery::Invocation::Batch(event);
+            match delivery::handle(&self.delivery, batch).await.unwrap() {
+                delivery::Answer::Batch(response) => response,
+                delivery::Answer::Retried(retried) => panic!("a batch was asked for: {retried:?}"),
+            }
         } else if queue == self.queues.replay {
             replay::handle(&self.replay, replay::Invocation::Batch(event))
                 .await
@@ -450,6 +505,34 @@ async fn delete(sqs: &aws_sdk_sqs::Client, queue: &str, messages: &[Message]) {
         .send()
         .await
         .unwrap();
+}
+
+/// Serves the delivery function as Lambda's Invoke API does, on a thread of its own; returns the endpoint.
+async fn serve_function(app: Arc<delivery::App>) -> String {
+    let (calls, mut called) = mpsc::channel::<(String, oneshot::Sender<String>)>(1);
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(async {
+            while let Some((body, answered)) = called.recv().await {
+                let invocation = serde_json::from_str(&body).unwrap();
+                let answer = delivery::handle(&app, invocation).await.unwrap();
+                let _ = answered.send(serde_json::to_string(&answer).unwrap());
+            }
+        });
+    });
+    let invoke = |State(calls): State<mpsc::Sender<_>>, body: String| async move {
+        let (answered, answer) = oneshot::channel();
+        calls.send((body, answered)).await.unwrap();
+        answer.await.unwrap()
+    };
+    let router = axum::Router::new()
+        .route("/2015-03-31/functions/delivery/invocations", post(invoke))
+        .with_state(calls);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    endpoint
 }
 
 async fn create_queue(sqs: &aws_sdk_sqs::Client, world: &str, name: &str) -> String {

@@ -6,10 +6,13 @@ use lambda_http::http::header::{CONTENT_TYPE, HeaderValue};
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Serialize;
+use shared::clock::Millis;
 use shared::filter::Filter;
+use shared::health::Health;
 use shared::integration::{Integration, IntegrationType, Status, StoredSecret, Target};
-use shared::store::Entry;
 use shared::store::rejected_events::Rejected;
+use shared::store::{Entry, Owner};
+use shared::stream::Stream;
 
 use crate::App;
 use crate::error::ApiError;
@@ -67,7 +70,25 @@ pub struct IntegrationAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<crate::bodies::FilterChanges>"))]
     filter_conditions: Option<Filter>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthAnswer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing_since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_success_at: Option<String>,
     pending: PendingAnswer,
+}
+
+/// Ours: how the receiver of a running integration has been answering.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Health"))]
+enum HealthAnswer {
+    Healthy,
+    Retrying,
+    Interrupted,
 }
 
 #[derive(Serialize)]
@@ -89,11 +110,18 @@ struct BucketAnswer {
     key_prefix: Option<String>,
 }
 
-/// Ours: whether older events are still on their way.
-#[derive(Serialize)]
+/// Ours: what is still on its way.
+#[derive(Default, Serialize)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "Pending"))]
 struct PendingAnswer {
+    /// Whether older events are being sent from the event log.
     catching_up: bool,
+    /// No event that waits was published earlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_published_at: Option<String>,
+    /// How much of a temporary integration's range of time has been sent, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<f64>,
 }
 
 /// The answer for one integration.
@@ -110,12 +138,31 @@ pub async fn integration(
         starts_at: integration.starts_at.to_string(),
         ends_at: integration.ends_at.map(|ends_at| ends_at.to_string()),
         filter_conditions: integration.filter.clone(),
-        pending: PendingAnswer {
-            catching_up: integration
-                .stream()
-                .is_some_and(shared::stream::Stream::is_catching_up),
-        },
+        health: None,
+        failing_since: None,
+        next_attempt_at: None,
+        last_success_at: None,
+        pending: PendingAnswer::default(),
     };
+    if let Some(stream) = integration.stream() {
+        let health = &stream.health;
+        let text = |at: Option<Millis>| at.map(|at| at.to_string());
+        answer.health = integration.is_running().then_some(match health {
+            Health {
+                interruption: Some(_),
+                ..
+            } => HealthAnswer::Interrupted,
+            Health {
+                failing_since: Some(_),
+                ..
+            } => HealthAnswer::Retrying,
+            _ => HealthAnswer::Healthy,
+        });
+        answer.failing_since = text(health.failing_since);
+        answer.next_attempt_at = text(health.next_attempt_at);
+        answer.last_success_at = text(health.last_success_at);
+        answer.pending = pending(app, integration, stream).await?;
+    }
     match &integration.target {
         Target::Webhook { callback, .. } => {
             let api_key = match &callback.api_key {
@@ -139,6 +186,40 @@ pub async fn integration(
         }
     }
     Ok(answer)
+}
+
+/// What of a stream is still on its way. Parked events are looked for where there can be any.
+async fn pending(
+    app: &App,
+    integration: &Integration,
+    stream: &Stream,
+) -> Result<PendingAnswer, ApiError> {
+    let catching_up = stream.is_catching_up();
+    let owed = stream
+        .owed
+        .first()
+        .map(|owed| Millis(owed.from.place.timestamp_ms()).min(app.clock.now()));
+    let parked = match integration.is_running() && !catching_up {
+        true => None,
+        false => {
+            let owner = Owner::from(integration);
+            let first = app.parked_events.list(&owner, None, 1).await?;
+            first
+                .first()
+                .map(|parked| Millis(parked.event.segment.timestamp_ms()))
+        }
+    };
+    let oldest = owed.into_iter().chain(parked).min();
+    let progress = integration.ends_at.map(|ends_at| {
+        let done = owed.unwrap_or(ends_at).since(integration.starts_at);
+        let whole = ends_at.since(integration.starts_at);
+        (done.as_secs_f64() / whole.as_secs_f64()).min(1.0)
+    });
+    Ok(PendingAnswer {
+        catching_up,
+        oldest_published_at: oldest.map(|oldest| oldest.to_string()),
+        progress,
+    })
 }
 
 /// A secret as answers show it: its mask, or the secret itself where the deployment asks for it.
@@ -183,6 +264,8 @@ impl From<Entry> for EntryAnswer {
 pub struct RejectedAnswer {
     id: String,
     created_at: String,
+    /// Ours: the start of what the receiver answered, or why the event was given up.
+    answer: String,
 }
 
 impl From<Rejected> for RejectedAnswer {
@@ -190,6 +273,7 @@ impl From<Rejected> for RejectedAnswer {
         RejectedAnswer {
             id: rejected.event_id,
             created_at: rejected.created_at.to_string(),
+            answer: rejected.answer,
         }
     }
 }

@@ -11,6 +11,8 @@ use shared::secrets::SecretError;
 use shared::store::StoreError;
 use shared::telemetry::chain;
 
+use crate::delivery::InvokeError;
+
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
 pub struct ApiError {
@@ -200,9 +202,12 @@ impl ApiError {
         )
     }
 
-    /// 502: the receiver still refuses the event, which is kept; `reason` says how.
-    pub fn delivery_failed(reason: impl Into<String>) -> ApiError {
-        ApiError::new(StatusCode::BAD_GATEWAY, Code::DeliveryFailed, reason)
+    /// 502: the receiver has been sent the event again, and has not taken it.
+    pub fn delivery_failed(reason: &str) -> ApiError {
+        let message = format!(
+            "The receiver has not taken the event: {reason}. It stays among the rejected events."
+        );
+        ApiError::new(StatusCode::BAD_GATEWAY, Code::DeliveryFailed, message)
     }
 
     /// 500: one fixed sentence for the caller, the cause for us.
@@ -263,6 +268,12 @@ impl From<SecretError> for ApiError {
 
 impl From<SendError> for ApiError {
     fn from(error: SendError) -> ApiError {
+        ApiError::internal(error)
+    }
+}
+
+impl From<InvokeError> for ApiError {
+    fn from(error: InvokeError) -> ApiError {
         ApiError::internal(error)
     }
 }

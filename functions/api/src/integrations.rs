@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use lambda_http::{Request, Response};
 use shared::export::Export;
 use shared::history::Action;
-use shared::integration::{
-    CATCH_UP, Integration, IntegrationType, MAX_INTEGRATIONS, Status, Target,
-};
+use shared::integration::{Integration, IntegrationType, MAX_INTEGRATIONS, Status, Target};
+use shared::lifecycle::{Effect, Input};
 use shared::store::integrations::Decision;
 use shared::store::{Entry, Owner, StoreError};
 use shared::stream::Stream;
@@ -26,10 +26,11 @@ const MAX_UPDATES: usize = 5;
 
 /// `GET /`
 pub async fn list(app: &App, tenant: &str) -> Result<Response<String>, ApiError> {
-    let mut integrations = Vec::new();
-    for integration in app.integrations.list(tenant).await? {
-        integrations.push(answers::integration(app, &integration).await?);
-    }
+    let integrations = app.integrations.list(tenant).await?;
+    let integrations = integrations
+        .iter()
+        .map(|integration| answers::integration(app, integration));
+    let integrations = try_join_all(integrations).await?;
     answers::ok(&serde_json::json!({ "integrations": integrations }))
 }
 
@@ -63,7 +64,7 @@ pub async fn register(
     let target = match (callback, body.s3_parameters) {
         (Some(callback), None) => Target::Webhook {
             callback: targets::new_callback(app, tenant, &body.id, callback).await?,
-            stream: Stream::registered(now, starts_at, ends_at),
+            stream: Box::new(Stream::registered(now, starts_at, ends_at)),
         },
         (None, Some(bucket)) => Target::S3 {
             bucket: targets::new_bucket(app, tenant, &body.id, bucket).await?,
@@ -87,6 +88,7 @@ pub async fn register(
         filter: body.filter_conditions,
         status: Status::Running,
         stopped_at: None,
+        is_finished: false,
     };
     app.integrations
         .register(
@@ -99,7 +101,10 @@ pub async fn register(
             StoreError::LimitReached => ApiError::limit_exceeded(MAX_INTEGRATIONS),
             error => error.into(),
         })?;
-    wake(app, &integration).await;
+    if let Some(stream) = integration.stream() {
+        let task = ReplayTask::step(&Owner::from(&integration), stream.duty.turn);
+        short_cut(app, &task, Duration::ZERO).await;
+    }
     answers::ok(&answers::integration(app, &integration).await?)
 }
 
@@ -172,13 +177,10 @@ async fn try_update(
                 targets::changed_filter(integration.filter.take(), filter.as_ref())?;
         }
         integration.target = target.clone();
-        Ok(Decision::WriteWith(entry(
-            app,
-            Action::IntegrationUpdated,
-            "Updated via API.",
-        )))
+        let updated = entry(app, Action::IntegrationUpdated, "Updated via API.");
+        Ok(Decision::WriteWith(vec![updated], None))
     };
-    let integration = change(app, tenant, id, decide).await?;
+    let (integration, _) = app.integrations.change(tenant, id, decide).await?;
     Ok((!is_stale).then_some(integration))
 }
 
@@ -189,17 +191,8 @@ pub async fn delete(app: &App, tenant: &str, id: &str) -> Result<Response<String
         .integrations
         .delete(tenant, id, app.clock.now().after(PURGE_AFTER))
         .await;
-    let Owner {
-        tenant,
-        integration_id,
-        generation,
-    } = deleted.map_err(|error| not_found(error, id))?;
-    let purge = ReplayTask::Purge {
-        tenant,
-        integration_id,
-        generation,
-    };
-    short_cut(app, &purge, PURGE_AFTER.as_secs() as u32).await;
+    let owner = deleted.map_err(|error| not_found(error, id))?;
+    short_cut(app, &ReplayTask::purge(owner), PURGE_AFTER).await;
     answers::no_content()
 }
 
@@ -211,24 +204,7 @@ pub async fn start(
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
     bodies::none(request)?;
-    let integration = change(app, tenant, id, |integration| {
-        let now = app.clock.now();
-        let days = CATCH_UP.as_secs() / (24 * 3600);
-        let reason = match integration.is_start_afresh(now) {
-            true => format!(
-                "Started via API. It had been stopped for more than {days} days: only events from now on are sent."
-            ),
-            false => "Started via API.".to_owned(),
-        };
-        let started = integration.start(now);
-        Ok(if started {
-            Decision::WriteWith(entry(app, Action::IntegrationStarted, reason))
-        } else {
-            Decision::Keep
-        })
-    });
-    let integration = integration.await?;
-    wake(app, &integration).await;
+    let integration = apply(app, tenant, id, &Input::Start).await?;
     answers::ok(&answers::integration(app, &integration).await?)
 }
 
@@ -240,15 +216,11 @@ pub async fn stop(
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
     bodies::none(request)?;
-    let integration = change(app, tenant, id, |integration| {
-        let stopped = integration.stop(app.clock.now(), app.seal);
-        Ok(if stopped {
-            Decision::WriteWith(entry(app, Action::IntegrationStopped, "Stopped via API."))
-        } else {
-            Decision::Keep
-        })
-    });
-    answers::ok(&answers::integration(app, &integration.await?).await?)
+    let stop = Input::Stop {
+        reason: "Stopped via API.".to_owned(),
+    };
+    let integration = apply(app, tenant, id, &stop).await?;
+    answers::ok(&answers::integration(app, &integration).await?)
 }
 
 /// `GET /{integration_id}/log`
@@ -276,15 +248,21 @@ fn not_found(error: StoreError, id: &str) -> ApiError {
     }
 }
 
-async fn change(
-    app: &App,
-    tenant: &str,
-    id: &str,
-    decide: impl FnMut(&mut Integration) -> Result<Decision, ApiError>,
-) -> Result<Integration, ApiError> {
-    find(app, tenant, id).await?;
-    let (integration, _) = app.integrations.change(tenant, id, decide).await?;
-    Ok(integration)
+/// Applies what the caller wants to the integration of this tenant and id, and tells replay where it is needed.
+async fn apply(app: &App, tenant: &str, id: &str, input: &Input) -> Result<Integration, ApiError> {
+    let owner = Owner::from(&find(app, tenant, id).await?);
+    let applied = app
+        .integrations
+        .apply(&owner, input, None, &app.clock, &app.rules);
+    let applied = applied
+        .await?
+        .ok_or_else(|| ApiError::no_such_integration(id))?;
+    for effect in applied.effects {
+        if let Effect::SendStep { turn, delay } = effect {
+            short_cut(app, &ReplayTask::step(&owner, turn), delay).await;
+        }
+    }
+    Ok(applied.integration)
 }
 
 fn entry(app: &App, action: Action, reason: impl Into<String>) -> Entry {
@@ -295,36 +273,10 @@ fn entry(app: &App, action: Action, reason: impl Into<String>) -> Entry {
     }
 }
 
-/// Sends replay the task that the state asks for.
-async fn wake(app: &App, integration: &Integration) {
-    let Some(stream) = integration
-        .stream()
-        .filter(|stream| stream.wake_at.is_some())
-    else {
-        return;
-    };
-    let Owner {
-        tenant,
-        integration_id,
-        generation,
-    } = Owner::from(integration);
-    short_cut(
-        app,
-        &ReplayTask::Step {
-            tenant,
-            integration_id,
-            generation,
-            turn: stream.turn,
-        },
-        0,
-    )
-    .await;
-}
-
 /// Sends replay a task at once. What is to be done is stored already, and the sweep finds it a little later: a message that
 /// cannot be sent fails no request.
-async fn short_cut(app: &App, task: &ReplayTask, delay_seconds: u32) {
-    let Ok(message) = tasks::message(task, delay_seconds) else {
+async fn short_cut(app: &App, task: &ReplayTask, delay: Duration) {
+    let Ok(message) = tasks::message(task, delay) else {
         return;
     };
     if let Err(error) = app.replay_queue.send(vec![message]).await {

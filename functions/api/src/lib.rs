@@ -2,6 +2,7 @@
 
 mod answers;
 pub mod bodies;
+pub mod delivery;
 pub mod error;
 mod integrations;
 pub mod limits;
@@ -13,37 +14,43 @@ pub mod routes;
 mod targets;
 mod tenant;
 
-use std::time::Duration;
-
 use lambda_http::{Request, RequestExt, Response};
 use shared::clock::Clock;
 use shared::env;
+use shared::lifecycle::Rules;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
+use shared::store::parked_events::ParkedEvents;
 use shared::store::rejected_events::RejectedEvents;
 use uuid::Uuid;
+
+use crate::delivery::DeliveryFunction;
 
 /// What the API works with.
 #[derive(Debug)]
 pub struct App {
     /// The current time.
     pub clock: Clock,
-    /// The seal of the event log.
-    pub seal: Duration,
+    /// What the deployment decides.
+    pub rules: Rules,
     /// What tenants registered.
     pub integrations: Integrations,
     /// Their logs.
     pub integration_log: IntegrationLog,
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
+    /// What waits until it may be sent.
+    pub parked_events: ParkedEvents,
     /// Encrypts what callers entrust to us.
     pub secrets: Secrets,
     /// Where published events go.
     pub ingest_queue: Queue,
     /// Where starts and deletions are reported to.
     pub replay_queue: Queue,
+    /// Who tries rejected events again.
+    pub delivery_function: DeliveryFunction,
     /// The claim of a token that names the tenant.
     pub tenant_claim: String,
     /// How many temporary integrations of one tenant may run at a time.
@@ -63,10 +70,11 @@ impl App {
         let clock = Clock::system();
         let table = env::required("INTEGRATIONS_TABLE");
         App {
-            seal: env::seal(),
+            rules: env::rules(),
             integrations: Integrations::new(dynamodb.clone(), table.clone()),
             integration_log: IntegrationLog::new(dynamodb.clone(), table.clone()),
-            rejected_events: RejectedEvents::new(dynamodb, table),
+            rejected_events: RejectedEvents::new(dynamodb.clone(), table.clone()),
+            parked_events: ParkedEvents::new(dynamodb, table),
             secrets: Secrets::new(
                 aws_sdk_kms::Client::new(&config),
                 env::required("SECRETS_KEY_ID"),
@@ -75,6 +83,10 @@ impl App {
             clock,
             ingest_queue: Queue::new(sqs.clone(), env::required("INGEST_QUEUE_URL")),
             replay_queue: Queue::new(sqs, env::required("REPLAY_QUEUE_URL")),
+            delivery_function: DeliveryFunction::new(
+                aws_sdk_lambda::Client::new(&config),
+                env::required("DELIVERY_FUNCTION"),
+            ),
             tenant_claim: env::required("TENANT_CLAIM"),
             max_running_replays: env::parsed("MAX_RUNNING_REPLAYS"),
             allow_private_receivers: env::parsed("ALLOW_PRIVATE_RECEIVERS"),

@@ -1,5 +1,7 @@
 //! Publishing: events go straight to the ingest queue, in batches, each payload byte for byte.
 
+use std::time::Duration;
+
 use lambda_http::{Request, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -53,7 +55,7 @@ pub async fn publish(
                 tenant: tenant.to_owned(),
                 events,
             },
-            0,
+            Duration::ZERO,
         )?);
     }
     app.ingest_queue.send(messages).await?;

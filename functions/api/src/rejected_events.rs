@@ -1,8 +1,10 @@
 //! The endpoints of rejected events.
 
-use lambda_http::Response;
+use lambda_http::{Request, Response};
 use shared::store::{Owner, StoreError};
+use shared::tasks::{Retried, RetryRejected};
 
+use crate::bodies;
 use crate::error::ApiError;
 use crate::integrations::find;
 use crate::{App, answers};
@@ -49,6 +51,30 @@ pub async fn delete(
         .await;
     deleted.map_err(|error| not_found(error, event_id))?;
     answers::no_content()
+}
+
+/// `POST /{integration_id}/rejected_events/{event_id}/_retry`
+pub async fn retry(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    event_id: &str,
+    request: &Request,
+) -> Result<Response<String>, ApiError> {
+    bodies::none(request)?;
+    let integration = find(app, tenant, id).await?;
+    check(event_id)?;
+    let asked = RetryRejected {
+        tenant: integration.tenant,
+        integration_id: integration.id,
+        generation: integration.generation,
+        event_id: event_id.to_owned(),
+    };
+    match app.delivery_function.retry(&asked).await? {
+        Retried::Delivered => answers::no_content(),
+        Retried::Refused(reason) => Err(ApiError::delivery_failed(&reason)),
+        Retried::NotFound => Err(not_found(StoreError::NotFound, event_id)),
+    }
 }
 
 fn check(event_id: &str) -> Result<(), ApiError> {

@@ -36,16 +36,18 @@ pub enum Endpoint {
     GetRejected,
     /// Delete rejected event.
     DeleteRejected,
+    /// Retry rejected event.
+    RetryRejected,
 }
 
 use Endpoint::{
     Delete, DeleteRejected, Document, Get, GetRejected, Health, List, ListRejected, Log, Publish,
-    Register, Start, Stop, Update,
+    Register, RetryRejected, Start, Stop, Update,
 };
 
 /// Method, path and endpoint. A slash at the end of a path makes no difference.
 #[rustfmt::skip]
-pub const ROUTES: [(&str, &str, Endpoint); 15] = [
+pub const ROUTES: [(&str, &str, Endpoint); 16] = [
     ("GET", "/health", Health),
     ("GET", "/openapi.json", Document),
     ("POST", "/api/v1/org/events", Publish),
@@ -61,6 +63,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 15] = [
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ListRejected),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}", GetRejected),
     ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}", DeleteRejected),
+    ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}/_retry", RetryRejected),
 ];
 
 /// Finds the endpoint of a request and calls it.
@@ -82,6 +85,7 @@ pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, 
         ListRejected => rejected_events::list(app, &tenant()?, id).await,
         GetRejected => rejected_events::get(app, &tenant()?, id, event).await,
         DeleteRejected => rejected_events::delete(app, &tenant()?, id, event).await,
+        RetryRejected => rejected_events::retry(app, &tenant()?, id, event, request).await,
     }
 }
 

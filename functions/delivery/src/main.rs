@@ -1,14 +1,14 @@
 //! The delivery function: see the library.
 
-use aws_lambda_events::sqs::SqsEvent;
+use delivery::Invocation;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &delivery::App::from_env().await;
-    lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-        Ok::<_, Error>(delivery::handle(app, event.payload).await)
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
+        Ok::<_, Error>(delivery::handle(app, event.payload).await?)
     }))
     .await
 }

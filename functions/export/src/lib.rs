@@ -136,7 +136,7 @@ async fn tick(app: &App) -> Result<(), ExportError> {
                     tenant,
                     integration_id,
                 },
-                0,
+                Duration::ZERO,
             )
         };
         app.export_queue

@@ -322,13 +322,17 @@ async fn release(app: &App, holder: Ulid, integration: &Integration) -> Result<(
             let over = end.filter(|end| export.plan.is_none() && export.place >= end.place());
             Ok::<_, StoreError>(match over {
                 Some(end) if integration.stop(app.clock.now(), app.seal) => {
-                    Decision::WriteWith(Entry {
-                        id: app.clock.ulid(),
-                        action: Action::IntegrationStopped,
-                        reason: format!(
-                            "Stopped automatically: every event before {end} has been exported."
-                        ),
-                    })
+                    integration.is_finished = true;
+                    Decision::WriteWith(
+                        vec![Entry {
+                            id: app.clock.ulid(),
+                            action: Action::IntegrationStopped,
+                            reason: format!(
+                                "Stopped automatically: every event before {end} has been exported."
+                            ),
+                        }],
+                        None,
+                    )
                 }
                 _ => Decision::Write,
             })

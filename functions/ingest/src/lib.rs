@@ -3,6 +3,7 @@
 pub mod envelope;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures_util::future::{join_all, try_join_all};
@@ -16,7 +17,7 @@ use shared::segment::{self, Built};
 use shared::store::event_log::{Appended, EventLog, Settings};
 use shared::store::integrations::Integrations;
 use shared::store::{Owner, StoreError};
-use shared::tasks::{DeliveryTask, EventRef, Lane};
+use shared::tasks::{DeliveryTask, Dispatch, EventRef, Origin};
 use shared::telemetry::chain;
 
 /// How often events whose append is in doubt are appended anew before the batch is handed back to the queue.
@@ -134,17 +135,11 @@ async fn ingest(app: &App, tenant: &str, events: &[Event]) -> Result<(), IngestE
     let built = append(app, tenant, events).await?;
     let mut messages = Vec::new();
     for integration in app.integrations.list(tenant).await? {
-        let Some(stream) = integration.stream() else {
-            continue;
-        };
         let owner = Owner::from(&integration);
         for Built { segment, events } in &built {
-            // A stopped integration is sent what lies before its gap, too: delivery parks it.
-            if !stream.is_live(segment.published_at()) {
-                continue;
-            }
+            let published_at = segment.published_at();
             for (index, (event, envelope)) in events.iter().enumerate() {
-                if integration.passes(event.name) {
+                if integration.takes_live(published_at, event.name) {
                     let event_ref = EventRef {
                         segment: segment.place,
                         shard: app.event_log.shard(segment.place),
@@ -168,14 +163,17 @@ fn message(
         tenant: owner.tenant.clone(),
         integration_id: owner.integration_id.clone(),
         generation: owner.generation,
-        event: event_ref,
-        event_id: event.id.to_owned(),
-        name: event.name.to_owned(),
-        attempt: 1,
-        lane: Lane::Live,
+        dispatch: Dispatch {
+            event: event_ref,
+            event_id: event.id.to_owned(),
+            name: event.name.to_owned(),
+            attempt: 1,
+            failing_since: None,
+            origin: Origin::Live,
+        },
         body: envelope.to_owned(),
     };
-    task.message(0)
+    task.message(Duration::ZERO)
 }
 
 /// Appends events until each stands in a segment that was confirmed in time.

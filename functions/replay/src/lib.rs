@@ -1,41 +1,47 @@
 //! Replay: opens streams, and sends what they owe from the event log. Every minute it sweeps up what is due.
 
-mod step;
+mod carry_out;
+pub mod selection;
+pub mod step;
 
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use serde::Deserialize;
 use shared::clock::{Clock, Millis};
+use shared::duty::GRACE;
+use shared::lifecycle::Rules;
 use shared::queue::{Message, Queue, SendError};
+use shared::store::chunks::Chunks;
 use shared::store::event_log::{EventLog, Settings};
 use shared::store::integrations::{Due, Integrations};
 use shared::store::parked_events::ParkedEvents;
 use shared::store::{Owner, StoreError};
+use shared::stream::Stream;
 use shared::tasks::{self, ReplayTask};
 use shared::telemetry::chain;
 use shared::{batch, env};
 
 /// How much of what is due one sweep takes on; the next one goes on.
 const SWEEP_LIMIT: i32 = 1_000;
-/// How long the sweep leaves a task to be received before it sends another one.
-const SWEEP_GRACE: Duration = Duration::from_secs(20);
 
 /// What replay works with.
 #[derive(Debug)]
 pub struct App {
     /// The current time.
     pub clock: Clock,
-    /// The seal of the event log.
-    pub seal: Duration,
+    /// What the deployment decides.
+    pub rules: Rules,
     /// The time limit of one invocation.
     pub time_limit: Duration,
     /// What is read.
     pub event_log: EventLog,
     /// Whose events they are.
     pub integrations: Integrations,
-    /// What met a paused stream.
+    /// What met a stopped integration or an interrupted stream.
     pub parked_events: ParkedEvents,
+    /// What is under way.
+    pub chunks: Chunks,
     /// Where events go.
     pub delivery_queue: Queue,
     /// Where replay's own tasks go.
@@ -53,7 +59,7 @@ impl App {
         let clock = Clock::system();
         let table = env::required("INTEGRATIONS_TABLE");
         App {
-            seal: env::seal(),
+            rules: env::rules(),
             time_limit: env::time_limit(),
             event_log: EventLog::new(
                 dynamodb.clone(),
@@ -63,7 +69,8 @@ impl App {
             ),
             clock,
             integrations: Integrations::new(dynamodb.clone(), table.clone()),
-            parked_events: ParkedEvents::new(dynamodb, table),
+            parked_events: ParkedEvents::new(dynamodb.clone(), table.clone()),
+            chunks: Chunks::new(dynamodb, table),
             delivery_queue: Queue::new(sqs.clone(), env::required("DELIVERY_QUEUE_URL")),
             replay_queue: Queue::new(sqs.clone(), env::required("REPLAY_QUEUE_URL")),
             dead_letters: Queue::new(sqs, env::required("REPLAY_DEAD_LETTER_QUEUE_URL")),
@@ -151,7 +158,7 @@ async fn carry_out(app: &App, task: ReplayTask) -> Result<(), ReplayError> {
             generation,
             turn,
         } => {
-            step::step(
+            carry_out::step(
                 app,
                 &Owner {
                     tenant,
@@ -179,19 +186,11 @@ async fn carry_out(app: &App, task: ReplayTask) -> Result<(), ReplayError> {
 
 /// Sends a task for everything that is due and has not been taken up. No state waits for a message that was never sent.
 async fn sweep(app: &App) -> Result<(), ReplayError> {
-    let overdue = app.clock.now().before(SWEEP_GRACE);
+    let overdue = app.clock.now().before(GRACE);
     let mut messages: Vec<Message> = Vec::new();
     for due in app.integrations.due(overdue, SWEEP_LIMIT).await? {
         let task = match due {
-            Due::Purge(Owner {
-                tenant,
-                integration_id,
-                generation,
-            }) => ReplayTask::Purge {
-                tenant,
-                integration_id,
-                generation,
-            },
+            Due::Purge(owner) => ReplayTask::purge(owner),
             Due::Wake {
                 tenant,
                 integration_id,
@@ -200,7 +199,7 @@ async fn sweep(app: &App) -> Result<(), ReplayError> {
                 None => continue,
             },
         };
-        messages.push(tasks::message(&task, 0)?);
+        messages.push(tasks::message(&task, Duration::ZERO)?);
     }
     if !messages.is_empty() {
         tracing::info!(tasks = messages.len(), "the sweep sends what was overdue");
@@ -220,21 +219,12 @@ async fn step_task(
         Err(StoreError::NotFound) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let Some(stream) = integration
-        .stream()
-        .filter(|stream| stream.wake_at.is_some_and(|wake_at| wake_at <= overdue))
-    else {
-        return Ok(None);
+    let is_overdue = |stream: &&Stream| {
+        let wake_at = stream.duty.wake_at;
+        wake_at.is_some_and(|wake_at| wake_at <= overdue)
     };
-    let Owner {
-        tenant,
-        integration_id,
-        generation,
-    } = Owner::from(&integration);
-    Ok(Some(ReplayTask::Step {
-        tenant,
-        integration_id,
-        generation,
-        turn: stream.turn,
-    }))
+    Ok(integration
+        .stream()
+        .filter(is_overdue)
+        .map(|stream| ReplayTask::step(&Owner::from(&integration), stream.duty.turn)))
 }

@@ -1,382 +1,482 @@
-//! One step of a stream's replay.
+//! A step of replay, as a machine without I/O: it is told what was seen, and says what to do next. The handler and the
+//! simulation carry it out.
+//!
+//! A step begins its turn, opens the stream, sends what a step before it may not have sent, then what is parked, then what is
+//! owed and sealed, in chunks, and leaves. Of an interrupted stream it sends one probe instead.
 
-use std::time::Duration;
-
-use serde_json::value::RawValue;
 use shared::clock::Millis;
-use shared::export::REPEAT_WINDOW;
 use shared::integration::{Integration, IntegrationType};
-use shared::queue::Message;
-use shared::repeats::Repeats;
-use shared::segment::Segment;
-use shared::store::event_log::SEALS_BEHIND;
-use shared::store::integrations::Decision;
-use shared::store::{Owner, StoreError};
-use shared::stream::{Readable, Stream};
-use shared::tasks::{self, DeliveryTask, EventRef, Lane, ReplayTask};
+use shared::lifecycle::{Input, Rest, Rules, Step as Does, Verdict};
+use shared::store::chunks::{Chunk, ChunkEvent, MAX_EVENTS};
+use shared::store::parked_events::Parked;
+use shared::stream::{Position, Stream};
+use shared::tasks::EventRef;
 use ulid::Ulid;
 
-use crate::{App, ReplayError};
+/// The most events of an integration that are outstanding: what a receiver that is slow holds up.
+pub const MAX_OUTSTANDING: usize = 1_000;
 
-/// How many events are sent before the place is moved: what a crash sends twice at the most, a segment aside.
-const CHUNK: usize = 100;
-/// How many parked events are read at a time.
-const PARKED_PAGE: i32 = 100;
-/// How often a temporary integration whose range is not over yet is looked at.
-const FOLLOW_EVERY: Duration = Duration::from_secs(60);
-/// The longest delay of an SQS message; what is due later is left to the sweep.
-const LONGEST_DELAY: Duration = Duration::from_secs(900);
+/// What a step wants to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Do {
+    /// Apply this to the integration, with this chunk; then [`Seen::Applied`]. What else comes of the input is to be carried
+    /// out, too.
+    Apply(Input, Option<Chunk>),
+    /// Count what is outstanding; then [`Seen::Outstanding`].
+    CountOutstanding,
+    /// List parked events; then [`Seen::Parked`].
+    ListParked {
+        /// Only those behind this one.
+        after: Option<EventRef>,
+        /// How many at the most.
+        limit: usize,
+    },
+    /// Read what is owed, without repeats, as far as it passes the filter; then [`Seen::Read`].
+    Read {
+        /// Where the range began, before which nothing counts as repeated.
+        start: Millis,
+        /// The first event.
+        from: Position,
+        /// The first place not to read.
+        until: Ulid,
+        /// How many events at the most.
+        limit: usize,
+    },
+    /// Send tasks for what is outstanding of a chunk that was just written; then [`Seen::Done`].
+    Send(Chunk),
+    /// As [`Do::Send`], for a chunk that an earlier step has written.
+    SendAgain(Ulid),
+    /// Send a probe with a parked event; then [`Seen::Done`].
+    Probe {
+        /// The event.
+        parked: Parked,
+        /// When the interruption began.
+        since: Millis,
+    },
+    /// Park an event; then [`Seen::Done`].
+    Park(Parked),
+    /// Forget parked events, unless they were parked anew; then [`Seen::Done`].
+    Unpark(Vec<Parked>),
+    /// Nothing: the step is over.
+    End,
+}
 
-/// Goes on with a stream: opens it if it is paused, sends what is parked, sends what is owed and sealed, and sees to it that
-/// replay comes back for the rest.
-///
-/// A step of an older turn, or of another generation, does nothing.
-pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError> {
-    let busy_until = app.clock.now().after(app.time_limit);
-    let begun = change(app, owner, turn, |stream, running| {
-        // The sweep keeps off while this step is at work.
-        stream.wake_at = Some(busy_until);
-        running
-    });
-    let Some(mut integration) = begun.await? else {
-        return Ok(());
-    };
-    let mut all_unparked = true;
-    if integration.is_running() {
-        if integration.integration_type == IntegrationType::Permanent {
-            let Some(open) = open(app, owner, turn).await? else {
-                return Ok(());
+/// What a step is told.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// It begins.
+    Nothing,
+    /// The integration as it is now, and what became of the input; none when it is gone.
+    Applied(Option<Box<Seated>>),
+    /// How many events are outstanding.
+    Outstanding(usize),
+    /// Parked events.
+    Parked(Vec<Parked>),
+    /// What was read.
+    Read {
+        /// The events to send.
+        events: Vec<EventRef>,
+        /// The position behind what was read.
+        next: Position,
+    },
+    /// It is done.
+    Done,
+}
+
+/// An integration after an input was applied.
+#[derive(Clone, Debug)]
+pub struct Seated {
+    /// As it is now.
+    pub integration: Integration,
+    /// What became of the input.
+    pub verdict: Verdict,
+    /// When it was decided.
+    pub decided_at: Millis,
+}
+
+/// A step under way.
+#[derive(Clone, Debug)]
+pub struct Step {
+    turn: u64,
+    holder: Ulid,
+    deadline: Millis,
+    over: Millis,
+    rules: Rules,
+    state: State,
+    confirmed: bool,
+    /// The chunk that was sent last.
+    sent: Option<Ulid>,
+    outstanding: usize,
+    stream: Option<Stream>,
+}
+
+/// What the step waits for.
+#[derive(Clone, Debug)]
+enum State {
+    Beginning,
+    Opening,
+    Counting,
+    SendingAgain(Ulid),
+    ListingParked,
+    TakingParked(Chunk, Vec<Parked>),
+    SendingParked(Ulid, Vec<Parked>),
+    Unparking,
+    Reading,
+    Moving,
+    Taking(Chunk),
+    Sending(Ulid),
+    ProbeWith(ProbeSource),
+    ProbeMoving(bool),
+    ProbeParking(Parked, Position),
+    Probing(Parked),
+    Probed,
+    NothingToProbe,
+    Leaving,
+}
+
+/// Where a probe's event is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProbeSource {
+    /// Behind the one that was probed with last; `true` when what is owed has been looked at.
+    Behind(bool),
+    /// From the first parked one on.
+    First(bool),
+    /// In what is owed; `true` when the parked ones have been looked at.
+    Owed(bool),
+}
+
+impl Step {
+    /// The step of the task of `turn`, which begins at `now` and has to leave before `over`. `holder` is a new ULID.
+    pub fn new(turn: u64, holder: Ulid, now: Millis, over: Millis, rules: Rules) -> Step {
+        Step {
+            turn,
+            holder,
+            // Half of the time is for the chunk that is under way.
+            deadline: now.after(over.since(now) / 2),
+            over,
+            rules,
+            state: State::Beginning,
+            confirmed: false,
+            sent: None,
+            outstanding: 0,
+            stream: None,
+        }
+    }
+
+    /// Goes on. `id` is a new ULID.
+    pub fn next(&mut self, seen: Seen, now: Millis, id: Ulid) -> Do {
+        match seen {
+            Seen::Nothing => {
+                let begin = Does::Begin {
+                    holder: self.holder,
+                    until: self.over,
+                };
+                self.apply(begin, State::Beginning, None)
+            }
+            Seen::Applied(seated) => self.applied(seated, now),
+            Seen::Outstanding(count) => {
+                self.outstanding = count;
+                match self.stream().and_then(|stream| stream.unsent) {
+                    Some(chunk) => {
+                        self.state = State::SendingAgain(chunk);
+                        Do::SendAgain(chunk)
+                    }
+                    None => self.parked(now),
+                }
+            }
+            Seen::Parked(found) => self.found_parked(found, now, id),
+            Seen::Read { events, next } => self.found_owed(events, next, id),
+            Seen::Done => self.done(now),
+        }
+    }
+
+    fn apply(&mut self, step: Does, state: State, chunk: Option<Chunk>) -> Do {
+        self.state = state;
+        let turn = self.turn;
+        Do::Apply(Input::Step { turn, step }, chunk)
+    }
+
+    fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
+    fn applied(&mut self, seated: Option<Box<Seated>>, now: Millis) -> Do {
+        let Some(seated) = seated else { return Do::End };
+        let Seated {
+            integration,
+            verdict,
+            decided_at,
+        } = *seated;
+        let Some(stream) = integration.stream().cloned() else {
+            return Do::End;
+        };
+        let (running, turn) = (integration.is_running(), stream.duty.turn);
+        let is_permanent = integration.integration_type == IntegrationType::Permanent;
+        self.stream = Some(stream);
+        let state = std::mem::replace(&mut self.state, State::Leaving);
+        match (state, verdict) {
+            (State::Leaving, _) => Do::End,
+            (State::Beginning, Verdict::Refuse) => Do::End,
+            (State::Beginning, _) => {
+                self.turn = turn;
+                self.begin(running, is_permanent, now)
+            }
+            (State::Probing(parked), Verdict::Write | Verdict::Keep) => {
+                self.state = State::Probed;
+                let since = self
+                    .stream()
+                    .and_then(|stream| stream.health.interruption)
+                    .map(|it| it.since);
+                match since {
+                    Some(since) => Do::Probe { parked, since },
+                    None => Do::End,
+                }
+            }
+            // Its turn may be over, or nothing may be sent any more: to leave tells which.
+            (_, Verdict::Refuse) => self.leave(Rest::More),
+            (State::ProbeMoving(seen), _) => self.probe_owed(seen, now),
+            (State::NothingToProbe, _) => self.begin(running, is_permanent, now),
+            (State::Opening, Verdict::Keep) => self.count(),
+            (State::Opening, Verdict::Write) => {
+                if now < decided_at.after(self.rules.seal / 2) {
+                    self.confirmed = true;
+                    self.count()
+                } else {
+                    self.apply(Does::Open, State::Opening, None)
+                }
+            }
+            (State::TakingParked(chunk, page), _) => {
+                self.outstanding += chunk.events.len();
+                self.state = State::SendingParked(chunk.id, page);
+                Do::Send(chunk)
+            }
+            (State::Taking(chunk), _) => {
+                self.outstanding += chunk.events.len();
+                self.state = State::Sending(chunk.id);
+                Do::Send(chunk)
+            }
+            _ => self.owed(now),
+        }
+    }
+
+    fn begin(&mut self, running: bool, is_permanent: bool, now: Millis) -> Do {
+        let Some(stream) = self.stream().filter(|_| running) else {
+            return self.leave(Rest::Nothing);
+        };
+        if let Some(it) = stream.health.interruption {
+            if now < it.next_probe_at {
+                return self.leave(Rest::More);
+            }
+            // In turn: a parked event, and the next one that is owed. Either kind alone might be of those that the receiver
+            // never takes.
+            return match it.probes % 2 {
+                0 => self.probe_parked(ProbeSource::Behind(false)),
+                _ => self.probe_owed(false, now),
             };
-            integration = open;
         }
-        // Half of the time limit: the rest is for the chunk that is under way.
-        let deadline = app.clock.now().after(app.time_limit / 2);
-        all_unparked = send_parked(app, owner, &integration, deadline).await?;
-        if !send_owed(app, owner, turn, &mut integration, deadline).await? {
-            return Ok(());
+        match is_permanent {
+            true => self.apply(Does::Open, State::Opening, None),
+            false => self.count(),
         }
     }
-    leave(app, owner, turn, all_unparked).await
-}
 
-fn is_turn(integration: &Integration, owner: &Owner, turn: u64) -> bool {
-    integration.generation == owner.generation
-        && integration
+    /// What is outstanding is counted before what is parked is listed: an event that goes from the one to the other in
+    /// between is seen twice, not overlooked.
+    fn count(&mut self) -> Do {
+        self.state = State::Counting;
+        Do::CountOutstanding
+    }
+
+    fn room(&self) -> usize {
+        MAX_OUTSTANDING.saturating_sub(self.outstanding)
+    }
+
+    fn parked(&mut self, now: Millis) -> Do {
+        if now >= self.deadline {
+            return self.leave(Rest::More);
+        }
+        let limit = self.room().min(MAX_EVENTS);
+        if limit == 0 {
+            return self.leave(Rest::Outstanding);
+        }
+        self.state = State::ListingParked;
+        Do::ListParked { after: None, limit }
+    }
+
+    fn owed(&mut self, now: Millis) -> Do {
+        if now >= self.deadline {
+            return self.leave(Rest::More);
+        }
+        let Some(range) = self
             .stream()
-            .is_some_and(|stream| stream.turn == turn)
-}
-
-/// Changes the stream if it is still this turn's; `None` when it is not.
-async fn change(
-    app: &App,
-    owner: &Owner,
-    turn: u64,
-    mut decide: impl FnMut(&mut Stream, bool) -> bool,
-) -> Result<Option<Integration>, ReplayError> {
-    let mut ours = false;
-    let changed = app
-        .integrations
-        .change(&owner.tenant, &owner.integration_id, |integration| {
-            ours = is_turn(integration, owner, turn);
-            let running = integration.is_running();
-            let write = ours
-                && integration
-                    .stream_mut()
-                    .is_some_and(|stream| decide(stream, running));
-            Ok::<_, StoreError>(if write {
-                Decision::Write
-            } else {
-                Decision::Keep
-            })
-        })
-        .await;
-    match changed {
-        Ok((integration, _)) => Ok(ours.then_some(integration)),
-        Err(StoreError::NotFound) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Ends the gap of a permanent stream that is paused. The end counts only when the write was confirmed within half a seal:
-/// otherwise an ingest may have missed it, and the end is moved.
-async fn open(app: &App, owner: &Owner, turn: u64) -> Result<Option<Integration>, ReplayError> {
-    loop {
-        let (mut begun, mut ended) = (app.clock.now(), false);
-        let integration = change(app, owner, turn, |stream, running| {
-            begun = app.clock.now();
-            ended = running && (stream.is_paused() || stream.unconfirmed);
-            match stream.is_paused() {
-                _ if !ended => {}
-                true => stream.resume(begun, app.seal),
-                false => stream.resume_later(begun, app.seal),
-            }
-            ended
-        })
-        .await?;
-        if !ended || app.clock.now() < begun.after(app.seal / 2) {
-            return Ok(integration);
-        }
-    }
-}
-
-/// Sends parked events, each through the filter as it is now, and deletes what was sent. `false` when time ran out before
-/// all were sent.
-async fn send_parked(
-    app: &App,
-    owner: &Owner,
-    integration: &Integration,
-    deadline: Millis,
-) -> Result<bool, ReplayError> {
-    while app.clock.now() < deadline {
-        let page = app.parked_events.list(owner, PARKED_PAGE).await?;
-        if page.is_empty() {
-            return Ok(true);
-        }
-        let mut messages = Vec::new();
-        let mut read: Option<Segment> = None;
-        for parked in &page {
-            // From before a restart after more than 30 days: not to be sent any more.
-            if integration
-                .stream()
-                .is_some_and(|stream| parked.event.segment < stream.floor.place())
-            {
-                continue;
-            }
-            if read
-                .as_ref()
-                .is_none_or(|segment| segment.place != parked.event.segment)
-            {
-                read = match app.event_log.get(&owner.tenant, &parked.event).await {
-                    Ok(segment) => Some(segment),
-                    // Older than the retention: there is nothing left to send.
-                    Err(StoreError::NotFound) => None,
-                    Err(error) => return Err(error.into()),
-                };
-            }
-            if let Some(segment) = &read {
-                let wanted = |index: u32| index == parked.event.index;
-                messages.extend(tasks_of(
-                    owner,
-                    integration,
-                    segment,
-                    parked.event.shard,
-                    wanted,
-                )?);
-            }
-        }
-        app.delivery_queue.send(messages).await?;
-        for parked in &page {
-            app.parked_events.delete(owner, parked).await?;
-        }
-    }
-    Ok(false)
-}
-
-/// Sends what is owed and sealed, and moves the place behind it. `false` when the stream is not this turn's any more.
-async fn send_owed(
-    app: &App,
-    owner: &Owner,
-    turn: u64,
-    integration: &mut Integration,
-    deadline: Millis,
-) -> Result<bool, ReplayError> {
-    while app.clock.now() < deadline && integration.is_running() {
-        let Some(range) = integration
-            .stream()
-            .and_then(|stream| stream.readable(app.event_log.horizon()))
+            .and_then(|stream| stream.readable(self.rules.horizon(now)))
         else {
-            return Ok(true);
+            return self.leave(match self.outstanding {
+                0 => Rest::Nothing,
+                _ => Rest::Unsettled,
+            });
         };
-        let mut reader = app
-            .event_log
-            .read(&owner.tenant, repeats_from(&range), range.until);
-        let (mut repeats, mut messages) = (Repeats::default(), Vec::new());
-        loop {
-            let next = reader.next().await?;
-            if let Some((segment, shard)) = &next {
-                let published_at = segment.published_at();
-                let repeated: Vec<bool> = segment
-                    .events()
-                    .map(|(id, _)| repeats.note(id, published_at))
-                    .collect();
-                if segment.place < range.from {
-                    continue;
-                }
-                messages.extend(tasks_of(owner, integration, segment, *shard, |index| {
-                    !repeated[index as usize]
-                })?);
-            }
-            let place = next
-                .as_ref()
-                .map_or(range.until, |(segment, _)| Ulid(segment.place.0 + 1));
-            let out_of_time = app.clock.now() >= deadline;
-            if messages.len() >= CHUNK || next.is_none() || out_of_time {
-                app.delivery_queue
-                    .send(std::mem::take(&mut messages))
-                    .await?;
-                let moved = change(app, owner, turn, |stream, _| {
-                    stream.advance(place);
-                    true
-                });
-                let Some(moved) = moved.await? else {
-                    return Ok(false);
+        let limit = self.room().min(MAX_EVENTS);
+        if limit == 0 {
+            return self.leave(Rest::Outstanding);
+        }
+        self.state = State::Reading;
+        Do::Read {
+            start: range.start,
+            from: range.from,
+            until: range.until,
+            limit,
+        }
+    }
+
+    fn found_parked(&mut self, found: Vec<Parked>, now: Millis, id: Ulid) -> Do {
+        if let State::ProbeWith(source) = self.state {
+            return match (found.first(), source) {
+                (Some(parked), _) => self.probe(*parked, None),
+                (None, ProbeSource::Behind(seen)) => self.probe_parked(ProbeSource::First(seen)),
+                (None, ProbeSource::First(false)) => self.probe_owed(true, now),
+                (None, _) => self.nothing_to_probe(),
+            };
+        }
+        if found.is_empty() {
+            return self.owed(now);
+        }
+        let floor = self.stream().map_or(Ulid(0), |stream| stream.floor.place());
+        let events: Vec<ChunkEvent> = found
+            .iter()
+            // From before a restart after more than 30 days: not to be sent any more.
+            .filter(|parked| parked.event.segment >= floor)
+            .map(|parked| ChunkEvent::from(*parked))
+            .collect();
+        if events.is_empty() {
+            self.state = State::Unparking;
+            return Do::Unpark(found);
+        }
+        let chunk = Chunk::new(id, events);
+        let take = Does::Take {
+            chunk: Some(id),
+            to: None,
+            confirmed: self.confirmed,
+        };
+        self.apply(take, State::TakingParked(chunk.clone(), found), Some(chunk))
+    }
+
+    fn found_owed(&mut self, events: Vec<EventRef>, next: Position, id: Ulid) -> Do {
+        if let State::ProbeWith(ProbeSource::Owed(seen)) = self.state {
+            let Some(event) = events.first() else {
+                // What the next ranges hold is looked for behind it.
+                let take = Does::Take {
+                    chunk: None,
+                    to: Some(next),
+                    confirmed: false,
                 };
-                *integration = moved;
-                if out_of_time || !integration.is_running() {
-                    return Ok(true);
+                return self.apply(take, State::ProbeMoving(seen), None);
+            };
+            let parked = Parked {
+                event: *event,
+                token: id,
+                attempt: 1,
+                failing_since: None,
+            };
+            self.state = State::ProbeParking(parked, next);
+            return Do::Park(parked);
+        }
+        let chunk = (!events.is_empty()).then(|| {
+            let event = |event| ChunkEvent {
+                event,
+                attempt: 1,
+                failing_since: None,
+            };
+            Chunk::new(id, events.into_iter().map(event).collect())
+        });
+        let take = Does::Take {
+            chunk: chunk.as_ref().map(|chunk| chunk.id),
+            to: Some(next),
+            confirmed: self.confirmed,
+        };
+        match chunk {
+            Some(chunk) => self.apply(take, State::Taking(chunk.clone()), Some(chunk)),
+            None => self.apply(take, State::Moving, None),
+        }
+    }
+
+    fn done(&mut self, now: Millis) -> Do {
+        let state = std::mem::replace(&mut self.state, State::Leaving);
+        match state {
+            State::SendingAgain(chunk) => {
+                self.sent = Some(chunk);
+                self.parked(now)
+            }
+            State::SendingParked(chunk, page) => {
+                self.sent = Some(chunk);
+                self.state = State::Unparking;
+                Do::Unpark(page)
+            }
+            State::Unparking => self.parked(now),
+            State::ProbeParking(parked, next) => self.probe(parked, Some(next)),
+            // Whoever sends a probe has left with it.
+            State::Probed => Do::End,
+            State::Sending(chunk) => {
+                self.sent = Some(chunk);
+                self.owed(now)
+            }
+            _ => self.owed(now),
+        }
+    }
+
+    fn probe_parked(&mut self, source: ProbeSource) -> Do {
+        let after = match source {
+            ProbeSource::Behind(_) => self
+                .stream()
+                .and_then(|stream| stream.health.interruption)
+                .and_then(|it| it.cursor),
+            _ => None,
+        };
+        self.state = State::ProbeWith(match (source, after) {
+            // Nothing was probed with: this is from the first one on.
+            (ProbeSource::Behind(seen), None) => ProbeSource::First(seen),
+            _ => source,
+        });
+        Do::ListParked { after, limit: 1 }
+    }
+
+    fn probe_owed(&mut self, seen: bool, now: Millis) -> Do {
+        let range = self
+            .stream()
+            .and_then(|stream| stream.readable(self.rules.horizon(now)));
+        match range {
+            Some(range) => {
+                self.state = State::ProbeWith(ProbeSource::Owed(seen));
+                Do::Read {
+                    start: range.start,
+                    from: range.from,
+                    until: range.until,
+                    limit: 1,
                 }
             }
-            if next.is_none() {
-                break;
-            }
+            None if seen => self.nothing_to_probe(),
+            None => self.probe_parked(ProbeSource::Behind(true)),
         }
     }
-    Ok(true)
-}
 
-/// Repeats are looked for in the 20 minutes before a place, but not before the range: what stands there is not sent by this
-/// replay, so that nothing may be dropped because of it.
-fn repeats_from(range: &Readable) -> Ulid {
-    Millis(range.from.timestamp_ms())
-        .before(REPEAT_WINDOW)
-        .max(range.start)
-        .place()
-}
-
-/// The tasks for those events of a segment that are wanted and pass the filter.
-fn tasks_of(
-    owner: &Owner,
-    integration: &Integration,
-    segment: &Segment,
-    shard: u32,
-    wanted: impl Fn(u32) -> bool,
-) -> Result<Vec<Message>, ReplayError> {
-    let chosen: Vec<(u32, &str, &str)> = (0..)
-        .zip(segment.events())
-        .filter(|(index, (_, name))| wanted(*index) && integration.passes(name))
-        .map(|(index, (id, name))| (index, id, name))
-        .collect();
-    if chosen.is_empty() {
-        return Ok(Vec::new());
-    }
-    let envelopes = String::from_utf8(segment.decompress()?).map_err(std::io::Error::other)?;
-    let lines: Vec<&str> = envelopes.lines().collect();
-    let message = |(index, id, name): (u32, &str, &str)| {
-        let line = lines
-            .get(index as usize)
-            .ok_or_else(|| std::io::Error::other("a segment has fewer lines than ids"))?;
-        let task = DeliveryTask {
-            tenant: owner.tenant.clone(),
-            integration_id: owner.integration_id.clone(),
-            generation: owner.generation,
-            event: EventRef {
-                segment: segment.place,
-                shard,
-                index,
-            },
-            event_id: id.to_owned(),
-            name: name.to_owned(),
-            attempt: 1,
-            lane: Lane::Backfill,
-            body: RawValue::from_string((*line).to_owned())?,
+    fn probe(&mut self, parked: Parked, to: Option<Position>) -> Do {
+        let probe = Does::Probe {
+            event: parked.event,
+            to,
         };
-        Ok(task.message(0)?)
-    };
-    chosen.into_iter().map(message).collect()
-}
-
-/// Ends the step: decides when replay has to come back, writes it down, and then sends the task as a short cut.
-async fn leave(app: &App, owner: &Owner, turn: u64, all_unparked: bool) -> Result<(), ReplayError> {
-    let now = app.clock.now();
-    let integration = change(app, owner, turn, |stream, running| {
-        if running {
-            stream.confirm();
-        }
-        stream.forget_old_gaps(now, app.seal);
-        match next_look(stream, running, now, app.seal * SEALS_BEHIND) {
-            _ if running && !all_unparked => stream.wake(now),
-            Some(at) => stream.wake(at),
-            None => stream.sleep(),
-        }
-        true
-    });
-    let Some(integration) = integration.await? else {
-        return Ok(());
-    };
-    let Some(stream) = integration.stream() else {
-        return Ok(());
-    };
-    let Some(delay) = stream
-        .wake_at
-        .map(|wake_at| wake_at.since(now))
-        .filter(|delay| *delay <= LONGEST_DELAY)
-    else {
-        return Ok(());
-    };
-    let Owner {
-        tenant,
-        integration_id,
-        generation,
-    } = owner.clone();
-    let task = ReplayTask::Step {
-        tenant,
-        integration_id,
-        generation,
-        turn: stream.turn,
-    };
-    let delay_seconds = delay.as_secs_f64().ceil() as u32;
-    Ok(app
-        .replay_queue
-        .send(vec![tasks::message(&task, delay_seconds)?])
-        .await?)
-}
-
-/// When replay has to look at a stream again: at once while there is something to read, when the rest of what is owed is
-/// sealed, every minute while a temporary range goes on, or never. Readers stay `behind` the clock.
-fn next_look(stream: &Stream, running: bool, now: Millis, behind: Duration) -> Option<Millis> {
-    if !running {
-        return None;
-    }
-    if stream.readable(now.before(behind)).is_some() {
-        return Some(now);
-    }
-    let owed = stream.owed.first()?;
-    let sealed = owed.until.map_or(now.after(FOLLOW_EVERY), |until| {
-        Millis(until.after(behind).0 + 1)
-    });
-    Some(sealed.min(now.after(FOLLOW_EVERY)).max(now))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replay_comes_back_when_what_is_owed_is_sealed() {
-        let seal = Duration::from_secs(3);
-        let now = Millis(1_000_000);
-        let mut stream = Stream::registered(now, now, None);
-        stream.resume(now, seal);
-        assert_eq!(next_look(&stream, true, now, seal), Some(Millis(1_006_001)));
-        assert_eq!(
-            next_look(&stream, true, Millis(1_006_001), seal),
-            Some(Millis(1_006_001))
-        );
-        assert_eq!(next_look(&stream, false, now, seal), None);
-        stream.advance(Millis(1_003_000).place());
-        assert_eq!(next_look(&stream, true, now, seal), None);
+        self.apply(probe, State::Probing(parked), None)
     }
 
-    #[test]
-    fn a_temporary_range_that_goes_on_is_looked_at_every_minute() {
-        let seal = Duration::from_secs(3);
-        let now = Millis(1_000_000);
-        let mut stream = Stream::registered(now, now, Some(Millis(9_000_000)));
-        assert_eq!(next_look(&stream, true, now, seal), Some(Millis(1_060_000)));
-        stream.advance(Millis(8_970_000).place());
-        assert_eq!(
-            next_look(&stream, true, Millis(8_973_000), seal),
-            Some(Millis(9_003_001))
-        );
+    fn nothing_to_probe(&mut self) -> Do {
+        self.apply(Does::NothingToProbe, State::NothingToProbe, None)
+    }
+
+    fn leave(&mut self, rest: Rest) -> Do {
+        let leave = Does::Leave {
+            confirmed: self.confirmed,
+            sent: self.sent,
+            rest,
+        };
+        self.apply(leave, State::Leaving, None)
     }
 }

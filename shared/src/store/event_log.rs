@@ -12,6 +12,7 @@ use ulid::Ulid;
 use super::{Item, StoreError, number, text, text_of, unavailable, unreadable};
 use crate::clock::{Clock, Millis};
 use crate::segment::Segment;
+use crate::stream::SEALS_BEHIND;
 use crate::tasks::EventRef;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -19,9 +20,6 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const MARGIN: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How long one attempt to append may take before the same item is sent again.
 const ATTEMPT: Duration = Duration::from_millis(1_000);
-
-/// How many seals readers stay behind the clock.
-pub const SEALS_BEHIND: u32 = 2;
 
 /// The event log of all tenants.
 #[derive(Clone, Debug)]
@@ -88,8 +86,7 @@ impl EventLog {
         (place.random() % u128::from(self.shards)) as u32
     }
 
-    /// The end of what is sealed: nothing appears before this instant any more. A writer gives an append up half a seal after
-    /// its millisecond, and what it gave up takes effect within a seal, or never; the rest is for clocks that differ.
+    /// The end of what is sealed: nothing appears before this instant any more (see [`SEALS_BEHIND`]).
     pub fn horizon(&self) -> Millis {
         self.clock.now().before(self.seal * SEALS_BEHIND)
     }

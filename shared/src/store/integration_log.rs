@@ -54,14 +54,14 @@ impl IntegrationLog {
             .send()
             .await
             .map_err(unavailable)?;
-        if entry.id.random().is_multiple_of(TRIM_EVERY) {
-            self.trim(owner).await?;
-        }
-        Ok(())
+        self.trim(owner, entry).await
     }
 
-    /// Removes the entries beyond the last [`MAX_ENTRIES`].
-    async fn trim(&self, owner: &Owner) -> Result<(), StoreError> {
+    /// Removes the entries beyond the last [`MAX_ENTRIES`], one time in [`TRIM_EVERY`] that an entry was written.
+    pub(super) async fn trim(&self, owner: &Owner, written: &Entry) -> Result<(), StoreError> {
+        if !written.id.random().is_multiple_of(TRIM_EVERY) {
+            return Ok(());
+        }
         let mut pages = self
             .newest_first(owner)
             .projection_expression("pk, sk")

@@ -10,12 +10,15 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use ulid::Ulid;
 
+use super::chunks::Chunk;
+use super::integration_log::IntegrationLog;
 use super::{
     Entry, Item, Owner, StoreError, delete_all, failure, number, text, text_of, unavailable,
     unreadable,
 };
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::integration::{Integration, MAX_INTEGRATIONS, Target};
+use crate::lifecycle::{self, Effect, Input, Rules, Verdict};
 
 const INTEGRATION: &str = "integration#";
 const DELETED: &str = "deleted#";
@@ -41,8 +44,21 @@ pub enum Decision {
     Keep,
     /// Write it as it now is.
     Write,
-    /// Write it, together with an entry of its log.
-    WriteWith(Entry),
+    /// Write it, together with entries of its log and a chunk.
+    WriteWith(Vec<Entry>, Option<Chunk>),
+}
+
+/// What became of an input.
+#[derive(Debug)]
+pub struct Applied {
+    /// The integration as it is now.
+    pub integration: Integration,
+    /// Whether the input was written, superfluous or refused.
+    pub verdict: Verdict,
+    /// When it was decided.
+    pub decided_at: Millis,
+    /// What is left to be done: entries of the log have been written.
+    pub effects: Vec<Effect>,
 }
 
 /// Something that is due: its key in the table.
@@ -174,12 +190,12 @@ impl Integrations {
     ) -> Result<(Integration, bool), E> {
         for attempt in 1.. {
             let mut integration = self.get(tenant, id).await?;
-            let entry = match decide(&mut integration)? {
+            let (entries, chunk) = match decide(&mut integration)? {
                 Decision::Keep => return Ok((integration, false)),
-                Decision::Write => None,
-                Decision::WriteWith(entry) => Some(entry),
+                Decision::Write => (Vec::new(), None),
+                Decision::WriteWith(entries, chunk) => (entries, chunk),
             };
-            match self.replace(&mut integration, entry).await {
+            match self.replace(&mut integration, &entries, chunk).await {
                 Ok(()) => return Ok((integration, true)),
                 Err(StoreError::Changed) if attempt < MAX_TRIES => back_off(attempt).await,
                 Err(error) => return Err(error.into()),
@@ -188,10 +204,72 @@ impl Integrations {
         Err(StoreError::Changed.into())
     }
 
+    /// Applies an input to an integration (see [`lifecycle::apply`]) and writes the result, with the entries of its log, on
+    /// condition that nobody else wrote in between; where somebody did, it reads and applies again. `chunk` is written with
+    /// it. None when the integration is gone, or is one of another generation.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when others won every time, [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn apply(
+        &self,
+        owner: &Owner,
+        input: &Input,
+        chunk: Option<&Chunk>,
+        clock: &Clock,
+        rules: &Rules,
+    ) -> Result<Option<Applied>, StoreError> {
+        let (mut verdict, mut effects, mut decided_at) = (None, Vec::new(), clock.now());
+        let decide = |integration: &mut Integration| {
+            if integration.generation != owner.generation {
+                verdict = None;
+                return Ok(Decision::Keep);
+            }
+            decided_at = clock.now();
+            let before = integration.clone();
+            let change = lifecycle::apply(integration, input, decided_at, rules);
+            let is_written = change.verdict == Verdict::Write;
+            verdict = Some(change.verdict);
+            if !is_written {
+                *integration = before;
+                effects.clear();
+                return Ok(Decision::Keep);
+            }
+            let (mut entries, id) = (Vec::new(), clock.ulid());
+            effects = change.effects;
+            effects.retain(|effect| match effect {
+                Effect::Log(action, reason) => {
+                    entries.push(Entry {
+                        id: Ulid(id.0 + entries.len() as u128),
+                        action: *action,
+                        reason: reason.clone(),
+                    });
+                    false
+                }
+                Effect::SendStep { .. } => true,
+            });
+            Ok(Decision::WriteWith(entries, chunk.cloned()))
+        };
+        let changed = self
+            .change(&owner.tenant, &owner.integration_id, decide)
+            .await;
+        let integration = match changed {
+            Ok((integration, _)) => integration,
+            Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(verdict.map(|verdict| Applied {
+            integration,
+            verdict,
+            decided_at,
+            effects,
+        }))
+    }
+
     async fn replace(
         &self,
         integration: &mut Integration,
-        entry: Option<Entry>,
+        entries: &[Entry],
+        chunk: Option<Chunk>,
     ) -> Result<(), StoreError> {
         let read_version = integration.version;
         integration.version += 1;
@@ -202,7 +280,7 @@ impl Integrations {
             .expression_attribute_values(":generation", text(integration.generation.to_string()))
             .expression_attribute_values(":version", number(read_version));
         let put = build(put.build())?;
-        let Some(entry) = entry else {
+        if entries.is_empty() && chunk.is_none() {
             let result = self
                 .client
                 .put_item()
@@ -216,25 +294,38 @@ impl Integrations {
             return result
                 .map(drop)
                 .map_err(|error| failure(error, StoreError::Changed));
-        };
+        }
+        let owner = Owner::from(&*integration);
+        let mut puts = vec![put];
+        for entry in entries {
+            puts.push(self.entry(integration, entry.clone())?);
+        }
+        if let Some(chunk) = chunk {
+            let put = Put::builder().table_name(&self.table);
+            puts.push(build(put.set_item(Some(chunk.item(&owner)?)).build())?);
+        }
+        let puts = puts
+            .into_iter()
+            .map(|put| TransactWriteItem::builder().put(put).build());
         let result = self
             .client
             .transact_write_items()
-            .transact_items(TransactWriteItem::builder().put(put).build())
-            .transact_items(
-                TransactWriteItem::builder()
-                    .put(self.entry(integration, entry)?)
-                    .build(),
-            )
+            .set_transact_items(Some(puts.collect()))
             .send()
             .await;
-        result.map(drop).map_err(|error| {
+        result.map_err(|error| {
             if cancelled(&error).is_some() {
                 StoreError::Changed
             } else {
                 unavailable(error)
             }
-        })
+        })?;
+        let log = IntegrationLog::new(self.client.clone(), self.table.clone());
+        for entry in entries {
+            // The next entries will do what this one could not.
+            let _ = log.trim(&owner, entry).await;
+        }
+        Ok(())
     }
 
     /// Deletes an integration and counts it out, in one transaction, and leaves a trace that is due at `purge_at`: by it
@@ -396,7 +487,7 @@ impl Integrations {
             ("version".into(), number(integration.version)),
             ("document".into(), text(document)),
         ]);
-        if let Some(wake_at) = integration.stream().and_then(|stream| stream.wake_at) {
+        if let Some(wake_at) = integration.stream().and_then(|stream| stream.duty.wake_at) {
             item.insert("wake_partition".into(), text(INDEX_PARTITION));
             item.insert("wake_at".into(), number(wake_at.0));
         }

@@ -1,14 +1,17 @@
-//! Events whose delivery met a paused stream: references into the event log, kept until replay sends them again.
+//! Events whose delivery met a stopped integration or an interrupted stream: references into the event log, kept until replay
+//! sends them again.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use ulid::Ulid;
 
+use super::chunks::ChunkEvent;
 use super::{
     Item, Owner, StoreError, failure, number, number_of, text, text_of, unavailable, unreadable,
 };
 use crate::clock::Millis;
+use crate::integration::CATCH_UP;
 use crate::tasks::EventRef;
 
 const PREFIX: &str = "parked#";
@@ -21,12 +24,26 @@ pub struct ParkedEvents {
 }
 
 /// A parked event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parked {
     /// Where it stands in the event log.
     pub event: EventRef,
     /// Made anew each time the event is parked: only who has read it may delete the item.
     pub token: Ulid,
+    /// Which attempt is the next one, from 1.
+    pub attempt: u32,
+    /// When its first attempt failed.
+    pub failing_since: Option<Millis>,
+}
+
+impl From<Parked> for ChunkEvent {
+    fn from(parked: Parked) -> ChunkEvent {
+        ChunkEvent {
+            event: parked.event,
+            attempt: parked.attempt,
+            failing_since: parked.failing_since,
+        }
+    }
 }
 
 impl ParkedEvents {
@@ -35,7 +52,7 @@ impl ParkedEvents {
         ParkedEvents { client, table }
     }
 
-    /// Parks an event until `expires_at` at the most: by then the event log has forgotten it too.
+    /// Parks an event at `now`, for as long as a stopped integration can be started again to catch up, and as long again.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -43,15 +60,20 @@ impl ParkedEvents {
         &self,
         owner: &Owner,
         parked: &Parked,
-        expires_at: Millis,
+        now: Millis,
     ) -> Result<(), StoreError> {
-        let item: Item = HashMap::from([
+        let expires_at = now.after(CATCH_UP * 2);
+        let mut item: Item = HashMap::from([
             ("pk".into(), text(owner.partition())),
             ("sk".into(), text(sort_key(&parked.event))),
             ("token".into(), text(parked.token.to_string())),
             ("expires_at".into(), number(expires_at.epoch_seconds())),
             ("shard".into(), number(u64::from(parked.event.shard))),
+            ("attempt".into(), number(u64::from(parked.attempt))),
         ]);
+        if let Some(failing_since) = parked.failing_since {
+            item.insert("failing_since".into(), number(failing_since.0));
+        }
         self.client
             .put_item()
             .table_name(&self.table)
@@ -62,19 +84,27 @@ impl ParkedEvents {
         Ok(())
     }
 
-    /// Up to `limit` parked events, in the order of the event log; read consistently.
+    /// Up to `limit` parked events behind `after`, in the order of the event log; read consistently.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
-    pub async fn list(&self, owner: &Owner, limit: i32) -> Result<Vec<Parked>, StoreError> {
+    pub async fn list(
+        &self,
+        owner: &Owner,
+        after: Option<&EventRef>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, StoreError> {
+        // A sort key with a character behind it is the next one; "$" comes right after "#" and ends the prefix.
+        let from = after.map_or(PREFIX.to_owned(), |event| sort_key(event) + "!");
         let answer = self
             .client
             .query()
             .table_name(&self.table)
-            .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
+            .key_condition_expression("pk = :owner AND sk BETWEEN :from AND :end")
             .expression_attribute_values(":owner", text(owner.partition()))
-            .expression_attribute_values(":prefix", text(PREFIX))
-            .limit(limit)
+            .expression_attribute_values(":from", text(from))
+            .expression_attribute_values(":end", text(PREFIX.replace('#', "$")))
+            .limit(limit as i32)
             .consistent_read(true)
             .send()
             .await
@@ -86,16 +116,21 @@ impl ParkedEvents {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn delete(&self, owner: &Owner, parked: &Parked) -> Result<(), StoreError> {
+    pub async fn delete(
+        &self,
+        owner: &Owner,
+        event: &EventRef,
+        token: Ulid,
+    ) -> Result<(), StoreError> {
         let result = self
             .client
             .delete_item()
             .table_name(&self.table)
             .key("pk", text(owner.partition()))
-            .key("sk", text(sort_key(&parked.event)))
+            .key("sk", text(sort_key(event)))
             .condition_expression("#token = :token")
             .expression_attribute_names("#token", "token")
-            .expression_attribute_values(":token", text(parked.token.to_string()))
+            .expression_attribute_values(":token", text(token.to_string()))
             .send()
             .await;
         match result.map_err(|error| failure(error, StoreError::Changed)) {
@@ -125,5 +160,7 @@ fn read(item: &Item) -> Result<Parked, StoreError> {
             index,
         },
         token,
+        attempt: u32::try_from(number_of(item, "attempt")?).map_err(unreadable)?,
+        failing_since: number_of(item, "failing_since").ok().map(Millis),
     })
 }

@@ -1,19 +1,20 @@
-//! Events that a receiver refused with 400: the last 30 of each integration.
+//! Events that a receiver refused with 400, or for days: the last 30 of each integration.
+//!
+//! An event has two items: what the list shows, and its envelope, so that to list and to count reads no envelopes.
 
 use std::collections::HashMap;
-
-use aws_sdk_dynamodb::Client;
-use ulid::Ulid;
 
 use super::{
     Item, Owner, StoreError, delete_all, failure, number, number_of, text, text_of, unavailable,
 };
 use crate::clock::Millis;
+use aws_sdk_dynamodb::Client;
 
 /// How many are kept (the API page).
 pub const MAX_REJECTED: usize = 30;
 
 const PREFIX: &str = "rejected#";
+const ENVELOPE: &str = "envelope#";
 
 /// The rejected events of all integrations.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Rejected {
     pub event_id: String,
     /// When it was rejected.
     pub created_at: Millis,
+    /// The start of what the receiver answered.
+    pub answer: String,
 }
 
 impl RejectedEvents {
@@ -57,7 +60,7 @@ impl RejectedEvents {
             .get_item()
             .table_name(&self.table)
             .key("pk", text(owner.partition()))
-            .key("sk", text(format!("{PREFIX}{event_id}")))
+            .key("sk", text(format!("{ENVELOPE}{event_id}")))
             .consistent_read(true)
             .send()
             .await
@@ -72,23 +75,30 @@ impl RejectedEvents {
     pub async fn put(
         &self,
         owner: &Owner,
-        event_id: &str,
+        rejected: &Rejected,
         envelope: &str,
-        rejected_at: Ulid,
     ) -> Result<Vec<String>, StoreError> {
-        let item: Item = HashMap::from([
-            ("pk".into(), text(owner.partition())),
-            ("sk".into(), text(format!("{PREFIX}{event_id}"))),
-            ("created_at".into(), number(rejected_at.timestamp_ms())),
-            ("envelope".into(), text(envelope)),
-        ]);
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .send()
-            .await
-            .map_err(unavailable)?;
+        // The envelope first: what is listed can be read.
+        let envelope = ("envelope".into(), text(envelope));
+        let listed = [
+            ("created_at".into(), number(rejected.created_at.0)),
+            ("answer".into(), text(rejected.answer.as_str())),
+        ];
+        let items: [(&str, Item); 2] = [
+            (ENVELOPE, HashMap::from([envelope])),
+            (PREFIX, HashMap::from(listed)),
+        ];
+        for (prefix, mut item) in items {
+            item.insert("pk".into(), text(owner.partition()));
+            item.insert("sk".into(), text(format!("{prefix}{}", rejected.event_id)));
+            self.client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(item))
+                .send()
+                .await
+                .map_err(unavailable)?;
+        }
         self.evict(owner).await
     }
 
@@ -106,7 +116,8 @@ impl RejectedEvents {
             .send()
             .await
             .map_err(|error| failure(error, StoreError::NotFound))?;
-        Ok(())
+        let envelope = (owner.partition(), format!("{ENVELOPE}{event_id}"));
+        delete_all(&self.client, &self.table, [envelope]).await
     }
 
     async fn evict(&self, owner: &Owner) -> Result<Vec<String>, StoreError> {
@@ -122,7 +133,8 @@ impl RejectedEvents {
             &self.table,
             evicted
                 .iter()
-                .map(|id| (owner.partition(), format!("{PREFIX}{id}"))),
+                .flat_map(|id| [PREFIX, ENVELOPE].map(|prefix| format!("{prefix}{id}")))
+                .map(|key| (owner.partition(), key)),
         )
         .await?;
         Ok(evicted)
@@ -137,7 +149,6 @@ impl RejectedEvents {
             .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
             .expression_attribute_values(":owner", text(owner.partition()))
             .expression_attribute_values(":prefix", text(PREFIX))
-            .projection_expression("sk, created_at")
             .consistent_read(true)
             .into_paginator()
             .items()
@@ -160,5 +171,6 @@ fn read(item: &Item) -> Result<Rejected, StoreError> {
     Ok(Rejected {
         event_id: sk[PREFIX.len()..].to_owned(),
         created_at: Millis(number_of(item, "created_at")?),
+        answer: text_of(item, "answer")?,
     })
 }

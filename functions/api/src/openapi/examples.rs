@@ -150,9 +150,9 @@ pub fn log() -> Value {
 /// The list of rejected events.
 pub fn rejected_events() -> Value {
     json!({ "rejected_events": [
-        { "created_at": "2019-09-13T08:04:00.000Z", "id": "1a8a5052-8741-4daf-982e-e0a12990335a" },
-        { "created_at": "2019-09-13T08:01:00.000Z", "id": "045cb397-9dca-4305-81e5-4ad0b6ad242c" },
-        { "created_at": "2019-09-13T06:52:00.000Z", "id": "c35e7a43-cad2-4f2a-8c54-ad1328373b41" },
+        { "created_at": "2019-09-13T08:04:00.000Z", "id": "1a8a5052-8741-4daf-982e-e0a12990335a", "answer": "{\"error\":\"no such product\"}" },
+        { "created_at": "2019-09-13T08:01:00.000Z", "id": "045cb397-9dca-4305-81e5-4ad0b6ad242c", "answer": "{\"error\":\"no such product\"}" },
+        { "created_at": "2019-09-13T06:52:00.000Z", "id": "c35e7a43-cad2-4f2a-8c54-ad1328373b41", "answer": "{\"error\":\"no such product\"}" },
     ] })
 }
 

@@ -193,6 +193,17 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .answers("200", "The event.", reference("Event"), examples::envelope())
                 .done()
         }
+        Endpoint::RetryRejected => Operation::new(
+            "retryRejectedEvent",
+            REJECTED,
+            "Retry rejected event",
+            "Sends the rejected event to the receiver of the integration again, and waits for its answer. When the receiver takes it (2xx), it is no rejected event any more.",
+        )
+        .of_event()
+        .empty_body()
+        .answers_nothing("The receiver has taken it.")
+        .error("502", "DeliveryFailed")
+        .done(),
         Endpoint::DeleteRejected => {
             Operation::new("deleteRejectedEvent", REJECTED, "Delete rejected event", "Deletes the rejected event permanently.")
                 .of_event()
@@ -400,6 +411,14 @@ pub fn responses() -> Value {
                 "internal_server_error",
                 "Something went wrong on our side. Try again; tell us the request_id if it goes on.",
             ),
+        ),
+    );
+    add(
+        "DeliveryFailed",
+        error(
+            "`delivery_failed`: the receiver has been sent the event again, and has not taken it.",
+            "delivery_failed",
+            "The receiver has not taken the event: bad request (HTTP status code 400). It stays among the rejected events.",
         ),
     );
     add(

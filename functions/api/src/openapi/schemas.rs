@@ -98,6 +98,31 @@ fn describe(schemas: &mut Map<String, Value>) {
         ),
         ("Integration", "pending", "What is still on its way."),
         (
+            "Integration",
+            "health",
+            "Of a running integration. `healthy`: the last attempt succeeded, or none was made. `retrying`: attempts fail. `interrupted`: so many failed that nothing is sent but a probe; everything else waits.",
+        ),
+        (
+            "Integration",
+            "failing_since",
+            "When the first of the attempts was made that have failed in a row.",
+        ),
+        (
+            "Integration",
+            "next_attempt_at",
+            "When an interrupted integration is probed next.",
+        ),
+        (
+            "Integration",
+            "last_success_at",
+            "When an event was last delivered; to about a minute.",
+        ),
+        (
+            "RejectedEvent",
+            "answer",
+            "The start of what the receiver answered, at most 1 KB, or why the event was given up.",
+        ),
+        (
             "IntegrationCallback",
             "callback_url",
             "The receiver's address.",
@@ -197,13 +222,13 @@ fn gateway_error() -> Value {
     })
 }
 
-/// What holds for properties of any schema: a name that ends in `_at` is a timestamp's, and nothing has a default.
+/// What holds for properties of any schema: a name that ends in `_at` or `_since` is a timestamp's, and nothing has a default.
 fn properties(schema: &mut Value) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
         return;
     };
     for (name, property) in properties {
-        if name.ends_with("_at") {
+        if name.ends_with("_at") || name.ends_with("_since") {
             property["format"] = json!("date-time");
             property["pattern"] = json!(TIMESTAMP);
         }

@@ -1,0 +1,48 @@
+//! The delivery function, called by the API and waited for: only it may decrypt what receivers ask for.
+
+use std::error::Error;
+
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::primitives::Blob;
+use shared::tasks::{Retried, RetryRejected};
+
+/// The delivery function.
+#[derive(Clone, Debug)]
+pub struct DeliveryFunction {
+    client: Client,
+    name: String,
+}
+
+/// The delivery function could not be called, or failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the delivery function failed")]
+pub struct InvokeError(#[source] Box<dyn Error + Send + Sync>);
+
+impl DeliveryFunction {
+    /// The function of this name or ARN.
+    pub fn new(client: Client, name: String) -> DeliveryFunction {
+        DeliveryFunction { client, name }
+    }
+
+    /// Has a rejected event tried again.
+    ///
+    /// # Errors
+    /// [`InvokeError`]: whether the receiver has been sent the event is not known then.
+    pub async fn retry(&self, retry: &RetryRejected) -> Result<Retried, InvokeError> {
+        let payload = serde_json::json!({ "retry": retry }).to_string();
+        let answer = self
+            .client
+            .invoke()
+            .function_name(&self.name)
+            .payload(Blob::new(payload))
+            .send()
+            .await
+            .map_err(|error| InvokeError(Box::new(error)))?;
+        let payload = answer.payload.unwrap_or_default().into_inner();
+        if let Some(kind) = answer.function_error {
+            let text = String::from_utf8_lossy(&payload);
+            return Err(InvokeError(format!("{kind}: {text}").into()));
+        }
+        serde_json::from_slice(&payload).map_err(|error| InvokeError(Box::new(error)))
+    }
+}

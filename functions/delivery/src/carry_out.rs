@@ -1,0 +1,112 @@
+//! Carries out what was decided about an event.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use shared::clock::Millis;
+use shared::history::Action;
+use shared::lifecycle::{self, Input};
+use shared::store::rejected_events::Rejected;
+use shared::store::{Entry, Owner};
+use shared::tasks::{self, DeliveryTask, Dispatch, ReplayTask};
+use shared::telemetry::chain;
+use ulid::Ulid;
+
+use crate::attempt::Effect;
+use crate::{App, DeliveryError};
+
+/// The longest delay of an SQS message; what is due later is left to the sweep.
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
+
+/// Carries out effects in their order. Where one fails, the message has to be handed out again.
+pub async fn effects(
+    app: &App,
+    task: &DeliveryTask,
+    owner: &Owner,
+    effects: Vec<Effect>,
+) -> Result<(), DeliveryError> {
+    let mut effects = VecDeque::from(effects);
+    while let Some(effect) = effects.pop_front() {
+        match effect {
+            Effect::Park(parked) => {
+                let now = app.clock.now();
+                app.parked_events.park(owner, &parked, now).await?;
+            }
+            Effect::Unpark { event, token } => {
+                app.parked_events.delete(owner, &event, token).await?;
+            }
+            Effect::Settle { chunk, index } => {
+                if app.chunks.settle(owner, chunk, index).await? {
+                    effects.push_front(Effect::Apply(Input::ChunkDone));
+                }
+            }
+            Effect::Retry { dispatch, delay } => {
+                let next = DeliveryTask {
+                    dispatch,
+                    ..task.clone()
+                };
+                app.delivery_queue.send(vec![next.message(delay)?]).await?;
+            }
+            Effect::Reject { reason, answer } => {
+                reject(app, owner, &task.dispatch, task.body.get(), reason, answer).await?;
+            }
+            Effect::Apply(input) => match apply(app, owner, &input).await {
+                Ok(()) => {}
+                // Counting goes by samples anyway. To hand the message back would send the event twice.
+                Err(error) if matches!(input, Input::Succeeded | Input::Failed { .. }) => {
+                    tracing::warn!(error = chain(&error), "an attempt is not counted");
+                }
+                Err(error) => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+async fn apply(app: &App, owner: &Owner, input: &Input) -> Result<(), DeliveryError> {
+    let applied = app
+        .integrations
+        .apply(owner, input, None, &app.clock, &app.rules);
+    let Some(applied) = applied.await? else {
+        return Ok(());
+    };
+    for effect in applied.effects {
+        if let lifecycle::Effect::SendStep { turn, delay } = effect
+            && delay <= LONGEST_DELAY
+        {
+            let task = ReplayTask::step(owner, turn);
+            let message = tasks::message(&task, delay)?;
+            app.replay_queue.send(vec![message]).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn reject(
+    app: &App,
+    owner: &Owner,
+    dispatch: &Dispatch,
+    envelope: &str,
+    reason: String,
+    answer: String,
+) -> Result<(), DeliveryError> {
+    let id = app.clock.ulid();
+    let rejected = Rejected {
+        event_id: dispatch.event_id.clone(),
+        created_at: Millis(id.timestamp_ms()),
+        answer,
+    };
+    let evicted = app.rejected_events.put(owner, &rejected, envelope).await?;
+    let mut entries = vec![(Action::EventRejected, reason)];
+    entries.extend(evicted.into_iter().map(|event_id| {
+        let reason = format!(
+            "Rejected event {event_id} was removed to make room: only the last 30 are kept."
+        );
+        (Action::RejectedEventEvicted, reason)
+    }));
+    for (id, (action, reason)) in (id.0..).map(Ulid).zip(entries) {
+        let entry = Entry { id, action, reason };
+        app.integration_log.append(owner, &entry).await?;
+    }
+    Ok(())
+}

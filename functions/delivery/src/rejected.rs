@@ -1,0 +1,54 @@
+//! A rejected event is tried again because somebody asked for it.
+
+use shared::integration::Target;
+use shared::store::{Owner, StoreError};
+use shared::tasks::{Retried, RetryRejected};
+use shared::webhook::{Outcome, Post};
+
+use crate::{App, DeliveryError, api_key};
+
+/// Sends a rejected event once, also while the integration is stopped, and forgets it when the receiver has taken it.
+///
+/// The attempt says nothing about the stream: it neither counts as a failure nor ends an interruption.
+///
+/// # Errors
+/// When the event or the secrets cannot be read, or the event cannot be deleted: it is kept then.
+pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, DeliveryError> {
+    let found = app
+        .integrations
+        .get(&asked.tenant, &asked.integration_id)
+        .await;
+    let integration = match found {
+        Ok(integration) if integration.generation == asked.generation => integration,
+        Ok(_) | Err(StoreError::NotFound) => return Ok(Retried::NotFound),
+        Err(error) => return Err(error.into()),
+    };
+    let Target::Webhook { callback, .. } = &integration.target else {
+        return Ok(Retried::NotFound);
+    };
+    let owner = Owner::from(&integration);
+    let envelope = match app.rejected_events.get(&owner, &asked.event_id).await {
+        Ok(envelope) => envelope,
+        Err(StoreError::NotFound) => return Ok(Retried::NotFound),
+        Err(error) => return Err(error.into()),
+    };
+    let api_key = api_key(app, &integration, callback).await?;
+    let post = Post {
+        url: &callback.callback_url,
+        api_key: api_key.as_ref(),
+        event_id: &asked.event_id,
+        body: &envelope,
+    };
+    Ok(match app.receivers.post(&post, app.clock.now()).await {
+        Outcome::Delivered => {
+            match app.rejected_events.delete(&owner, &asked.event_id).await {
+                // Deleted or retried by somebody else meanwhile.
+                Ok(()) | Err(StoreError::NotFound) => Retried::Delivered,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Outcome::Rejected(_) => Retried::Refused("bad request (HTTP status code 400)".to_owned()),
+        Outcome::Gone => Retried::Refused("gone (HTTP status code 410)".to_owned()),
+        Outcome::Failed(failure) => Retried::Refused(failure.reason),
+    })
+}

@@ -1,0 +1,289 @@
+//! Carries out what a step wants, on the stores and the queues.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use shared::clock::Millis;
+use shared::integration::Integration;
+use shared::lifecycle::{Effect, Input};
+use shared::queue::Message;
+use shared::segment::Segment;
+use shared::store::chunks::{Chunk, ChunkEvent};
+use shared::store::event_log::Reader;
+use shared::store::parked_events::Parked;
+use shared::store::{Owner, StoreError};
+use shared::stream::Position;
+use shared::tasks::{self, DeliveryTask, Dispatch, EventRef, Origin, ReplayTask};
+use ulid::Ulid;
+
+use crate::selection::Selection;
+use crate::step::{Do, Seated, Seen, Step};
+use crate::{App, ReplayError};
+
+/// The longest delay of an SQS message; what is due later is left to the sweep.
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
+
+/// Carries out the step of the task of `turn`.
+pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError> {
+    let now = app.clock.now();
+    let over = now.after(app.time_limit);
+    let mut step = Step::new(turn, app.clock.ulid(), now, over, app.rules);
+    let mut at_work = AtWork {
+        app,
+        owner,
+        integration: None,
+        reading: None,
+        segments: HashMap::new(),
+        envelopes: None,
+    };
+    let mut seen = Seen::Nothing;
+    loop {
+        let next = step.next(seen, app.clock.now(), app.clock.ulid());
+        seen = match next {
+            Do::End => return Ok(()),
+            next => at_work.carry_out(next).await?,
+        };
+    }
+}
+
+/// What a step needs while it is at work.
+struct AtWork<'a> {
+    app: &'a App,
+    owner: &'a Owner,
+    integration: Option<Integration>,
+    /// Where the last read ended, to go on there.
+    reading: Option<Reading>,
+    /// The segments of what was read last, to send from.
+    segments: HashMap<Ulid, Segment>,
+    /// The envelopes of the segment from which an event was sent last.
+    envelopes: Option<(Ulid, String)>,
+}
+
+/// A read under way.
+struct Reading {
+    start: Millis,
+    until: Ulid,
+    reader: Reader,
+    selection: Selection,
+    /// The segment that was not used up, and its shard.
+    rest: Option<(Segment, u32)>,
+}
+
+impl AtWork<'_> {
+    async fn carry_out(&mut self, what: Do) -> Result<Seen, ReplayError> {
+        let (app, owner) = (self.app, self.owner);
+        match what {
+            Do::Apply(input, chunk) => return self.apply(&input, chunk.as_ref()).await,
+            Do::CountOutstanding => {
+                let count = app.chunks.count_outstanding(owner).await?;
+                return Ok(Seen::Outstanding(count));
+            }
+            Do::ListParked { after, limit } => {
+                let parked = app.parked_events.list(owner, after.as_ref(), limit);
+                return Ok(Seen::Parked(parked.await?));
+            }
+            Do::Read {
+                start,
+                from,
+                until,
+                limit,
+            } => return self.read(start, from, until, limit).await,
+            Do::Send(chunk) => self.send(&chunk).await?,
+            Do::SendAgain(id) => {
+                if let Some(chunk) = app.chunks.get(owner, id).await? {
+                    self.send(&chunk).await?;
+                }
+            }
+            Do::Probe { parked, since } => {
+                let token = parked.token;
+                let origin = Origin::Probe { since, token };
+                match self.message(&ChunkEvent::from(parked), origin).await? {
+                    Some(message) => app.delivery_queue.send(vec![message]).await?,
+                    // The event log has forgotten it: there is nothing to be sent.
+                    None => {
+                        app.parked_events
+                            .delete(owner, &parked.event, token)
+                            .await?
+                    }
+                }
+            }
+            Do::Park(parked) => {
+                app.parked_events
+                    .park(owner, &parked, app.clock.now())
+                    .await?
+            }
+            Do::Unpark(page) => {
+                for Parked { event, token, .. } in page {
+                    app.parked_events.delete(owner, &event, token).await?;
+                }
+            }
+            Do::End => {}
+        }
+        Ok(Seen::Done)
+    }
+
+    async fn apply(&mut self, input: &Input, chunk: Option<&Chunk>) -> Result<Seen, ReplayError> {
+        let App {
+            integrations,
+            clock,
+            rules,
+            ..
+        } = self.app;
+        let applied = integrations.apply(self.owner, input, chunk, clock, rules);
+        let Some(applied) = applied.await? else {
+            return Ok(Seen::Applied(None));
+        };
+        for effect in applied.effects {
+            if let Effect::SendStep { turn, delay } = effect
+                && delay <= LONGEST_DELAY
+            {
+                let task = ReplayTask::step(self.owner, turn);
+                let message = tasks::message(&task, delay)?;
+                self.app.replay_queue.send(vec![message]).await?;
+            }
+        }
+        self.integration = Some(applied.integration.clone());
+        Ok(Seen::Applied(Some(Box::new(Seated {
+            integration: applied.integration,
+            verdict: applied.verdict,
+            decided_at: applied.decided_at,
+        }))))
+    }
+
+    /// Reads on, from where the last read ended if that is where to go on.
+    async fn read(
+        &mut self,
+        start: Millis,
+        from: Position,
+        until: Ulid,
+        limit: usize,
+    ) -> Result<Seen, ReplayError> {
+        let goes_on = |reading: &Reading| {
+            (reading.start, reading.selection.next(), reading.until) == (start, from, until)
+        };
+        let mut reading = match self.reading.take().filter(goes_on) {
+            Some(reading) => reading,
+            None => self.begin_reading(start, from, until),
+        };
+        self.segments.clear();
+        let mut events = Vec::new();
+        while events.len() < limit {
+            let next = match reading.rest.take() {
+                Some(rest) => Some(rest),
+                None => reading.reader.next().await?,
+            };
+            let Some((segment, shard)) = next else {
+                reading.selection.end(until);
+                break;
+            };
+            let passes = |name: &str| {
+                let integration = self.integration.as_ref();
+                integration.is_some_and(|integration| integration.passes(name))
+            };
+            let room = limit - events.len();
+            let place = segment.place;
+            let taken = reading
+                .selection
+                .take(place, segment.events(), passes, room);
+            if !taken.is_used_up {
+                reading.rest = Some((segment.clone(), shard));
+            }
+            if !taken.indices.is_empty() {
+                self.segments.insert(place, segment);
+            }
+            events.extend(taken.indices.into_iter().map(|index| EventRef {
+                segment: place,
+                index,
+                shard,
+            }));
+        }
+        let next = reading.selection.next();
+        self.reading = Some(reading);
+        Ok(Seen::Read { events, next })
+    }
+
+    /// What the event log has forgotten is not read.
+    fn begin_reading(&self, start: Millis, from: Position, until: Ulid) -> Reading {
+        let log = &self.app.event_log;
+        let first = Selection::reads_from(start, from).max(log.oldest());
+        Reading {
+            start,
+            until,
+            reader: log.read(&self.owner.tenant, first.place(), until),
+            selection: Selection::new(from),
+            rest: None,
+        }
+    }
+
+    /// Sends tasks for what is outstanding of a chunk. What the event log has forgotten is settled instead.
+    async fn send(&mut self, chunk: &Chunk) -> Result<(), ReplayError> {
+        let mut messages = Vec::new();
+        for index in &chunk.outstanding {
+            let Some(event) = chunk.events.get(*index as usize) else {
+                continue;
+            };
+            let origin = Origin::Chunk {
+                chunk: chunk.id,
+                index: *index,
+            };
+            match self.message(event, origin).await? {
+                Some(message) => messages.push(message),
+                None => {
+                    let settled = self.app.chunks.settle(self.owner, chunk.id, *index);
+                    settled.await?;
+                }
+            }
+        }
+        Ok(self.app.delivery_queue.send(messages).await?)
+    }
+
+    /// The message that brings an event to delivery; none when the event log has forgotten it.
+    async fn message(
+        &mut self,
+        event: &ChunkEvent,
+        origin: Origin,
+    ) -> Result<Option<Message>, ReplayError> {
+        let EventRef {
+            segment: place,
+            index,
+            ..
+        } = event.event;
+        if !self.segments.contains_key(&place) {
+            let found = self.app.event_log.get(&self.owner.tenant, &event.event);
+            match found.await {
+                Ok(found) => {
+                    self.segments.clear();
+                    self.segments.insert(place, found);
+                }
+                Err(StoreError::NotFound) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let missing = || std::io::Error::other("a segment has fewer events than references");
+        let segment = self.segments.get(&place).ok_or_else(missing)?;
+        let (id, name) = segment.events().nth(index as usize).ok_or_else(missing)?;
+        let dispatch = Dispatch {
+            event: event.event,
+            event_id: id.to_owned(),
+            name: name.to_owned(),
+            attempt: event.attempt,
+            failing_since: event.failing_since,
+            origin,
+        };
+        let envelopes = match self.envelopes.take().filter(|(opened, _)| *opened == place) {
+            Some((_, envelopes)) => envelopes,
+            None => String::from_utf8(segment.decompress()?).map_err(std::io::Error::other)?,
+        };
+        let (_, envelopes) = self.envelopes.insert((place, envelopes));
+        let line = envelopes.lines().nth(index as usize).ok_or_else(missing)?;
+        let task = DeliveryTask {
+            tenant: self.owner.tenant.clone(),
+            integration_id: self.owner.integration_id.clone(),
+            generation: self.owner.generation,
+            dispatch,
+            body: RawValue::from_string(line.to_owned())?,
+        };
+        Ok(Some(task.message(Duration::ZERO)?))
+    }
+}

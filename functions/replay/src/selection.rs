@@ -1,0 +1,167 @@
+//! Which events of an owed range are sent: those that repeat none, pass the filter, and have not been taken yet.
+
+use shared::clock::Millis;
+use shared::export::REPEAT_WINDOW;
+use shared::repeats::Repeats;
+use shared::stream::Position;
+use ulid::Ulid;
+
+/// Goes through the segments of a range, in order.
+#[derive(Debug)]
+pub struct Selection {
+    from: Position,
+    next: Position,
+    repeats: Repeats,
+    /// The segment that was not used up, and which of its events repeat earlier ones.
+    begun: Option<(Ulid, Vec<bool>)>,
+}
+
+/// What was taken of a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The indices of its events.
+    pub indices: Vec<u32>,
+    /// Whether there is nothing more to take of it; otherwise the selection has to be given it again.
+    pub is_used_up: bool,
+}
+
+impl Selection {
+    /// A selection from a position on. It has to be given the segments from [`Selection::reads_from`] on.
+    pub fn new(from: Position) -> Selection {
+        Selection {
+            from,
+            next: from,
+            repeats: Repeats::default(),
+            begun: None,
+        }
+    }
+
+    /// From where on segments are read: repeats are looked for in the 20 minutes before a position, but not before the range
+    /// began. What stands there is not sent by this replay, so that nothing may be dropped because of it.
+    pub fn reads_from(start: Millis, from: Position) -> Millis {
+        Millis(from.place.timestamp_ms())
+            .before(REPEAT_WINDOW)
+            .max(start)
+    }
+
+    /// The position behind what has been taken.
+    pub fn next(&self) -> Position {
+        self.next
+    }
+
+    /// Takes up to `room` events of the segment at `place`, whose events are given by id and name.
+    pub fn take<'a>(
+        &mut self,
+        place: Ulid,
+        events: impl Iterator<Item = (&'a str, &'a str)>,
+        passes: impl Fn(&str) -> bool,
+        room: usize,
+    ) -> Taken {
+        let events: Vec<(&str, &str)> = events.collect();
+        let repeated = match self.begun.take().filter(|(begun, _)| *begun == place) {
+            Some((_, repeated)) => repeated,
+            None => {
+                let published_at = Millis(place.timestamp_ms());
+                let ids = events.iter();
+                ids.map(|(id, _)| self.repeats.note(id, published_at))
+                    .collect()
+            }
+        };
+        if place < self.from.place {
+            return Taken {
+                indices: Vec::new(),
+                is_used_up: true,
+            };
+        }
+        let first = match self.next.place == place {
+            true => self.next.index,
+            false => 0,
+        };
+        let mut indices: Vec<u32> = (0..)
+            .zip(events.iter().zip(&repeated))
+            .filter(|(index, ((_, name), repeated))| *index >= first && !**repeated && passes(name))
+            .map(|(index, _)| index)
+            .collect();
+        let is_used_up = indices.len() <= room;
+        self.next = match indices.get(room) {
+            Some(index) => Position {
+                place,
+                index: *index,
+            },
+            None => Position::behind(place),
+        };
+        indices.truncate(room);
+        if !is_used_up {
+            self.begun = Some((place, repeated));
+        }
+        Taken {
+            indices,
+            is_used_up,
+        }
+    }
+
+    /// Takes note that there is no further segment before `until`.
+    pub fn end(&mut self, until: Ulid) {
+        self.next = Position::at(until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(n: u128) -> Ulid {
+        Ulid(n << 80)
+    }
+
+    #[test]
+    fn a_segment_is_taken_piece_by_piece_without_its_repeats() {
+        let mut selection = Selection::new(Position::at(place(2)));
+        let all = |_: &str| true;
+        let mut take = |at, ids: &[&'static str], room| {
+            let events = ids.iter().map(|id| (*id, "order.created"));
+            let taken = selection.take(place(at), events, all, room);
+            (taken.indices, taken.is_used_up, selection.next())
+        };
+        let before = take(1, &["a"], 9);
+        assert_eq!(
+            before,
+            (vec![], true, Position::at(place(2))),
+            "before the position"
+        );
+        let ids = ["b", "a", "c", "d", "e"];
+        let index = |index| Position {
+            place: place(2),
+            index,
+        };
+        assert_eq!(take(2, &ids, 2), (vec![0, 2], false, index(3)));
+        assert_eq!(take(2, &ids, 1), (vec![3], false, index(4)));
+        assert_eq!(
+            take(2, &ids, 1),
+            (vec![4], true, Position::behind(place(2)))
+        );
+    }
+
+    #[test]
+    fn a_selection_goes_on_within_a_segment() {
+        let position = Position {
+            place: place(2),
+            index: 1,
+        };
+        let mut selection = Selection::new(position);
+        let events = [("a", "x.y"), ("b", "order.created"), ("c", "x.y")];
+        let taken = selection.take(place(2), events.into_iter(), |name| name == "x.y", 9);
+        assert_eq!(taken.indices, [2]);
+    }
+
+    #[test]
+    fn repeats_are_looked_for_within_20_minutes_and_the_range() {
+        let minute = 60_000;
+        let from = Position::at(Millis(100 * minute).place());
+        assert_eq!(Selection::reads_from(Millis(0), from), Millis(80 * minute));
+        assert_eq!(
+            Selection::reads_from(Millis(90 * minute), from),
+            Millis(90 * minute)
+        );
+    }
+}

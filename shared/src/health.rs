@@ -1,0 +1,187 @@
+//! How a receiver has been answering: failures in a row, and the interruption of a stream whose receiver is down.
+//!
+//! Only failures are counted, and only so many of them: while a stream is interrupted nothing is sent but probes, before that
+//! at most [`FAILURES`] attempts in a row are counted at once, and beside successes at most one a second ([`PACE`]). So a storm
+//! of failures costs an integration a handful of writes, however many attempts it takes part in.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Millis;
+use crate::tasks::EventRef;
+
+/// How many attempts in a row have to fail, over at least two events, before a stream is interrupted.
+pub const FAILURES: u32 = 5;
+/// How often failures are written down once there is nothing more to count, and how long after a success none is.
+const PACE: Duration = Duration::from_secs(1);
+/// How often a success is written down while there is no failure to clear.
+const SUCCESS_EVERY: Duration = Duration::from_secs(60);
+
+/// How a receiver has been answering.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Attempts that failed in a row, as far as they were counted.
+    pub failures: u32,
+    /// The id of the event that failed first of them.
+    pub first_failed: Option<String>,
+    /// Whether another event failed, too.
+    pub is_several: bool,
+    /// When the first attempt since the last success failed.
+    pub failing_since: Option<Millis>,
+    /// When an attempt failed last, as far as that was written down.
+    pub last_failure_at: Option<Millis>,
+    /// When an attempt is made next, as far as that is known.
+    pub next_attempt_at: Option<Millis>,
+    /// When an attempt succeeded last, to the minute.
+    pub last_success_at: Option<Millis>,
+    /// What goes on while the receiver is taken for down.
+    pub interruption: Option<Interruption>,
+}
+
+/// A stream whose receiver is taken for down: nothing is sent but probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interruption {
+    /// When it began; its name in the tasks of its probes.
+    pub since: Millis,
+    /// How many probes have been sent.
+    pub probes: u32,
+    /// The parked event that was probed with last: the next probe takes one behind it.
+    pub cursor: Option<EventRef>,
+    /// When the next probe is due.
+    pub next_probe_at: Millis,
+}
+
+impl Health {
+    /// Whether a failed attempt at `now` has to be written down.
+    pub fn notes_failure(&self, now: Millis) -> bool {
+        let is_paced = |at: Option<Millis>| at.is_some_and(|at| now.since(at) < PACE);
+        if self.failing_since.is_none() && is_paced(self.last_success_at) {
+            return false;
+        }
+        self.failures < FAILURES || !is_paced(self.last_failure_at)
+    }
+
+    /// Counts a failed attempt of an event.
+    pub fn fail(&mut self, now: Millis, event_id: &str, next_attempt_at: Millis) {
+        self.failures = self.failures.saturating_add(1);
+        let first = self.first_failed.get_or_insert_with(|| event_id.to_owned());
+        self.is_several |= first != event_id;
+        self.failing_since.get_or_insert(now);
+        self.last_failure_at = Some(now);
+        self.next_attempt_at = Some(next_attempt_at);
+    }
+
+    /// Whether the receiver is to be taken for down.
+    pub fn is_down(&self) -> bool {
+        self.failures >= FAILURES && self.is_several
+    }
+
+    /// Whether all attempts have failed for `give_up`.
+    pub fn is_hopeless(&self, now: Millis, give_up: Duration) -> bool {
+        self.failing_since
+            .is_some_and(|since| now.since(since) >= give_up)
+    }
+
+    /// Whether a successful attempt at `now` has to be written down: there are failures to clear, or the last one that was is
+    /// a minute old.
+    pub fn notes_success(&self, now: Millis) -> bool {
+        self.failing_since.is_some()
+            || self
+                .last_success_at
+                .is_none_or(|at| now.since(at) >= SUCCESS_EVERY)
+    }
+
+    /// Clears what failed before.
+    pub fn succeed(&mut self, now: Millis) {
+        *self = Health {
+            last_success_at: Some(now),
+            ..Health::default()
+        };
+    }
+
+    /// Takes the integration's stop: nothing is attempted any more. Since when it failed stays to be read.
+    pub fn stop(&mut self) {
+        self.interruption = None;
+        self.next_attempt_at = None;
+    }
+
+    /// Takes the integration's start: what failed before does not count.
+    pub fn start(&mut self) {
+        *self = Health {
+            last_success_at: self.last_success_at,
+            ..Health::default()
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Millis {
+        Millis(1_000_000_000).after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn five_failures_of_two_events_are_an_outage_and_of_one_event_are_not() {
+        let mut health = Health::default();
+        for n in 0..20 {
+            health.fail(at(n), "a", at(n + 5));
+        }
+        assert!(!health.is_down());
+        health.fail(at(20), "b", at(25));
+        assert!(health.is_down());
+        health.succeed(at(21));
+        for n in 22..26 {
+            health.fail(at(n), &n.to_string(), at(n + 5));
+            assert!(!health.is_down());
+        }
+        health.fail(at(26), "e", at(31));
+        assert!(health.is_down());
+    }
+
+    #[test]
+    fn a_storm_of_failures_is_written_down_a_handful_of_times() {
+        let mut health = Health::default();
+        let mut written = 0;
+        for n in 0..10_000 {
+            let now = at(0).after(Duration::from_micros(n * 300));
+            if health.notes_failure(now) {
+                health.fail(now, "a", now);
+                written += 1;
+            }
+        }
+        // Five at once, then one a second for three seconds.
+        assert!((FAILURES..=FAILURES + 3).contains(&written), "{written}");
+    }
+
+    #[test]
+    fn a_receiver_that_fails_every_second_event_costs_two_writes_a_second() {
+        let mut health = Health::default();
+        let mut written = 0;
+        for n in 0..10_000_u64 {
+            let now = at(0).after(Duration::from_millis(n));
+            if n % 2 == 0 && health.notes_failure(now) {
+                health.fail(now, &n.to_string(), now);
+                written += 1;
+            } else if n % 2 == 1 && health.notes_success(now) {
+                health.succeed(now);
+                written += 1;
+            }
+        }
+        assert!(written <= 22, "{written} in ten seconds");
+    }
+
+    #[test]
+    fn giving_up_counts_from_the_first_failure_since_a_success() {
+        let day = Duration::from_secs(24 * 3600);
+        let mut health = Health::default();
+        assert!(!health.is_hopeless(at(0), day * 5), "nothing has failed");
+        health.fail(at(0), "a", at(5));
+        assert!(!health.is_hopeless(at(0).after(day * 4), day * 5));
+        assert!(health.is_hopeless(at(0).after(day * 5), day * 5));
+        health.succeed(at(10));
+        assert!(!health.is_hopeless(at(0).after(day * 50), day * 5));
+    }
+}

@@ -1,0 +1,185 @@
+//! Chunks: the events that replay has taken upon itself to send, and which of them are still outstanding.
+//!
+//! A chunk is written in one transaction with the position behind it, before anything of it is sent. An event is settled when
+//! it has been delivered, rejected, parked or filtered out; settling twice does nothing.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::{Item, Owner, StoreError, failure, number, text, text_of, unavailable, unreadable};
+use crate::clock::Millis;
+use crate::integration::CATCH_UP;
+use crate::tasks::EventRef;
+
+/// The most events that a chunk has.
+pub const MAX_EVENTS: usize = 100;
+
+const PREFIX: &str = "chunk#";
+
+/// The chunks of all integrations.
+#[derive(Clone, Debug)]
+pub struct Chunks {
+    client: Client,
+    table: String,
+}
+
+/// Events that replay sends together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its name.
+    pub id: Ulid,
+    /// Its events, at most [`MAX_EVENTS`].
+    pub events: Vec<ChunkEvent>,
+    /// The indices of those events that have not been settled.
+    pub outstanding: BTreeSet<u32>,
+}
+
+/// An event of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkEvent {
+    /// Where it stands in the event log.
+    pub event: EventRef,
+    /// Which attempt is the next one, from 1.
+    pub attempt: u32,
+    /// When its first attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Millis>,
+}
+
+impl Chunk {
+    /// A new chunk, all of which is outstanding.
+    pub fn new(id: Ulid, events: Vec<ChunkEvent>) -> Chunk {
+        Chunk {
+            id,
+            outstanding: (0..events.len() as u32).collect(),
+            events,
+        }
+    }
+
+    /// Its item, which is written with the integration's.
+    pub(super) fn item(&self, owner: &Owner) -> Result<Item, StoreError> {
+        let events = serde_json::to_string(&self.events).map_err(unreadable)?;
+        let outstanding = self.outstanding.iter().map(u32::to_string).collect();
+        let created_at = Millis(self.id.timestamp_ms());
+        Ok(HashMap::from([
+            ("pk".into(), text(owner.partition())),
+            ("sk".into(), text(format!("{PREFIX}{}", self.id))),
+            ("events".into(), text(events)),
+            ("outstanding".into(), AttributeValue::Ns(outstanding)),
+            (
+                "expires_at".into(),
+                number(created_at.after(CATCH_UP * 4).epoch_seconds()),
+            ),
+        ]))
+    }
+}
+
+impl Chunks {
+    /// The store in table `table`.
+    pub fn new(client: Client, table: String) -> Chunks {
+        Chunks { client, table }
+    }
+
+    /// A chunk; none when all of it has been settled. Read consistently.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn get(&self, owner: &Owner, id: Ulid) -> Result<Option<Chunk>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("pk", text(owner.partition()))
+            .key("sk", text(format!("{PREFIX}{id}")))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let Some(item) = answer.item else {
+            return Ok(None);
+        };
+        Ok(Some(Chunk {
+            id,
+            events: serde_json::from_str(&text_of(&item, "events")?).map_err(unreadable)?,
+            outstanding: outstanding(&item)?,
+        }))
+    }
+
+    /// How many events are outstanding, in all chunks of an integration; read consistently.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn count_outstanding(&self, owner: &Owner) -> Result<usize, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":owner", text(owner.partition()))
+            .expression_attribute_values(":prefix", text(PREFIX))
+            .projection_expression("outstanding")
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        let mut count = 0;
+        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
+            count += outstanding(&item)?.len();
+        }
+        Ok(count)
+    }
+
+    /// Settles an event of a chunk, and removes the chunk when that was the last one.
+    ///
+    /// Returns whether nothing of the chunk is outstanding now: also when this had been done before.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn settle(&self, owner: &Owner, id: Ulid, index: u32) -> Result<bool, StoreError> {
+        let key = format!("{PREFIX}{id}");
+        let settled = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", text(owner.partition()))
+            .key("sk", text(key.as_str()))
+            .update_expression("DELETE outstanding :index")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":index", AttributeValue::Ns(vec![index.to_string()]))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        match settled.map_err(|error| failure(error, StoreError::NotFound)) {
+            Ok(answer) => {
+                if !outstanding(&answer.attributes.unwrap_or_default())?.is_empty() {
+                    return Ok(false);
+                }
+            }
+            Err(StoreError::NotFound) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+        self.client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", text(owner.partition()))
+            .key("sk", text(key))
+            .send()
+            .await
+            .map_err(unavailable)?;
+        Ok(true)
+    }
+}
+
+fn outstanding(item: &Item) -> Result<BTreeSet<u32>, StoreError> {
+    let Some(AttributeValue::Ns(numbers)) = item.get("outstanding") else {
+        return Ok(BTreeSet::new());
+    };
+    numbers
+        .iter()
+        .map(|number| number.parse().map_err(unreadable))
+        .collect()
+}

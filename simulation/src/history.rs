@@ -1,0 +1,172 @@
+//! What happens in a history from outside: drawn from its seed.
+
+use rand::rngs::Xoshiro256PlusPlus as Random;
+use rand::{RngExt, SeedableRng};
+
+use crate::receiver::{Bad, Down, Receiver};
+
+/// The seal of the simulated event log, in milliseconds.
+pub const SEAL: u64 = 10_000;
+/// For how long all attempts have to fail before an integration is given up, in milliseconds.
+pub const GIVE_UP: u64 = 40 * MINUTE;
+/// When a history begins.
+pub const BEGIN: u64 = 1_700_000_000_000;
+/// A minute in milliseconds.
+pub const MINUTE: u64 = 60_000;
+
+/// What is to happen.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Its seed.
+    pub seed: u64,
+    /// How likely a worker crashes at an effect.
+    pub crashes: f64,
+    /// How likely a request takes longer than half a seal.
+    pub slowness: f64,
+    /// How likely a write that was applied is reported as failed.
+    pub unreported: f64,
+    /// How likely a message of the ingest or the delivery queue is handed out twice.
+    pub repeats: f64,
+    /// How likely a message of the replay queue is handed out twice.
+    pub step_repeats: f64,
+    /// Whether clocks differ.
+    pub is_skewed: bool,
+    /// The receivers of the integrations.
+    pub receivers: Vec<Receiver>,
+    /// When how many events are published.
+    pub publications: Vec<(u64, u32)>,
+    /// What the API is told, when.
+    pub calls: Vec<(u64, Call)>,
+    /// When everything is started again, and nothing goes wrong any more.
+    pub end: u64,
+}
+
+/// What the API is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Register this integration, with events from so many milliseconds ago.
+    Register(usize, u64),
+    /// Register this integration as a temporary one, of a range from so many milliseconds ago until so many from then on.
+    RegisterTemporary(usize, u64, u64),
+    /// Start it.
+    Start(usize),
+    /// Stop it.
+    Stop(usize),
+    /// Delete it.
+    Delete(usize),
+}
+
+/// How many integrations there are.
+pub const INTEGRATIONS: usize = 2;
+
+impl History {
+    /// Draws a history.
+    pub fn draw(seed: u64) -> History {
+        let mut random = Random::seed_from_u64(seed);
+        let is_calm = random.random_bool(0.25);
+        let mut likely = |chance: f64, value: f64| match !is_calm && random.random_bool(chance) {
+            true => value,
+            false => 0.0,
+        };
+        let (crashes, slowness) = (likely(0.5, 0.02), likely(0.4, 0.1));
+        let (unreported, repeats) = (likely(0.3, 0.05), likely(0.3, 0.05));
+        let (step_repeats, is_skewed) = (
+            if random.random_bool(0.3) { 0.1 } else { 0.0 },
+            random.random_bool(0.7),
+        );
+        let length = random.random_range(2..25) * MINUTE;
+        let mut end = BEGIN + length;
+        let at = |random: &mut Random| BEGIN + random.random_range(0..length);
+        let mut calls = vec![(BEGIN, Call::Register(0, 0))];
+        for _ in 0..random.random_range(0..7) {
+            let (when, who) = (at(&mut random), random.random_range(0..INTEGRATIONS));
+            let call = match random.random_range(0..10) {
+                0..3 => (when, Call::Stop(who)),
+                3..6 => (when, Call::Start(who)),
+                6 => (when, Call::Delete(who)),
+                7 => (
+                    when,
+                    Call::Register(who, random.random_range(0..5) * MINUTE),
+                ),
+                8 => {
+                    let ago = random.random_range(0..10) * MINUTE;
+                    let length = random.random_range(1..5) * MINUTE;
+                    (when, Call::RegisterTemporary(who, ago, length))
+                }
+                // Stopped and started within the seal, or soon after.
+                _ => {
+                    let pause = random.random_range(0..3 * SEAL);
+                    calls.push((when, Call::Stop(who)));
+                    (when + pause, Call::Start(who))
+                }
+            };
+            calls.push(call);
+        }
+        let mut publications = Vec::new();
+        for _ in 0..random.random_range(1..12) {
+            publications.push((at(&mut random), random.random_range(1..6)));
+        }
+        // Around calls, where the boundaries are.
+        for (when, _) in &calls {
+            for _ in 0..random.random_range(0..8) {
+                publications.push((when + random.random_range(0..4 * SEAL), 1));
+            }
+        }
+        let mut receivers = vec![Receiver::default(); INTEGRATIONS];
+        if !is_calm && random.random_bool(0.6) {
+            for receiver in &mut receivers {
+                for _ in 0..random.random_range(0..3) {
+                    let from = at(&mut random);
+                    let how = match random.random_range(0..4) {
+                        0 => Down::Hangs,
+                        1 => Down::Flaps,
+                        2 => Down::Refuses(Some(random.random_range(0..60))),
+                        _ => Down::Refuses(None),
+                    };
+                    let until = (from + random.random_range(0..10 * MINUTE)).min(end);
+                    receiver.down.push((from, until, how));
+                }
+                for _ in 0..random.random_range(0..4) {
+                    let event = random.random_range(0..20);
+                    let how = match random.random_range(0..3) {
+                        0 => Bad::Rejected,
+                        1 => Bad::Poison,
+                        _ => Bad::Until(at(&mut random)),
+                    };
+                    receiver.bad.insert(event, how);
+                }
+            }
+        }
+        // Stopped for longer than 30 days, or just not.
+        if random.random_bool(0.1) {
+            let pause = (30 * 24 * 60 + random.random_range(0..120)) * MINUTE - 60 * MINUTE;
+            calls.push((end, Call::Stop(0)));
+            calls.push((end + pause, Call::Start(0)));
+            publications.push((end + pause / 2, 2));
+            publications.push((end + pause + MINUTE, 2));
+            end += pause + 5 * MINUTE;
+        }
+        History {
+            seed,
+            crashes,
+            slowness,
+            unreported,
+            repeats,
+            step_repeats,
+            is_skewed,
+            receivers,
+            publications,
+            calls,
+            end: end + 2 * MINUTE,
+        }
+    }
+
+    /// Whether nothing goes wrong, so that no event may come twice.
+    pub fn is_calm(&self) -> bool {
+        self.crashes + self.slowness + self.unreported + self.repeats == 0.0
+            && self
+                .receivers
+                .iter()
+                .all(|receiver| receiver.down.is_empty() && receiver.bad.is_empty())
+    }
+}

@@ -1,0 +1,131 @@
+//! `simulate`: random histories, as many and from which seed on as asked.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use simulation::{Report, mutant, run};
+
+/// What the command line asks for.
+struct Options {
+    histories: u64,
+    seed: u64,
+    mutants: bool,
+    trace: bool,
+}
+
+fn options() -> Result<Options, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut options = Options {
+        histories: 100_000,
+        seed: 0,
+        mutants: false,
+        trace: false,
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("histories") => options.histories = parser.value()?.parse()?,
+            Long("seed") => options.seed = parser.value()?.parse()?,
+            Long("trace") => options.trace = true,
+            Long("mutants") => options.mutants = true,
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(options)
+}
+
+#[expect(clippy::print_stdout, reason = "a command that prints its result")]
+fn print(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stdout, reason = "a command that prints its result")]
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(error) => {
+            println!("simulate: {error}; options: --histories N --seed N --trace --mutants");
+            return ExitCode::from(2);
+        }
+    };
+    let started = Instant::now();
+    if options.mutants {
+        let mut is_toothless = false;
+        for mutant in mutant::ALL {
+            let seeds = options.seed..options.seed + options.histories;
+            let found = seeds.clone().find_map(|seed| {
+                run(seed, Some(mutant), None)
+                    .err()
+                    .map(|broken| (seed, broken))
+            });
+            match found {
+                Some((seed, broken)) => println!("{mutant:?}: seed {seed}: {}", broken.0),
+                None => {
+                    println!("{mutant:?}: not found in {} histories", options.histories);
+                    is_toothless = true;
+                }
+            }
+        }
+        return if is_toothless {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
+    }
+    let next = AtomicU64::new(options.seed);
+    let end = options.seed + options.histories;
+    let trace = options.trace.then_some(print as fn(&str));
+    let work = || {
+        let mut total = Report::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return Ok(total);
+            }
+            match run(seed, None, trace) {
+                Ok(report) => {
+                    total.published += report.published;
+                    total.attempts += report.attempts;
+                    total.effects += report.effects;
+                    total.crashes += report.crashes;
+                }
+                Err(broken) => {
+                    next.store(end, Ordering::Relaxed);
+                    return Err((seed, broken));
+                }
+            }
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join()).collect()
+    });
+    let mut total = Report::default();
+    for result in results {
+        match result {
+            Ok(Ok(report)) => {
+                total.published += report.published;
+                total.attempts += report.attempts;
+                total.effects += report.effects;
+                total.crashes += report.crashes;
+            }
+            Ok(Err((seed, broken))) => {
+                println!("simulate: seed {seed}: {}", broken.0);
+                return ExitCode::FAILURE;
+            }
+            Err(_) => return ExitCode::FAILURE,
+        }
+    }
+    println!(
+        "simulate: histories={} published={} attempts={} effects={} crashes={} seconds={:.0} broken=0",
+        options.histories,
+        total.published,
+        total.attempts,
+        total.effects,
+        total.crashes,
+        started.elapsed().as_secs_f64()
+    );
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,46 @@
+//! Bugs to be put in, one at a time: a simulation that does not find them proves nothing.
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Gaps are forgotten as soon as they end.
+    GapsForgotten,
+    /// There is no sweep.
+    NoSweep,
+    /// A parked event is deleted without regard to its token.
+    TokensIgnored,
+    /// A probe only ever takes parked events.
+    ProbesParkedOnly,
+    /// Steps go on whatever turn it is.
+    TurnsIgnored,
+    /// The end of a gap counts however late it was confirmed.
+    UnconfirmedEnds,
+    /// Replay reads what is not sealed.
+    UnsealedRead,
+    /// A chunk that was written and not sent is forgotten.
+    UnsentForgotten,
+    /// Who asks for a step while one is at work is not heard.
+    NudgesIgnored,
+    /// Ingest acknowledges before it has sent the tasks.
+    AcknowledgedFirst,
+    /// A parked event is not looked after once it is parked.
+    ParkedUnheard,
+    /// The status is read before the queue is, not right before the attempt.
+    StaleStatus,
+}
+
+/// Every bug.
+pub const ALL: [Mutant; 12] = [
+    Mutant::GapsForgotten,
+    Mutant::NoSweep,
+    Mutant::TokensIgnored,
+    Mutant::ProbesParkedOnly,
+    Mutant::TurnsIgnored,
+    Mutant::UnconfirmedEnds,
+    Mutant::UnsealedRead,
+    Mutant::UnsentForgotten,
+    Mutant::NudgesIgnored,
+    Mutant::AcknowledgedFirst,
+    Mutant::ParkedUnheard,
+    Mutant::StaleStatus,
+];

@@ -1,0 +1,65 @@
+//! Simulated receivers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::webhook::{Failure, Outcome};
+
+/// A receiver: up but for some time, and with events that it does not take.
+#[derive(Clone, Debug, Default)]
+pub struct Receiver {
+    /// When it is down, in milliseconds, and how.
+    pub down: Vec<(u64, u64, Down)>,
+    /// Events that it does not take.
+    pub bad: BTreeMap<u32, Bad>,
+}
+
+/// How a receiver is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Down {
+    /// It answers 503 at once, and asks for a pause in seconds or not.
+    Refuses(Option<u64>),
+    /// It does not answer.
+    Hangs,
+    /// It fails every second event.
+    Flaps,
+}
+
+/// How an event is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// 400.
+    Rejected,
+    /// 500, for ever.
+    Poison,
+    /// 500, before this instant.
+    Until(u64),
+}
+
+impl Receiver {
+    /// What comes of an attempt that begins now, and how long it takes in milliseconds.
+    pub fn answer(&self, now: u64, event: u32, flip: bool) -> (Outcome, u64) {
+        let fail = |retry_after: Option<u64>| {
+            Outcome::Failed(Failure {
+                reason: "service unavailable (HTTP status code 503)".to_owned(),
+                retry_after: retry_after.map(Duration::from_secs),
+            })
+        };
+        let down = self
+            .down
+            .iter()
+            .find(|(from, until, _)| (*from..*until).contains(&now));
+        match down {
+            Some((_, _, Down::Refuses(pause))) => return (fail(*pause), 5),
+            Some((_, _, Down::Hangs)) => return (fail(None), 15_000),
+            Some((_, _, Down::Flaps)) if flip => return (fail(None), 20),
+            _ => {}
+        }
+        match self.bad.get(&event) {
+            Some(Bad::Rejected) => (Outcome::Rejected("no".to_owned()), 10),
+            Some(Bad::Poison) => (fail(None), 10),
+            Some(Bad::Until(instant)) if now < *instant => (fail(None), 10),
+            _ => (Outcome::Delivered, 10),
+        }
+    }
+}

@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench test check lint-template fmt token logs clean venvs
+.PHONY: help up down demo kill simulate bench test check lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,14 +39,45 @@ bench:  ## what exports cost: from segments to a file, and whole runs against ca
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py
 
-check: lint-template  ## what needs no local stack: formatting, clippy, template, cargo test
+check: lint-template lint-openapi deny  ## what needs no local stack: formatting, clippy, template, document, licences, cargo test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo test --workspace
 
-lint-template: venvs  ## cfn-lint and sam validate --lint
+lint-template: venvs  ## cfn-lint, sam validate --lint, and least privilege against its table
 	@$(TOOLS)/cfn-lint template.yaml
+	@$(TOOLS)/python -B local/policies.py
 	@SAM_CLI_TELEMETRY=0 $(TOOLS)/sam validate --lint
+
+lint-openapi:  ## redocly on openapi.json; needs npm (Node.js 20.19, or 22.12 and later)
+	@if command -v npm >/dev/null; then \
+		mkdir -p .venv/npm && cmp -s local/npm/package-lock.json .venv/npm/package-lock.json || { \
+			cp local/npm/package.json local/npm/package-lock.json .venv/npm/ && \
+			npm --prefix .venv/npm ci --ignore-scripts --no-audit --no-fund --silent || { rm -f .venv/npm/package-lock.json; exit 1; }; }; \
+		REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true .venv/npm/node_modules/.bin/redocly lint openapi.json --config local/npm/redocly.yaml; \
+	else echo "lint-openapi: NOT CHECKED, since there is no npm here"; fi
+
+deny: venvs  ## licences and sources of what is linked; advisories and duplicates where cargo-deny is installed
+	@$(PYTHON) -B local/supply.py report
+	@if command -v cargo-deny >/dev/null; then \
+		cargo deny --workspace check --hide-inclusion-graph licenses bans sources; \
+		cargo deny --workspace check advisories || echo "deny: ADVISORIES: see above, or NOT CHECKED where their database cannot be had"; \
+	else echo "deny: advisories NOT CHECKED: cargo install cargo-deny --locked"; fi
+
+attack: up  ## thousands of requests made from openapi.json (EXAMPLES=1000); none may be answered with a 5xx or undocumented
+	@. target/local/env && .venv/attack/bin/python -B local/attack.py $(or $(EXAMPLES),1000)
+
+fuzz:  ## every fuzz target for FUZZ_SECONDS=20; needs a nightly toolchain and cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || { echo "fuzz: cargo install cargo-fuzz --locked"; exit 1; }
+	@cargo +nightly fuzz build -O -s none --target-dir fuzz/target
+	@cd fuzz && for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \
+		echo "=== $$target"; mkdir -p corpus/$$target artifacts/$$target; \
+		target/$(CARGO_BUILD_TARGET)/release/$$target -max_total_time=$(or $(FUZZ_SECONDS),20) -max_len=8192 -timeout=10 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=artifacts/$$target/ corpus/$$target seeds/$$target || exit 1; \
+	done
+
+openapi:  ## write openapi.json anew, from the routes and types of the API
+	@WRITE_OPENAPI=1 cargo test -q --workspace --lib the_committed_document_is_what_the_code_says >/dev/null
 
 fmt:  ## format the code
 	cargo fmt --all

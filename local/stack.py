@@ -33,11 +33,11 @@ READY_SECONDS = 30
 
 
 def sources() -> list[Path]:
-    """All that a deployment is made from. Tests, demo, benchmarks and documents are not."""
+    """All that a deployment is made from. Tests, demo, benchmarks, fuzz targets and documents are not."""
     found = []
     for folder, folders, files in os.walk(ROOT):
         here = Path(folder)
-        folders[:] = [f for f in folders if not f.startswith(".") and (here != ROOT or f not in ("target", "tests", "demo", "bench", "local"))]
+        folders[:] = [f for f in folders if not f.startswith(".") and (here != ROOT or f not in ("target", "tests", "demo", "bench", "fuzz", "local"))]
         found += [here / f for f in files if not f.endswith(".md") and not f.startswith(".")]
     return sorted(found)
 

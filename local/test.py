@@ -19,12 +19,19 @@ def stack(command: str) -> list:
     return [emulator.PYTHON, "-B", ROOT / "local" / "stack.py", command]
 
 
+def with_stack(*command) -> list:
+    return ["sh", "-c", '. target/local/env && exec "$@"', "sh", *command]
+
+
 STEPS = {
     "formatting": ["cargo", "fmt", "--all", "--check"],
     "clippy": ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
     "template": ["make", "--no-print-directory", "lint-template"],
+    "licences": [emulator.PYTHON, "-B", ROOT / "local" / "supply.py"],
     "make up": stack("up"),
-    "cargo test": ["sh", "-c", '. target/local/env && exec "$@"', "sh", *CARGO_TEST],
+    "cargo test": with_stack(*CARGO_TEST),
+    "attack": with_stack(ROOT / ".venv" / "attack" / "bin" / "python", "-B", ROOT / "local" / "attack.py", "3"),
+    "leaks": [emulator.PYTHON, "-B", ROOT / "local" / "leaks.py"],
 }
 
 

@@ -8,6 +8,9 @@ use crate::clock::Millis;
 /// The largest payload of one event: 256 KiB (contract, section 4).
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
+/// How deep a payload may be nested. The strictest parsers in common use stop at 64 levels, and an envelope is one itself.
+pub const MAX_PAYLOAD_DEPTH: usize = 50;
+
 /// The longest event name; long enough for any `entity.event`, short enough for a DynamoDB attribute.
 pub const MAX_NAME_CHARS: usize = 128;
 
@@ -55,7 +58,7 @@ pub fn is_tenant(name: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
-/// Checks a payload: a JSON object of at most [`MAX_PAYLOAD_BYTES`].
+/// Checks a payload: a JSON object of at most [`MAX_PAYLOAD_BYTES`] and [`MAX_PAYLOAD_DEPTH`].
 ///
 /// # Errors
 /// A sentence for the caller.
@@ -69,7 +72,32 @@ pub fn check_payload(payload: &RawValue) -> Result<(), String> {
             payload.get().len()
         ));
     }
+    if depth(payload.get()) > MAX_PAYLOAD_DEPTH {
+        return Err(format!(
+            "must not be nested deeper than {MAX_PAYLOAD_DEPTH} levels"
+        ));
+    }
     Ok(())
+}
+
+/// How deep a JSON text is nested: 1 for `{}`. A scan without recursion: no depth can exhaust the stack.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// The entity of an event's name: the text before the dot.
@@ -197,5 +225,21 @@ mod tests {
         let largest = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_PAYLOAD_BYTES - 8));
         assert_eq!(check_payload(&raw(&largest)), Ok(()));
         assert!(check_payload(&raw(&largest.replace("\"a\"", "\"aa\""))).is_err());
+    }
+
+    #[test]
+    fn payloads_are_nested_50_levels_at_the_most() {
+        let nested = |levels: usize| {
+            let inner = "[".repeat(levels - 1) + &"]".repeat(levels - 1);
+            raw(&format!(
+                r#"{{"a\\":"{{[\"{{","b":{}}}"#,
+                if levels > 1 { &inner } else { "1" }
+            ))
+        };
+        assert_eq!(check_payload(&nested(1)), Ok(()));
+        assert_eq!(check_payload(&nested(50)), Ok(()));
+        assert!(check_payload(&nested(51)).is_err());
+        assert!(check_payload(&nested(100_000)).is_err());
+        assert_eq!(depth(r#"{"a":[{}],"b":{"c":{}}}"#), 3);
     }
 }

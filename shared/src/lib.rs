@@ -19,6 +19,7 @@ pub mod integration;
 pub mod lifecycle;
 pub mod queue;
 pub mod repeats;
+pub mod resolver;
 pub mod retry;
 pub mod secrets;
 pub mod segment;

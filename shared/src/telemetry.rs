@@ -3,38 +3,41 @@
 use std::error::Error;
 use std::fmt::Write;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// The crates that may write more than `info`. Libraries would write whole requests, secrets included, at finer levels.
+const OURS: [&str; 6] = ["api", "delivery", "export", "ingest", "replay", "shared"];
 
 /// Sends traces to standard output as JSON; the level is `RUST_LOG`'s.
 pub fn init() {
-    tracing_subscriber::fmt()
+    let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    subscriber(&directives, std::io::stdout).init();
+}
+
+/// What writes traces as JSON to `writer`: those that `directives` ask for, but of libraries none finer than `info`.
+pub fn subscriber<W>(directives: &str, writer: W) -> impl SubscriberInitExt
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let allowed = filter_fn(|metadata| {
+        let target = metadata.target();
+        *metadata.level() <= LevelFilter::INFO
+            || OURS.contains(&target.split("::").next().unwrap_or(target))
+    });
+    let layer = fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(false)
-        .with_env_filter(filter())
         .with_ansi(false)
         .without_time()
-        .init();
-}
-
-/// `RUST_LOG`, but for the libraries that would write whole requests, secrets included, at their finer levels.
-fn filter() -> EnvFilter {
-    let quiet = [
-        "aws_config",
-        "aws_runtime",
-        "aws_sigv4",
-        "aws_smithy_runtime",
-        "hyper",
-        "hyper_util",
-        "lambda_http",
-        "lambda_runtime",
-        "reqwest",
-        "rustls",
-    ];
-    let directives = quiet
-        .iter()
-        .filter_map(|library| format!("{library}=info").parse().ok());
-    directives.fold(EnvFilter::from_default_env(), EnvFilter::add_directive)
+        .with_writer(writer)
+        .with_filter(EnvFilter::new(directives).and(allowed));
+    Registry::default().with(layer)
 }
 
 /// An error with all its causes, in one line.

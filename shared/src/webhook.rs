@@ -1,18 +1,17 @@
 //! One POST to a receiver, and what its answer means. The only place that knows receivers' HTTP statuses.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-use crate::address::is_public;
+use crate::address::{can_be_public, is_host_name, is_public};
 use crate::clock::Millis;
 use crate::history::clip;
+use crate::resolver::{NotPublic, NotResolved, PublicResolver};
 use crate::secrets::Secret;
 
 /// How long a connection may take to be made (contract, section 2).
@@ -80,6 +79,11 @@ impl Receivers {
     /// # Panics
     /// When the platform has no usable root certificates: nothing could be delivered then.
     pub fn new(allow_private: bool) -> Receivers {
+        Receivers::with_resolver(allow_private, PublicResolver::new(allow_private))
+    }
+
+    /// As [`Receivers::new`], with a resolver of its own.
+    pub(crate) fn with_resolver(allow_private: bool, resolver: PublicResolver) -> Receivers {
         let client = reqwest::Client::builder()
             .user_agent(concat!("event-stream/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -91,7 +95,7 @@ impl Receivers {
             .no_proxy()
             .http1_only()
             .min_tls_version(reqwest::tls::Version::TLS_1_2)
-            .dns_resolver(Arc::new(PublicResolver { allow_private }))
+            .dns_resolver(Arc::new(resolver))
             .build()
             .expect("an HTTP client can be built");
         Receivers {
@@ -193,7 +197,7 @@ fn is_closed(error: &reqwest::Error) -> bool {
 }
 
 /// Checks a receiver's URL: https (http where private receivers are allowed), at most [`MAX_URL_CHARS`], a host, no
-/// userinfo, no fragment, and not an address that is not public.
+/// userinfo, no fragment; not an address that is not public, however it is spelled, nor a name that cannot be public.
 ///
 /// # Errors
 /// A sentence for the caller.
@@ -203,18 +207,22 @@ pub fn check_url(text: &str, allow_private: bool) -> Result<Url, String> {
             "must not be longer than {MAX_URL_CHARS} characters"
         ));
     }
+    // Backslashes are slashes to some parsers and part of a name to others: what we check would not be what others read.
     if text
         .chars()
-        .any(|letter| letter.is_control() || letter.is_whitespace())
+        .any(|letter| letter.is_control() || letter.is_whitespace() || letter == '\\')
     {
-        return Err("must not contain spaces or control characters".to_owned());
+        return Err("must not contain spaces, backslashes or control characters".to_owned());
     }
     let url = Url::parse(text)
         .map_err(|_| "must be an absolute URL such as https://erp.example.com/events".to_owned())?;
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_private => {}
-        _ => return Err("must begin with https://".to_owned()),
+    let begins_with = |start: &str| {
+        text.get(..start.len())
+            .is_some_and(|given| given.eq_ignore_ascii_case(start))
+    };
+    let is_allowed = begins_with("https://") || (allow_private && begins_with("http://"));
+    if !is_allowed {
+        return Err("must begin with https://".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not contain a user name or a password".to_owned());
@@ -222,9 +230,15 @@ pub fn check_url(text: &str, allow_private: bool) -> Result<Url, String> {
     if url.fragment().is_some() {
         return Err("must not contain a fragment (#)".to_owned());
     }
+    if url.port() == Some(0) {
+        return Err("must not have the port 0".to_owned());
+    }
     let public = match url.host() {
         None => return Err("must name a host".to_owned()),
-        Some(Host::Domain(_)) => true,
+        Some(Host::Domain(name)) if !is_host_name(name) => {
+            return Err("must name a host that can exist".to_owned());
+        }
+        Some(Host::Domain(name)) => can_be_public(name),
         Some(Host::Ipv4(address)) => is_public(address.into()),
         Some(Host::Ipv6(address)) => is_public(address.into()),
     };
@@ -299,39 +313,6 @@ fn retry_after(value: Option<&HeaderValue>, now: Millis) -> Option<Duration> {
     Some(Millis(u64::try_from(date.as_millisecond()).ok()?).since(now))
 }
 
-/// Resolves a name once for each connection, and gives the connection only addresses that were vetted: a name of which any
-/// address is not public is refused, so that neither a second look-up nor a mixed answer leads inside.
-struct PublicResolver {
-    allow_private: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the name has an address that is not public")]
-struct NotPublic;
-
-#[derive(Debug, thiserror::Error)]
-#[error("the name could not be resolved")]
-struct NotResolved;
-
-impl Resolve for PublicResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
-                .await
-                .map_err(|_| NotResolved)?
-                .collect();
-            if addresses.is_empty() {
-                return Err(NotResolved.into());
-            }
-            if !allow_private && !addresses.iter().all(|address| is_public(address.ip())) {
-                return Err(NotPublic.into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +324,11 @@ mod tests {
             "https://erp.example.com:8443/a/b?c=d",
             "https://8.8.8.8/x",
             "https://xn--mnchen-3ya.example/",
+            "https://münchen.example/",
+            "https://erp.example.com./",
+            "HTTPS://ERP.EXAMPLE.COM/",
+            "https://erp_1.example.com/",
+            "https://[2606:4700::1111]/",
         ] {
             assert!(check_url(url, false).is_ok(), "{url}");
         }
@@ -368,12 +354,92 @@ mod tests {
             "https://erp.example.com/a b",
             "https://erp.example.com/\u{7}",
             "javascript:alert(1)",
+            "https:erp.example.com",
+            "https:/erp.example.com",
+            "https:\\\\erp.example.com\\",
+            "https://erp.example.com\\@127.0.0.1/",
+            "https://127.0.0.1\\@erp.example.com/",
+            "https://erp.example.com:0/",
+            "https://erp.example.com:65536/",
+            "https://a..example/",
+            "https://.example.com/",
+            "https://erp.example.com../",
+            &format!("https://{}.example/", "a".repeat(64)),
+            &format!("https://{}example/", "a.".repeat(124)),
+            // Loopback and the metadata service, in every spelling that a resolver or a parser may take for them.
+            "https://127.0.0.1./",
+            "https://127.0.0.1.:443/",
+            "https://017700000001/",
+            "https://0x7f000001/",
+            "https://0x7f.0x0.0x0.0x1/",
+            "https://0/",
+            "https://0x/",
+            "https://127.0.1/",
+            "https://①②⑦.⓪.⓪.①/",
+            "https://１２７.０.０.１/",
+            "https://127。0。0。1/",
+            "https://%31%32%37.0.0.1/",
+            "https://2852039166/",
+            "https://0xa9fea9fe/",
+            "https://0251.0376.0251.0376/",
+            "https://[::]/",
+            "https://[::127.0.0.1]/",
+            "https://[::ffff:7f00:1]/",
+            "https://[0:0:0:0:0:ffff:169.254.169.254]/",
+            "https://[64:ff9b::a9fe:a9fe]/",
+            "https://[2002:7f00:1::]/",
+            "https://[::1%25lo]/",
+            "https://[::1%lo]/",
+            "https://[fd00:ec2::254]/",
+            // Names that are never public.
+            "https://localhost/",
+            "https://LOCALHOST./",
+            "https://a.localhost/",
+            "https://ｌｏｃａｌｈｏｓｔ/",
+            "https://intranet/",
+            "https://intranet./",
+            "https://printer.local/",
+            "https://ip-10-0-0-1.ec2.internal/",
             &format!("https://erp.example.com/{}", "a".repeat(2_048)),
         ] {
             assert!(check_url(url, false).is_err(), "{url}");
         }
         assert!(check_url("http://127.0.0.1:9000/hook", true).is_ok());
         assert!(check_url("http://user@127.0.0.1:9000/hook", true).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_accepted_is_public_https_and_stays_accepted(
+            text in r"(https?:/{0,3})?([a-z0-9@:.%\[\]-]{0,12}[./@:\\#?]){0,4}[0-9a-fx.]{0,12}(/[a-z#?]{0,5})?",
+        ) {
+            if let Ok(url) = check_url(&text, false) {
+                proptest::prop_assert_eq!(url.scheme(), "https");
+                proptest::prop_assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none());
+                proptest::prop_assert_eq!(check_url(url.as_str(), false), Ok(url.clone()));
+                match url.host() {
+                    Some(Host::Ipv4(address)) => proptest::prop_assert!(is_public(address.into())),
+                    Some(Host::Ipv6(address)) => proptest::prop_assert!(is_public(address.into())),
+                    Some(Host::Domain(name)) => proptest::prop_assert!(name.parse::<std::net::IpAddr>().is_err()),
+                    None => proptest::prop_assert!(false, "a host"),
+                }
+            }
+        }
+
+        #[test]
+        fn no_spelling_of_an_inner_ipv4_address_is_accepted(bits in proptest::num::u32::ANY, spelling in 0_usize..6) {
+            let address = std::net::Ipv4Addr::from_bits(bits);
+            let [a, b, c, d] = address.octets();
+            let host = match spelling {
+                0 => address.to_string(),
+                1 => bits.to_string(),
+                2 => format!("0x{bits:x}"),
+                3 => format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+                4 => format!("{a}.{}", bits & 0xff_ffff),
+                _ => format!("[::ffff:{address}]"),
+            };
+            proptest::prop_assert_eq!(check_url(&format!("https://{host}/"), false).is_ok(), is_public(address.into()), "{}", host);
+        }
     }
 
     #[test]
@@ -442,5 +508,71 @@ mod tests {
             panic!("localhost is not public")
         };
         assert_eq!(failure.reason, "the address is not allowed");
+    }
+
+    /// Serves one connection after another, each with as many answers as are left before it closes without a word.
+    fn serve(connections: Vec<u32>) -> (String, std::thread::JoinHandle<Vec<u32>>) {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let served = std::thread::spawn(move || {
+            let serve = |answers: u32| {
+                let (mut connection, _) = listener.accept().unwrap();
+                let mut requests = 0;
+                // The last request is read, and answered by closing.
+                for n in 0..=answers {
+                    let (mut text, mut buffer) = (Vec::new(), [0; 1024]);
+                    while !text.ends_with(b"\r\n\r\n{}") {
+                        match connection.read(&mut buffer).unwrap() {
+                            0 => return requests,
+                            read => text.extend_from_slice(&buffer[..read]),
+                        }
+                    }
+                    requests += 1;
+                    if n < answers {
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        connection.write_all(answer).unwrap();
+                    }
+                }
+                requests
+            };
+            connections.into_iter().map(serve).collect()
+        });
+        (url, served)
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_was_closed_is_made_anew_and_counts_for_nothing() {
+        let (url, served) = serve(vec![1, 1]);
+        let receivers = Receivers::new(true);
+        let post = Post {
+            url: &url,
+            api_key: None,
+            event_id: "e",
+            body: "{}",
+        };
+        for attempt in ["on a new connection", "on a kept one, then on a new one"] {
+            let outcome = receivers.post(&post, Millis(0)).await;
+            assert_eq!(outcome, Outcome::Delivered, "{attempt}");
+        }
+        drop(receivers);
+        let served = tokio::task::spawn_blocking(|| served.join().unwrap());
+        assert_eq!(served.await.unwrap(), [2, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_at_once_is_a_failed_attempt() {
+        let (url, served) = serve(vec![0]);
+        let post = Post {
+            url: &url,
+            api_key: None,
+            event_id: "e",
+            body: "{}",
+        };
+        let Outcome::Failed(failure) = Receivers::new(true).post(&post, Millis(0)).await else {
+            panic!("nothing was answered")
+        };
+        assert_eq!(failure.reason, "the connection broke");
+        assert_eq!(served.join().unwrap(), [1], "it is not tried twice");
     }
 }

@@ -10,6 +10,7 @@ mod history;
 pub mod mutant;
 mod process;
 mod receiver;
+mod requests;
 mod world;
 
 use crate::history::History;

@@ -152,6 +152,7 @@ impl World {
                 ingest_queue: queue(&queues.ingest),
                 replay_queue: queue(&queues.replay),
                 tenant_claim: "tenant".to_owned(),
+                max_running_replays: 5,
                 allow_private_receivers: true,
                 plain_secrets: false,
             },
@@ -358,6 +359,13 @@ impl World {
             .await
             .unwrap();
         answer.attributes.unwrap()[&name].clone()
+    }
+
+    /// Hands the delivery queue's messages to their handler once; returns how many were handed back.
+    pub async fn deliver_once(&self) -> usize {
+        let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
+        let response = self.handle(&self.queues.delivery, event(&messages)).await;
+        response.batch_item_failures.len()
     }
 
     /// Pumps the ingest queue only: events are appended and routed, and not yet sent.

@@ -1,4 +1,5 @@
 //! What the integration tests and the demo share.
 
+pub mod hostile;
 pub mod proxy;
 pub mod receiver;

@@ -3,6 +3,8 @@
 use lambda_http::Response;
 use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CONTENT_TYPE, HeaderValue};
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::clock::Millis;
 use shared::filter::Filter;
@@ -48,9 +50,15 @@ fn json(status: StatusCode, body: String) -> Result<Response<String>, ApiError> 
 
 /// An integration as callers see it.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Integration"))]
 pub struct IntegrationAnswer {
     id: String,
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi::schemas::status"))]
     status: Status,
+    #[cfg_attr(
+        test,
+        schemars(schema_with = "crate::openapi::schemas::integration_type")
+    )]
     integration_type: IntegrationType,
     #[serde(skip_serializing_if = "Option::is_none")]
     callback_parameters: Option<CallbackAnswer>,
@@ -60,6 +68,7 @@ pub struct IntegrationAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<crate::bodies::FilterChanges>"))]
     filter_conditions: Option<Filter>,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthAnswer>,
@@ -75,6 +84,7 @@ pub struct IntegrationAnswer {
 /// Ours: how the receiver of a running integration has been answering.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Health"))]
 enum HealthAnswer {
     Healthy,
     Retrying,
@@ -82,6 +92,7 @@ enum HealthAnswer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationCallback"))]
 struct CallbackAnswer {
     callback_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +100,7 @@ struct CallbackAnswer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationBucket"))]
 struct BucketAnswer {
     aws_access_key_id: String,
     aws_secret_access_key: String,
@@ -100,6 +112,7 @@ struct BucketAnswer {
 
 /// Ours: what is still on its way.
 #[derive(Default, Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Pending"))]
 struct PendingAnswer {
     /// Whether older events are being sent from the event log.
     catching_up: bool,
@@ -228,6 +241,7 @@ async fn shown(
 
 /// An entry of an integration's log.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "LogEntry"))]
 pub struct EntryAnswer {
     action: &'static str,
     reason: String,
@@ -246,6 +260,7 @@ impl From<Entry> for EntryAnswer {
 
 /// A rejected event in the list of them.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RejectedEvent"))]
 pub struct RejectedAnswer {
     id: String,
     created_at: String,

@@ -1,8 +1,14 @@
 //! Bodies of requests: JSON, read strictly. What does not fit is a 400 that names the field.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use lambda_http::Request;
 use lambda_http::http::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use shared::filter::Filter;
@@ -10,57 +16,80 @@ use shared::integration::IntegrationType;
 use shared::secrets::Secret;
 
 use crate::error::ApiError;
+#[cfg(test)]
+use crate::openapi::schemas;
 
-/// The largest body: 4 MiB (contract, section 4).
-pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// The largest body of events: 4 MiB (contract, section 4).
+pub const MAX_EVENTS_BYTES: usize = 4 * 1024 * 1024;
+/// The largest body of any other call. The largest registration that the rules allow has about 60 KiB.
+pub const MAX_BODY_BYTES: usize = 128 * 1024;
 
-/// The body of a registration.
+/// Registers an integration. Exactly one of `callback_parameters` and `s3_parameters` is required.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "NewIntegration"))]
 pub struct Registration {
-    /// The integration's id.
+    /// The identifier for this integration, unique among yours, for example `erp-1`.
+    #[cfg_attr(test, schemars(extend("pattern" = "^[a-z0-9-]+$", "minLength" = 1, "maxLength" = 50)))]
     pub id: String,
     /// Permanent or temporary.
+    #[cfg_attr(test, schemars(schema_with = "schemas::integration_type"))]
     pub integration_type: IntegrationType,
-    /// A webhook's parameters.
+    /// Configuration parameters for the webhook.
+    #[serde(default, deserialize_with = "object")]
     pub callback_parameters: Option<CallbackBody>,
-    /// An S3 integration's parameters.
+    /// Configuration parameters for upload to Amazon S3.
+    #[serde(default, deserialize_with = "object")]
     pub s3_parameters: Option<BucketBody>,
     /// Where legacy clients put `callback_parameters.callback_url`.
+    #[cfg_attr(test, schemars(extend("deprecated" = true, "format" = "uri", "maxLength" = 2048)))]
     pub callback_url: Option<String>,
-    /// The first instant of which events are sent.
+    /// UTC timestamp from which events are sent. Must not be in the future. Optional for permanent integrations (now),
+    /// required for temporary ones.
     pub starts_at: Option<String>,
-    /// The end of a temporary integration.
+    /// UTC timestamp until which events are sent, itself excluded; after `starts_at`. Required for temporary integrations,
+    /// refused for permanent ones.
     pub ends_at: Option<String>,
-    /// Which events are sent.
+    /// Which events are sent; without it, all.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<FilterChanges>"))]
     pub filter_conditions: Option<Filter>,
 }
 
-/// `callback_parameters`, in a registration and in an update.
+/// How the receiver of a webhook is called.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "CallbackParameters"))]
 pub struct CallbackBody {
-    /// The receiver's address.
+    /// The receiver's address: https, a host of the public internet, no user name, no fragment. Required in a registration.
+    #[cfg_attr(test, schemars(extend("format" = "uri", "maxLength" = 2048)))]
     pub callback_url: Option<String>,
-    /// The receiver's key; `null` in an update removes it.
+    /// Sent as `Authorization: Bearer <api_key>`: visible ASCII characters, no spaces. In an update, `null` removes it, and a
+    /// masked value keeps the stored one.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(test, schemars(with = "Option<SecretText>", extend("pattern" = "^[!-~]+$", "maxLength" = 4096)))]
     pub api_key: Option<Option<SecretText>>,
 }
 
-/// `s3_parameters`, in a registration and in an update.
+/// Where files go, and with whose credentials. They need `s3:PutObject` on `{key_prefix}/{tenant}/*`, and nothing else.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "S3Parameters"))]
 pub struct BucketBody {
-    /// The customer's access key.
+    /// Your access key.
+    #[cfg_attr(test, schemars(extend("pattern" = "^[!-~]+$", "maxLength" = 128)))]
     pub aws_access_key_id: Option<String>,
-    /// The customer's secret key.
+    /// Your secret key. In an update, a masked value keeps the stored one.
+    #[cfg_attr(test, schemars(extend("pattern" = "^[!-~]+$", "maxLength" = 128)))]
     pub aws_secret_access_key: Option<SecretText>,
-    /// The bucket's region.
+    /// The bucket's region, for example `eu-west-1`.
     pub aws_region: Option<String>,
     /// The bucket's name.
+    #[cfg_attr(test, schemars(extend("pattern" = "^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$")))]
     pub bucket: Option<String>,
-    /// The first part of keys; `null` in an update removes it.
+    /// The first part of every file's key, without a slash at its beginning. In an update, `null` removes it.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(test, schemars(with = "Option<String>", extend("maxLength" = 512)))]
     pub key_prefix: Option<Option<String>>,
 }
 
@@ -74,42 +103,55 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
-/// The body of an update: what is given is changed, the rest stays.
+/// Changes an integration: what is given is changed, the rest stays.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationUpdate"))]
 pub struct Changes {
-    /// A webhook's parameters.
+    /// Configuration parameters for the webhook.
+    #[serde(default, deserialize_with = "object")]
     pub callback_parameters: Option<CallbackBody>,
-    /// An S3 integration's parameters.
+    /// Configuration parameters for upload to Amazon S3.
+    #[serde(default, deserialize_with = "object")]
     pub s3_parameters: Option<BucketBody>,
     /// Where legacy clients put `callback_parameters.callback_url`.
+    #[cfg_attr(test, schemars(extend("deprecated" = true, "format" = "uri", "maxLength" = 2048)))]
     pub callback_url: Option<String>,
     /// Which events are sent; `null` removes the filter.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given_object")]
+    #[cfg_attr(test, schemars(with = "Option<FilterChanges>"))]
     pub filter_conditions: Option<Option<FilterChanges>>,
 }
 
-/// `filter_conditions` of an update.
+/// An event passes when its name is in `event_filter` **or** its entity, the part before the dot, is in `entity_filter`.
+/// Without names in either list, everything passes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "FilterConditions"))]
 pub struct FilterChanges {
     /// Replaces the list; `null` removes it.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(test, schemars(schema_with = "schemas::event_names"))]
     pub event_filter: Option<Option<Vec<String>>>,
     /// Replaces the list; `null` removes it.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(test, schemars(schema_with = "schemas::entity_names"))]
     pub entity_filter: Option<Option<Vec<String>>>,
 }
 
 /// An event as a publisher writes it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "NewEvent"))]
 pub struct PublishedEvent {
-    /// A UUID that the publisher gives, to be able to publish again safely.
+    /// A UUID that you give, so that publishing again is safe; without one, the service makes one.
+    #[cfg_attr(test, schemars(extend("format" = "uuid")))]
     pub id: Option<String>,
-    /// `entity.event`.
+    /// Entity and event, for example `order.created`.
+    #[cfg_attr(test, schemars(extend("pattern" = schemas::EVENT_NAME, "maxLength" = 128)))]
     pub name: String,
     /// Any JSON object; its bytes are kept.
+    #[cfg_attr(test, schemars(schema_with = "schemas::payload"))]
     pub payload: Box<RawValue>,
 }
 
@@ -120,20 +162,61 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// The body of a request as text.
+/// A value that is read from a JSON object only. By itself serde reads a struct from an array, too, field by field in the
+/// order of our source.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
+}
+
+fn given_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    object(deserializer).map(Some)
+}
+
+/// The body of a request as text, at most `max_bytes` of it.
 ///
 /// # Errors
-/// 413 where it is too large, 415 where its `content-type` is none of `accepted`, 400 where it is not UTF-8.
-pub fn text<'a>(request: &'a Request, accepted: &[&str]) -> Result<&'a str, ApiError> {
-    let bytes: &[u8] = request.body();
-    if bytes.len() > MAX_BODY_BYTES {
-        return Err(ApiError::payload_too_large(MAX_BODY_BYTES));
+/// 413 where it is larger, 415 where its `content-type` is none of `accepted`, 400 where it is not UTF-8.
+pub fn text<'a>(
+    request: &'a Request,
+    accepted: &[&str],
+    max_bytes: usize,
+) -> Result<&'a str, ApiError> {
+    let text = untyped(request, max_bytes)?;
+    let media_type = media_type(request);
+    if !text.is_empty() && !media_type.is_empty() && !accepted.contains(&media_type.as_str()) {
+        return Err(ApiError::unsupported_media_type(&accepted.join(" or ")));
     }
-    if !bytes.is_empty() {
-        let media_type = media_type(request);
-        if !media_type.is_empty() && !accepted.contains(&media_type.as_str()) {
-            return Err(ApiError::unsupported_media_type(&accepted.join(" or ")));
-        }
+    Ok(text)
+}
+
+fn untyped(request: &Request, max_bytes: usize) -> Result<&str, ApiError> {
+    let bytes: &[u8] = request.body();
+    if bytes.len() > max_bytes {
+        return Err(ApiError::payload_too_large(max_bytes));
     }
     str::from_utf8(bytes).map_err(|_| ApiError::bad_request("The body is not UTF-8."))
 }
@@ -158,7 +241,7 @@ pub fn media_type(request: &Request) -> String {
 /// # Errors
 /// Those of [`text`]; 400, naming the field, where the JSON is not what is expected.
 pub fn json<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
-    let text = text(request, &["application/json"])?;
+    let text = text(request, &["application/json"], MAX_BODY_BYTES)?;
     if text.trim().is_empty() {
         return Err(ApiError::bad_request(
             "The body is empty; a JSON object is required.",
@@ -167,10 +250,11 @@ pub fn json<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
     parse(text).map_err(ApiError::bad_request)
 }
 
-/// Reads JSON text; the error is a sentence that names the field.
+/// Reads a JSON object; the error is a sentence that names the field.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let read = serde_path_to_error::deserialize(&mut deserializer);
+    let Object(value) = read.map_err(|error| {
         let path = error.path().to_string();
         let reason = error.inner().to_string();
         // The library's words would show the value, which may be a secret, and names of our types.
@@ -191,17 +275,15 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     Ok(value)
 }
 
-/// Checks the body of a call that takes none: nothing, or an empty object.
+/// Checks the body of a call that takes none: nothing, or an empty object, whatever its media type is said to be.
 ///
 /// # Errors
-/// 400 where it is anything else.
+/// 413 where it is too large, 400 where it is anything else.
 pub fn none(request: &Request) -> Result<(), ApiError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}
-    let bytes: &[u8] = request.body();
-    let text =
-        str::from_utf8(bytes).map_err(|_| ApiError::bad_request("The body is not UTF-8."))?;
+    let text = untyped(request, MAX_BODY_BYTES)?;
     if text.trim().is_empty() {
         return Ok(());
     }
@@ -251,6 +333,36 @@ mod tests {
         for body in ["", "{", "[]", "7", "{} {}", "null"] {
             assert!(parse::<Registration>(body).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        for (body, named) in [
+            (r#"["a","permanent"]"#, "form"),
+            (
+                r#"{"id":"a","integration_type":"permanent","callback_parameters":["https://a.example/"]}"#,
+                "callback_parameters",
+            ),
+            (
+                r#"{"id":"a","integration_type":"permanent","s3_parameters":["a","b","c","d"]}"#,
+                "s3_parameters",
+            ),
+            (
+                r#"{"id":"a","integration_type":"permanent","filter_conditions":[["a.b"]]}"#,
+                "filter_conditions",
+            ),
+        ] {
+            let error = parse::<Registration>(body).unwrap_err();
+            assert!(error.contains(named), "{body}: {error}");
+        }
+        for body in [
+            r#"[null]"#,
+            r#"{"callback_parameters":[null,null]}"#,
+            r#"{"filter_conditions":[["a.b"]]}"#,
+        ] {
+            assert!(parse::<Changes>(body).is_err(), "{body}");
+        }
+        assert!(parse::<PublishedEvent>(r#"[null,"a.b",{}]"#).is_err());
     }
 
     #[test]

@@ -17,17 +17,37 @@ use crate::delivery::InvokeError;
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     message: String,
     /// The events of a batch that are bad.
     errors: Vec<EventError>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
     /// What went wrong on our side; for our eyes only.
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
+/// What callers branch on: `error_code` of an answer (contract, section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) enum Code {
+    BadRequest,
+    Unauthorized,
+    Forbidden,
+    ResourceNotFound,
+    Conflict,
+    LimitExceeded,
+    IntegrationRunning,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    DeliveryFailed,
+    InternalServerError,
+}
+
 /// What is wrong with one event of a batch.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EventError {
     /// The event's position, from 0.
     pub index: usize,
@@ -35,17 +55,24 @@ pub struct EventError {
     pub message: String,
 }
 
+/// Why a request is not answered with what it asked for.
 #[derive(Serialize)]
-struct Body<'a> {
-    error_code: &'a str,
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Error"))]
+pub(crate) struct Body<'a> {
+    /// For programs. New codes may come.
+    error_code: Code,
+    /// For people: names the field, and says how to mend it.
     message: &'a str,
+    /// Also in the header `x-request-id`.
     request_id: &'a str,
+    /// Of a batch of events: the bad ones.
     #[serde(skip_serializing_if = "<[EventError]>::is_empty")]
+    #[cfg_attr(test, schemars(default))]
     errors: &'a [EventError],
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+    fn new(status: StatusCode, code: Code, message: impl Into<String>) -> ApiError {
         ApiError {
             status,
             code,
@@ -63,7 +90,7 @@ impl ApiError {
 
     /// 400.
     pub fn bad_request(message: impl Into<String>) -> ApiError {
-        ApiError::new(StatusCode::BAD_REQUEST, "bad_request", message)
+        ApiError::new(StatusCode::BAD_REQUEST, Code::BadRequest, message)
     }
 
     /// 400: these events of a batch are bad, and none was accepted.
@@ -78,14 +105,14 @@ impl ApiError {
     pub fn integration_running() -> ApiError {
         let message =
             "The integration is running. Stop it with POST …/_stop, update it, and start it again.";
-        ApiError::new(StatusCode::BAD_REQUEST, "integration_running", message)
+        ApiError::new(StatusCode::BAD_REQUEST, Code::IntegrationRunning, message)
     }
 
     /// 401: API Gateway let no token through.
     pub fn unauthorized() -> ApiError {
         ApiError::new(
             StatusCode::UNAUTHORIZED,
-            "unauthorized",
+            Code::Unauthorized,
             "An access token is required: Authorization: Bearer <token>.",
         )
     }
@@ -94,7 +121,7 @@ impl ApiError {
     pub fn forbidden() -> ApiError {
         ApiError::new(
             StatusCode::FORBIDDEN,
-            "forbidden",
+            Code::Forbidden,
             "The access token names no tenant.",
         )
     }
@@ -109,7 +136,7 @@ impl ApiError {
 
     /// 404.
     pub fn not_found(message: impl Into<String>) -> ApiError {
-        ApiError::new(StatusCode::NOT_FOUND, "resource_not_found", message)
+        ApiError::new(StatusCode::NOT_FOUND, Code::ResourceNotFound, message)
     }
 
     /// 404: nothing is served at this path.
@@ -117,22 +144,14 @@ impl ApiError {
         ApiError::not_found("Nothing is served at this path.")
     }
 
-    /// 502: the receiver has been sent the event again, and has not taken it.
-    pub fn delivery_failed(reason: &str) -> ApiError {
-        let message = format!(
-            "The receiver has not taken the event: {reason}. It stays among the rejected events."
-        );
-        ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", message)
-    }
-
-    /// 405.
-    pub fn method_not_allowed(allow: &'static str) -> ApiError {
+    /// 405: the path takes the methods `allow` only.
+    pub fn method_not_allowed(allow: String) -> ApiError {
         let message = format!("This path takes {allow}.");
         ApiError {
             allow: Some(allow),
             ..ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
+                Code::MethodNotAllowed,
                 message,
             )
         }
@@ -143,7 +162,15 @@ impl ApiError {
         let message = format!(
             "id \"{id}\" is taken by another integration; choose another one, or delete that one first."
         );
-        ApiError::new(StatusCode::CONFLICT, "conflict", message)
+        ApiError::new(StatusCode::CONFLICT, Code::Conflict, message)
+    }
+
+    /// 409: as many temporary integrations run as may.
+    pub fn too_many_replays(limit: usize) -> ApiError {
+        let message = format!(
+            "{limit} temporary integrations are running already. Wait until one has stopped, or stop or delete one."
+        );
+        ApiError::new(StatusCode::CONFLICT, Code::LimitExceeded, message)
     }
 
     /// 409: as many integrations as there can be.
@@ -151,14 +178,18 @@ impl ApiError {
         let message = format!(
             "There are {limit} integrations already, stopped and temporary ones included. Delete one first."
         );
-        ApiError::new(StatusCode::CONFLICT, "limit_exceeded", message)
+        ApiError::new(StatusCode::CONFLICT, Code::LimitExceeded, message)
     }
 
     /// 413.
     pub fn payload_too_large(limit_bytes: usize) -> ApiError {
         let message =
             format!("The body is larger than {limit_bytes} bytes; send it in several requests.");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Code::PayloadTooLarge,
+            message,
+        )
     }
 
     /// 415.
@@ -166,9 +197,17 @@ impl ApiError {
         let message = format!("The body must be JSON: send the header content-type: {accepted}.");
         ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
+            Code::UnsupportedMediaType,
             message,
         )
+    }
+
+    /// 502: the receiver has been sent the event again, and has not taken it.
+    pub fn delivery_failed(reason: &str) -> ApiError {
+        let message = format!(
+            "The receiver has not taken the event: {reason}. It stays among the rejected events."
+        );
+        ApiError::new(StatusCode::BAD_GATEWAY, Code::DeliveryFailed, message)
     }
 
     /// 500: one fixed sentence for the caller, the cause for us.
@@ -179,7 +218,7 @@ impl ApiError {
             cause: Some(cause.into()),
             ..ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_server_error",
+                Code::InternalServerError,
                 message,
             )
         }
@@ -205,10 +244,8 @@ impl ApiError {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(allow) = self.allow {
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::from_str) {
+            response.headers_mut().insert(ALLOW, allow);
         }
         response
     }

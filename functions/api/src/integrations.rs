@@ -15,7 +15,7 @@ use shared::tasks::{self, ReplayTask};
 
 use crate::bodies::{self, Changes, Registration};
 use crate::error::ApiError;
-use crate::{App, answers, limits, targets};
+use crate::{App, answers, limits, replays, targets};
 
 /// How long after a deletion its children are removed: later than any attempt or export that was under way
 /// can write one.
@@ -56,6 +56,7 @@ pub async fn register(
         now,
     )
     .map_err(|(field, reason)| ApiError::bad_field(field, reason))?;
+    replays::check(app, tenant, body.integration_type).await?;
     if let Some(filter) = &body.filter_conditions {
         targets::check_filter(filter)?;
     }

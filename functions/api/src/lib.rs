@@ -1,14 +1,16 @@
 //! The REST API: integrations, their logs and rejected events, and publishing.
 
 mod answers;
-mod bodies;
+pub mod bodies;
 pub mod delivery;
-mod error;
+pub mod error;
 mod integrations;
-mod limits;
-mod publish;
+pub mod limits;
+mod openapi;
+pub mod publish;
 mod rejected_events;
-mod routes;
+mod replays;
+pub mod routes;
 mod targets;
 mod tenant;
 
@@ -51,6 +53,8 @@ pub struct App {
     pub delivery_function: DeliveryFunction,
     /// The claim of a token that names the tenant.
     pub tenant_claim: String,
+    /// How many temporary integrations of one tenant may run at a time.
+    pub max_running_replays: usize,
     /// Whether receivers may be called over plain HTTP and at addresses that are not public.
     pub allow_private_receivers: bool,
     /// Whether answers show secrets as they are, as the API page's samples do; masked otherwise.
@@ -84,6 +88,7 @@ impl App {
                 env::required("DELIVERY_FUNCTION"),
             ),
             tenant_claim: env::required("TENANT_CLAIM"),
+            max_running_replays: env::parsed("MAX_RUNNING_REPLAYS"),
             allow_private_receivers: env::parsed("ALLOW_PRIVATE_RECEIVERS"),
             plain_secrets: env::required("SECRETS_IN_RESPONSES") == "plain",
         }

@@ -38,6 +38,7 @@ pub async fn publish(
             "application/x-ndjson",
             "application/ndjson",
         ],
+        bodies::MAX_EVENTS_BYTES,
     )?;
     let is_lines = bodies::media_type(request).ends_with("ndjson");
     let events = read(text, is_lines)?;
@@ -61,8 +62,11 @@ pub async fn publish(
     answers::accepted(&serde_json::json!({ "accepted": accepted }))
 }
 
-/// Reads and checks every event; one that is bad refuses them all.
-fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
+/// Reads and checks every event of a body, newline-delimited where `is_lines`; one that is bad refuses them all.
+///
+/// # Errors
+/// 400 with the index of each bad event.
+pub fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
     let texts: Vec<&str> = match text.trim_start().as_bytes().first() {
         _ if is_lines => text
             .lines()

@@ -1,79 +1,180 @@
-//! The route table: every endpoint on one screen.
+//! The route table: every endpoint on one screen. The OpenAPI document is made from it.
 
-use lambda_http::http::Method;
 use lambda_http::{Request, RequestExt, Response};
 
 use crate::error::ApiError;
-use crate::{App, answers, integrations, publish, rejected_events, tenant};
+use crate::{App, answers, integrations, openapi, publish, rejected_events, tenant};
 
-const BASE: &str = "/api/v1/org/integrations/eventstream";
-const EVENTS: &str = "/api/v1/org/events";
+/// An endpoint of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Whether the API answers.
+    Health,
+    /// The OpenAPI document.
+    Document,
+    /// Publish events.
+    Publish,
+    /// List registered integrations.
+    List,
+    /// Register new integration.
+    Register,
+    /// Get integration details.
+    Get,
+    /// Update the integration.
+    Update,
+    /// Delete the integration.
+    Delete,
+    /// Start the integration.
+    Start,
+    /// Stop the integration.
+    Stop,
+    /// Get integration log.
+    Log,
+    /// List rejected events.
+    ListRejected,
+    /// Get rejected event.
+    GetRejected,
+    /// Delete rejected event.
+    DeleteRejected,
+    /// Retry rejected event.
+    RetryRejected,
+}
+
+use Endpoint::{
+    Delete, DeleteRejected, Document, Get, GetRejected, Health, List, ListRejected, Log, Publish,
+    Register, RetryRejected, Start, Stop, Update,
+};
+
+/// Method, path and endpoint. A slash at the end of a path makes no difference.
+#[rustfmt::skip]
+pub const ROUTES: [(&str, &str, Endpoint); 16] = [
+    ("GET", "/health", Health),
+    ("GET", "/openapi.json", Document),
+    ("POST", "/api/v1/org/events", Publish),
+    ("GET", "/api/v1/org/integrations/eventstream", List),
+    ("POST", "/api/v1/org/integrations/eventstream", Register),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}", Get),
+    ("PATCH", "/api/v1/org/integrations/eventstream/{integration_id}", Update),
+    ("PUT", "/api/v1/org/integrations/eventstream/{integration_id}", Update),
+    ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}", Delete),
+    ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_start", Start),
+    ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_stop", Stop),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/log", Log),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ListRejected),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}", GetRejected),
+    ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}", DeleteRejected),
+    ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}/_retry", RetryRejected),
+];
 
 /// Finds the endpoint of a request and calls it.
 pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, ApiError> {
-    let path = request.raw_http_path();
-    if path == "/health" {
-        return only(request, "GET")
-            .and_then(|()| answers::ok(&serde_json::json!({"status": "ok"})));
-    }
-    let tenant = &tenant::of(request, &app.tenant_claim)?;
-    if matches!(path.trim_end_matches('/'), EVENTS) {
-        only(request, "POST")?;
-        return publish::publish(app, tenant, request).await;
-    }
-    let rest = path
-        .strip_prefix(BASE)
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-        .ok_or_else(ApiError::no_such_path)?;
-    let segments: Vec<&str> = rest
-        .trim_matches('/')
-        .split('/')
-        .filter(|_| !rest.trim_matches('/').is_empty())
-        .collect();
-    let (get, post, patch, put, delete) = (
-        Method::GET,
-        Method::POST,
-        Method::PATCH,
-        Method::PUT,
-        Method::DELETE,
-    );
-    let method = request.method();
-    match segments.as_slice() {
-        [] if method == get => integrations::list(app, tenant).await,
-        [] if method == post => integrations::register(app, tenant, request).await,
-        [id] if method == get => integrations::get(app, tenant, id).await,
-        [id] if method == patch || method == put => {
-            integrations::update(app, tenant, id, request).await
-        }
-        [id] if method == delete => integrations::delete(app, tenant, id).await,
-        [id, "_start"] if method == post => integrations::start(app, tenant, id, request).await,
-        [id, "_stop"] if method == post => integrations::stop(app, tenant, id, request).await,
-        [id, "log"] if method == get => integrations::log(app, tenant, id).await,
-        [id, "rejected_events"] if method == get => rejected_events::list(app, tenant, id).await,
-        [id, "rejected_events", event] if method == get => {
-            rejected_events::get(app, tenant, id, event).await
-        }
-        [id, "rejected_events", event] if method == delete => {
-            rejected_events::delete(app, tenant, id, event).await
-        }
-        [id, "rejected_events", event, "_retry"] if method == post => {
-            rejected_events::retry(app, tenant, id, event, request).await
-        }
-        [] => Err(ApiError::method_not_allowed("GET, POST")),
-        [_] => Err(ApiError::method_not_allowed("GET, PATCH, PUT, DELETE")),
-        [_, "_start" | "_stop"] | [_, "rejected_events", _, "_retry"] => {
-            Err(ApiError::method_not_allowed("POST"))
-        }
-        [_, "log" | "rejected_events"] => Err(ApiError::method_not_allowed("GET")),
-        [_, "rejected_events", _] => Err(ApiError::method_not_allowed("GET, DELETE")),
-        _ => Err(ApiError::no_such_path()),
+    let (endpoint, [id, event]) = find(request.method().as_str(), request.raw_http_path())?;
+    let tenant = || tenant::of(request, &app.tenant_claim);
+    match endpoint {
+        Health => answers::ok(&serde_json::json!({"status": "ok"})),
+        Document => answers::verbatim(openapi::DOCUMENT.to_owned()),
+        Publish => publish::publish(app, &tenant()?, request).await,
+        List => integrations::list(app, &tenant()?).await,
+        Register => integrations::register(app, &tenant()?, request).await,
+        Get => integrations::get(app, &tenant()?, id).await,
+        Update => integrations::update(app, &tenant()?, id, request).await,
+        Delete => integrations::delete(app, &tenant()?, id).await,
+        Start => integrations::start(app, &tenant()?, id, request).await,
+        Stop => integrations::stop(app, &tenant()?, id, request).await,
+        Log => integrations::log(app, &tenant()?, id).await,
+        ListRejected => rejected_events::list(app, &tenant()?, id).await,
+        GetRejected => rejected_events::get(app, &tenant()?, id, event).await,
+        DeleteRejected => rejected_events::delete(app, &tenant()?, id, event).await,
+        RetryRejected => rejected_events::retry(app, &tenant()?, id, event, request).await,
     }
 }
 
-fn only(request: &Request, method: &'static str) -> Result<(), ApiError> {
-    if request.method() == method {
-        Ok(())
+/// The endpoint of a method and a path, and the path's parameters, empty where it has fewer than two.
+///
+/// # Errors
+/// 404 where nothing is served at the path, 405 where it takes other methods.
+pub fn find<'p>(method: &str, path: &'p str) -> Result<(Endpoint, [&'p str; 2]), ApiError> {
+    let mut allowed = Vec::new();
+    for (its_method, pattern, endpoint) in ROUTES {
+        if let Some(parameters) = parameters(pattern, path) {
+            if its_method == method {
+                return Ok((endpoint, parameters));
+            }
+            allowed.push(its_method);
+        }
+    }
+    Err(if allowed.is_empty() {
+        ApiError::no_such_path()
     } else {
-        Err(ApiError::method_not_allowed(method))
+        ApiError::method_not_allowed(allowed.join(", "))
+    })
+}
+
+/// What stands in `path` where `pattern` has parameters; `None` where they differ elsewhere.
+fn parameters<'p>(pattern: &str, path: &'p str) -> Option<[&'p str; 2]> {
+    let mut found = [""; 2];
+    let mut places = found.iter_mut();
+    let mut parts = path.trim_end_matches('/').split('/');
+    for wanted in pattern.split('/') {
+        let part = parts.next()?;
+        if wanted.starts_with('{') {
+            *places.next()? = part;
+        } else if wanted != part {
+            return None;
+        }
+    }
+    parts.next().is_none().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "/api/v1/org/integrations/eventstream";
+
+    #[test]
+    fn every_route_is_found_with_and_without_a_slash_at_its_end() {
+        for (method, pattern, endpoint) in ROUTES {
+            let path = pattern
+                .replace("{integration_id}", "erp-1")
+                .replace("{event_id}", "e");
+            for path in [path.clone(), path + "/"] {
+                let (found, [id, event]) = find(method, &path).unwrap();
+                assert_eq!(found, endpoint, "{method} {path}");
+                assert_eq!(id == "erp-1", pattern.contains("{integration_id}"));
+                assert_eq!(event == "e", pattern.contains("{event_id}"));
+            }
+        }
+    }
+
+    #[test]
+    fn other_paths_are_404_and_other_methods_405() {
+        for (method, path) in [
+            ("GET", ""),
+            ("GET", "/"),
+            ("GET", "//"),
+            ("GET", "/api/v1/org"),
+            ("GET", "/health/x"),
+            ("GET", "health"),
+            ("GET", "//health"),
+            ("GET", "/api/v1/org/integrations/eventstreams"),
+            ("GET", &format!("{BASE}/a/b")),
+            ("GET", &format!("{BASE}//log/x")),
+            ("GET", &format!("{BASE}/a/rejected_events/b/c")),
+        ] {
+            let answer = find(method, path).unwrap_err().render("r");
+            assert_eq!(answer.status(), 404, "{method} {path}");
+        }
+        for (method, path, allow) in [
+            ("POST", "/health", "GET"),
+            ("HEAD", BASE, "GET, POST"),
+            ("get", BASE, "GET, POST"),
+            ("POST", &format!("{BASE}/a"), "GET, PATCH, PUT, DELETE"),
+            ("GET", &format!("{BASE}/a/_start"), "POST"),
+        ] {
+            let answer = find(method, path).unwrap_err().render("r");
+            assert_eq!(answer.status(), 405, "{method} {path}");
+            assert_eq!(answer.headers()["allow"], allow);
+        }
     }
 }

@@ -75,6 +75,17 @@ mod tests {
             (r#"{"tenant":"","scope":"tenant/acme"}"#, None),
             (r#"{"tenant":"Acme"}"#, None),
             (r#"{"tenant":"[acme other]"}"#, None),
+            (r#"{"tenant":"acme\u0000"}"#, None),
+            (r#"{"scope":"tenant/acme\ttenant/other"}"#, None),
+            (r#"{"scope":"tenant/acme\ntenant/other"}"#, None),
+            (r#"{"scope":"tenant/acme,tenant/other"}"#, None),
+            (r#"{"scope":"tenant/acme tenant/"}"#, None),
+            (r#"{"scope":"tenant/acme tenant/acme"}"#, None),
+            (r#"{"scope":"tenant/../other"}"#, None),
+            (r#"{"scope":"tenant/tenant/acme"}"#, None),
+            (r#"{"scope":"Tenant/acme"}"#, None),
+            (r#"{"scope":"xtenant/acme"}"#, None),
+            (r#"{"scope":"tenant/acm\u0435"}"#, None),
             ("{}", None),
         ] {
             assert_eq!(
@@ -82,6 +93,18 @@ mod tests {
                 tenant,
                 "{claims}"
             );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_tenant_is_one_whole_scope_or_there_is_none(scopes in r"(tenant/|tenant|[a-z0-9-]{0,6}|[ \t\n#/.A-Z\x00é]){0,8}") {
+            let claims = serde_json::json!({ "scope": scopes }).to_string();
+            if let Ok(tenant) = of(&with_claims(&claims), "tenant") {
+                proptest::prop_assert!(is_tenant(&tenant));
+                let naming = scopes.split(' ').filter(|scope| scope.starts_with(SCOPE_PREFIX));
+                proptest::prop_assert_eq!(naming.collect::<Vec<_>>(), [format!("tenant/{tenant}")]);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Ingest: takes events from the queue, appends them to the event log, and sends them to the integrations that are live.
 
-mod envelope;
+pub mod envelope;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

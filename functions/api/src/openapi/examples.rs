@@ -1,0 +1,204 @@
+//! Examples of the document: those of the API page, with the URLs and masks that this service asks for and shows.
+
+use serde_json::{Value, json};
+
+/// Registrations.
+pub fn registrations() -> Value {
+    json!({
+        "webhook": {
+            "summary": "Create a webhook integration",
+            "value": {
+                "id": "erp-netsuite-integration-002",
+                "integration_type": "permanent",
+                "starts_at": "2019-01-17T12:00:00Z",
+                "callback_parameters": {
+                    "callback_url": "https://erp.example.com/events",
+                    "api_key": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+                },
+            },
+        },
+        "s3": {
+            "summary": "Create an S3 integration",
+            "value": {
+                "id": "sap-s3-integration-002",
+                "integration_type": "permanent",
+                "starts_at": "2019-01-17T12:00:00Z",
+                "s3_parameters": {
+                    "aws_access_key_id": "some_s3_access_key_id",
+                    "aws_secret_access_key": "some_s3_secret_key",
+                    "aws_region": "us-east-1",
+                    "bucket": "sap_export",
+                    "key_prefix": "newstore_integration_002",
+                },
+            },
+        },
+        "replay": {
+            "summary": "Replay events by date",
+            "value": {
+                "id": "sap-integration-001",
+                "integration_type": "temporary",
+                "starts_at": "2019-01-17T12:00:00Z",
+                "ends_at": "2019-02-21T23:59:00Z",
+                "callback_parameters": {
+                    "callback_url": "https://sap.example.com/events",
+                    "api_key": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+                },
+            },
+        },
+        "filtered": {
+            "summary": "Only some events",
+            "value": {
+                "id": "erp-returns",
+                "integration_type": "permanent",
+                "callback_parameters": { "callback_url": "https://erp.example.com/events" },
+                "filter_conditions": {
+                    "event_filter": ["order.created", "order.items_cancelled"],
+                    "entity_filter": ["return"],
+                },
+            },
+        },
+    })
+}
+
+/// Updates.
+pub fn updates() -> Value {
+    json!({
+        "key": {
+            "summary": "Another key",
+            "value": {
+                "callback_parameters": {
+                    "callback_url": "https://erp.example.com/events",
+                    "api_key": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+                },
+            },
+        },
+        "filter": {
+            "summary": "Only events of orders",
+            "value": { "filter_conditions": { "entity_filter": ["order"] } },
+        },
+        "no_filter": {
+            "summary": "All events again",
+            "value": { "filter_conditions": null },
+        },
+    })
+}
+
+fn webhook(id: &str, status: &str, key: &str) -> Value {
+    json!({
+        "id": id,
+        "status": status,
+        "integration_type": "permanent",
+        "starts_at": "2019-01-17T12:00:00.000Z",
+        "callback_parameters": { "callback_url": "https://erp.example.com/events", "api_key": key },
+        "pending": { "catching_up": false },
+    })
+}
+
+/// A temporary webhook integration.
+pub fn temporary(status: &str) -> Value {
+    let mut answer = webhook("sap-integration-001", status, KEY);
+    answer["integration_type"] = json!("temporary");
+    answer["ends_at"] = json!("2019-02-21T23:59:00.000Z");
+    answer
+}
+
+/// A key as answers show it.
+const KEY: &str = "********************************VCJ9";
+
+/// An integration that was just started, or stopped.
+pub fn switched(status: &str) -> Value {
+    let mut answer = webhook("webhook-integration-1", status, KEY);
+    answer["starts_at"] = json!("2019-07-07T00:00:00.000Z");
+    answer
+}
+
+/// The list of integrations.
+pub fn integrations() -> Value {
+    let s3 = json!({
+        "id": "sap-s3-integration-002",
+        "status": "stopped",
+        "integration_type": "permanent",
+        "starts_at": "2019-01-17T12:00:00.000Z",
+        "s3_parameters": {
+            "aws_access_key_id": "some_s3_access_key_id",
+            "aws_secret_access_key": "**************_key",
+            "aws_region": "us-east-1",
+            "bucket": "sap_export",
+            "key_prefix": "newstore_integration_002",
+        },
+        "pending": { "catching_up": false },
+    });
+    json!({ "integrations": [
+        webhook("erp-netsuite-integration-001", "running", KEY),
+        webhook("erp-netsuite-integration-002", "running", KEY),
+        temporary("stopped"),
+        s3,
+    ] })
+}
+
+/// An integration log.
+pub fn log() -> Value {
+    let failed = "Request to URL http://example.com/webhook failed. Reason: too many requests (HTTP status code 429). Payload: {\"tenant\":\"businessname\",\"name\":\"order.created\",\"published_at\":\"2019-09-12T15:20:00.000Z\",\"payload\":{\"id\":\"1\"}}";
+    json!({ "entries": [
+        { "action": "integration_stopped", "reason": "Stopped via API.", "created_at": "2019-09-13T08:04:00.000Z" },
+        { "action": "retry_triggered", "reason": failed, "created_at": "2019-09-12T15:21:00.000Z" },
+        { "action": "retry_triggered", "reason": failed, "created_at": "2019-09-12T15:20:00.000Z" },
+        { "action": "integration_started", "reason": "Started via API.", "created_at": "2019-09-12T12:00:00.000Z" },
+    ] })
+}
+
+/// The list of rejected events.
+pub fn rejected_events() -> Value {
+    json!({ "rejected_events": [
+        { "created_at": "2019-09-13T08:04:00.000Z", "id": "1a8a5052-8741-4daf-982e-e0a12990335a", "answer": "{\"error\":\"no such product\"}" },
+        { "created_at": "2019-09-13T08:01:00.000Z", "id": "045cb397-9dca-4305-81e5-4ad0b6ad242c", "answer": "{\"error\":\"no such product\"}" },
+        { "created_at": "2019-09-13T06:52:00.000Z", "id": "c35e7a43-cad2-4f2a-8c54-ad1328373b41", "answer": "{\"error\":\"no such product\"}" },
+    ] })
+}
+
+/// An event as receivers see it.
+pub fn envelope() -> Value {
+    json!({
+        "tenant": "businessname",
+        "name": "order.items_cancelled",
+        "published_at": "2010-01-01T12:00:00.000Z",
+        "payload": {
+            "id": "1431b891-c056-4f80-9d34-06479b383417",
+            "items": [
+                {
+                    "id": "8c2a657e-e8c7-4f1b-b6d5-ab27d2ec87a1",
+                    "product_id": "ASDF1000",
+                    "fulfillment_location_id": "US01",
+                },
+                {
+                    "id": "9c027c6f-2918-457e-9051-0c6a349701df",
+                    "product_id": "ASDF1001",
+                    "fulfillment_location_id": "US01",
+                },
+            ],
+        },
+    })
+}
+
+/// Bodies that publish events.
+pub fn publications() -> Value {
+    let one = json!({ "name": "order.created", "payload": { "number": "R1", "price": 1.1 } });
+    let named = json!({ "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718", "name": "return.processed", "payload": { "number": "R1" } });
+    json!({
+        "one": { "summary": "One event", "value": one },
+        "many": { "summary": "Several, one of them with an id of its own", "value": [one, named] },
+    })
+}
+
+/// The ids of published events.
+pub fn accepted() -> Value {
+    json!({ "accepted": [
+        { "id": "019b2c4e-7d7b-7c41-a1f4-3f3b54d6a1c0" },
+        { "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718" },
+    ] })
+}
+
+/// An error of this service.
+pub fn error(code: &str, message: &str) -> Value {
+    json!({ "error_code": code, "message": message, "request_id": "7f0c8f1e-3c1b-4b7e-9d59-0a5b7d5f6a11" })
+}

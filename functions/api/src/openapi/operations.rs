@@ -1,0 +1,432 @@
+//! The operations of the document. A new endpoint does not compile without one.
+
+use serde_json::{Map, Value, json};
+
+use super::examples;
+use super::schemas::reference;
+use crate::bodies::{MAX_BODY_BYTES, MAX_EVENTS_BYTES};
+use crate::routes::Endpoint;
+
+/// What the service answers to any call that needs a token.
+const ALWAYS: [(&str, &str); 5] = [
+    ("401", "Unauthorized"),
+    ("403", "Forbidden"),
+    ("429", "TooManyRequests"),
+    ("500", "InternalServerError"),
+    ("503", "Unavailable"),
+];
+
+/// An operation under construction.
+struct Operation(Value);
+
+impl Operation {
+    fn new(id: &str, tag: &str, summary: &str, description: impl Into<String>) -> Operation {
+        Operation(json!({
+            "operationId": id,
+            "tags": [tag],
+            "summary": summary,
+            "description": description.into(),
+            "responses": {},
+        }))
+    }
+
+    /// Its path names an integration: 404 where there is none.
+    fn of_integration(self) -> Operation {
+        self.parameter("IntegrationId").error("404", "NotFound")
+    }
+
+    /// Its path names a rejected event.
+    fn of_event(self) -> Operation {
+        self.of_integration().parameter("EventId")
+    }
+
+    fn parameter(mut self, name: &str) -> Operation {
+        let reference = json!({ "$ref": format!("#/components/parameters/{name}") });
+        match &mut self.0["parameters"] {
+            Value::Array(parameters) => parameters.push(reference),
+            none => *none = json!([reference]),
+        }
+        self
+    }
+
+    fn body(mut self, schema: &str, examples: Value) -> Operation {
+        self.0["requestBody"] = json!({
+            "required": true,
+            "content": { "application/json": { "schema": reference(schema), "examples": examples } },
+        });
+        self.error("400", "BadRequest")
+            .error("413", "TooLarge")
+            .error("415", "UnsupportedMediaType")
+    }
+
+    /// It takes no body, or an empty object.
+    fn empty_body(mut self) -> Operation {
+        self.0["requestBody"] = json!({
+            "required": false,
+            "description": "Nothing, or an empty object.",
+            "content": { "application/json": { "schema": { "type": "object", "additionalProperties": false }, "example": {} } },
+        });
+        self.error("400", "BadRequest").error("413", "TooLarge")
+    }
+
+    fn answers(
+        mut self,
+        status: &str,
+        description: &str,
+        schema: Value,
+        example: Value,
+    ) -> Operation {
+        self.0["responses"][status] = json!({
+            "description": description,
+            "headers": request_id(),
+            "content": { "application/json": { "schema": schema, "example": example } },
+        });
+        self
+    }
+
+    fn answers_nothing(mut self, description: &str) -> Operation {
+        self.0["responses"]["204"] = json!({ "description": description, "headers": request_id() });
+        self
+    }
+
+    fn error(mut self, status: &str, response: &str) -> Operation {
+        self.0["responses"][status] =
+            json!({ "$ref": format!("#/components/responses/{response}") });
+        self
+    }
+
+    fn links(mut self, status: &str, links: Value) -> Operation {
+        self.0["responses"][status]["links"] = links;
+        self
+    }
+
+    fn done(mut self) -> Value {
+        for (status, response) in ALWAYS {
+            self = self.error(status, response);
+        }
+        self.0
+    }
+
+    /// Needs no token.
+    fn public(mut self) -> Value {
+        self.0["security"] = json!([]);
+        self.error("429", "TooManyRequests")
+            .error("500", "InternalServerError")
+            .error("503", "Unavailable")
+            .0
+    }
+}
+
+/// The operation of an endpoint; `method` tells those apart that one endpoint serves.
+pub fn operation(method: &str, endpoint: Endpoint) -> Value {
+    match endpoint {
+        Endpoint::Health => {
+            let schema = json!({ "type": "object", "properties": { "status": { "const": "ok" } }, "required": ["status"] });
+            Operation::new("getHealth", "Service", "Health", "Answers when the API does.")
+                .answers("200", "The API answers.", schema, json!({ "status": "ok" }))
+                .public()
+        }
+        Endpoint::Document => {
+            Operation::new("getDocument", "Service", "This document", "The OpenAPI document of this API.")
+                .answers("200", "OpenAPI 3.1.", json!({ "type": "object" }), json!({ "openapi": "3.1.1" }))
+                .public()
+        }
+        Endpoint::Publish => publish(),
+        Endpoint::List => {
+            let schema = list_of("integrations", "Integration", 25, "Sorted by id.");
+            Operation::new("listIntegrations", INTEGRATIONS, "List registered integrations", "Lists all configured integrations.")
+                .answers("200", "All integrations.", schema, examples::integrations())
+                .done()
+        }
+        Endpoint::Register => register(),
+        Endpoint::Get => {
+            Operation::new("getIntegration", INTEGRATIONS, "Get integration details", "Returns details about an existing integration.")
+                .of_integration()
+                .answers("200", "The integration.", reference("Integration"), examples::temporary("running"))
+                .done()
+        }
+        Endpoint::Update => {
+            let id = if method == "PUT" { "putIntegration" } else { "updateIntegration" };
+            Operation::new(id, INTEGRATIONS, "Update the integration", UPDATE)
+                .of_integration()
+                .body("IntegrationUpdate", examples::updates())
+                .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
+                .done()
+        }
+        Endpoint::Delete => {
+            Operation::new("deleteIntegration", INTEGRATIONS, "Delete the integration", "Deletes an existing integration, in any state, with its log, its rejected events and what was not delivered yet.")
+                .of_integration()
+                .answers_nothing("It is gone.")
+                .done()
+        }
+        Endpoint::Start => {
+            Operation::new("startIntegration", INTEGRATIONS, "Start the integration", START)
+                .of_integration()
+                .empty_body()
+                .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("running"))
+                .done()
+        }
+        Endpoint::Stop => {
+            Operation::new("stopIntegration", INTEGRATIONS, "Stop the integration", "Stops the specified integration. No events are sent once this is answered. Stopping a stopped one changes nothing.")
+                .of_integration()
+                .empty_body()
+                .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
+                .done()
+        }
+        Endpoint::Log => {
+            let schema = list_of("entries", "LogEntry", 50, "Newest first.");
+            Operation::new("getIntegrationLog", INTEGRATIONS, "Get integration log", "Returns the last 50 integration log entries.")
+                .of_integration()
+                .answers("200", "The log.", schema, examples::log())
+                .done()
+        }
+        Endpoint::ListRejected => {
+            let schema = list_of("rejected_events", "RejectedEvent", 30, "Newest first.");
+            Operation::new("listRejectedEvents", REJECTED, "List rejected events", "Lists the events that were rejected by the receiver (HTTP status code 400), up to 30.")
+                .of_integration()
+                .answers("200", "The rejected events.", schema, examples::rejected_events())
+                .done()
+        }
+        Endpoint::GetRejected => {
+            Operation::new("getRejectedEvent", REJECTED, "Get rejected event", "Returns the rejected event, byte for byte as it was sent.")
+                .of_event()
+                .answers("200", "The event.", reference("Event"), examples::envelope())
+                .done()
+        }
+        Endpoint::RetryRejected => Operation::new(
+            "retryRejectedEvent",
+            REJECTED,
+            "Retry rejected event",
+            "Sends the rejected event to the receiver of the integration again, and waits for its answer. When the receiver takes it (2xx), it is no rejected event any more.",
+        )
+        .of_event()
+        .empty_body()
+        .answers_nothing("The receiver has taken it.")
+        .error("502", "DeliveryFailed")
+        .done(),
+        Endpoint::DeleteRejected => {
+            Operation::new("deleteRejectedEvent", REJECTED, "Delete rejected event", "Deletes the rejected event permanently.")
+                .of_event()
+                .answers_nothing("It is gone.")
+                .done()
+        }
+    }
+}
+
+const INTEGRATIONS: &str = "Integrations";
+const REJECTED: &str = "Rejected events";
+
+const UPDATE: &str = "Updates the specified integration and returns the updated state. PATCH and PUT do the same: what is given is changed, field by field, the rest stays.
+
+Stop the integration first, and start it again afterwards; a running one is a 400 with the code `integration_running`. Temporary integrations cannot be updated. A webhook cannot become an S3 integration, nor the other way round. A changed filter holds for everything that was not sent yet.";
+
+const START: &str = "Starts the specified integration. Starting a running one changes nothing.
+
+An integration that is started within 30 days of its stop receives everything that it missed. Later than that, it receives what comes from its start on.";
+
+const REGISTER: &str = "Registers a new integration and starts it. There are two ways for events to reach you:
+
+- **Webhook**: one POST per event, as it happens.
+- **S3**: files in your bucket, every 5 minutes, at most 50 MiB each: `s3://{bucket}/{key_prefix}/{tenant}/{timestamp}-data-{random_string}.export`, where `timestamp` is the time of the file's creation in epoch milliseconds. A file has one event a line, in the form that webhooks have.
+
+Without `filter_conditions` you receive all events.
+
+To replay events by date, register a temporary integration with `starts_at` and `ends_at`: it receives the events in between and stops by itself. Delete it when you no longer need its log and its rejected events.
+
+At most 25 integrations can be registered, temporary and stopped ones included; a 26th is a 409 with the code `limit_exceeded`, and so is one temporary integration more than may run at a time.";
+
+const PUBLISH: &str = "Publishes one event, a JSON array of events, or newline-delimited JSON: up to 500 events. One bad event refuses them all.
+
+A 202 means that they are stored. After a 5xx some may have been: publish again with the same ids, which is safe.";
+
+fn register() -> Value {
+    let link = |operation: &str, description: &str| json!({ "operationId": operation, "parameters": { "integration_id": "$response.body#/id" }, "description": description });
+    Operation::new(
+        "registerIntegration",
+        INTEGRATIONS,
+        "Register new integration",
+        REGISTER,
+    )
+    .body("NewIntegration", examples::registrations())
+    .error("409", "Conflict")
+    .answers(
+        "200",
+        "The integration, which runs.",
+        reference("Integration"),
+        examples::temporary("running"),
+    )
+    .links(
+        "200",
+        json!({
+            "get": link("getIntegration", "Its details."),
+            "log": link("getIntegrationLog", "Its log."),
+            "stop": link("stopIntegration", "Stop it."),
+            "start": link("startIntegration", "Start it again."),
+            "update": link("updateIntegration", "Change it, once it is stopped."),
+            "rejected": link("listRejectedEvents", "What its receiver refused."),
+            "delete": link("deleteIntegration", "Delete it."),
+        }),
+    )
+    .done()
+}
+
+fn publish() -> Value {
+    let accepted = json!({ "type": "object", "properties": { "id": { "type": "string", "format": "uuid" } }, "required": ["id"] });
+    let schema = json!({
+        "type": "object",
+        "properties": { "accepted": { "type": "array", "maxItems": 500, "items": accepted, "description": "The ids of the events, in their order." } },
+        "required": ["accepted"],
+    });
+    let mut operation = Operation::new("publishEvents", "Events", "Publish events", PUBLISH)
+        .body("NewEvent", examples::publications())
+        .answers(
+            "202",
+            "All events are stored.",
+            schema,
+            examples::accepted(),
+        )
+        .done();
+    let content = &mut operation["requestBody"]["content"];
+    content["application/json"]["schema"] = json!({
+        "oneOf": [
+            reference("NewEvent"),
+            { "type": "array", "minItems": 1, "maxItems": 500, "items": reference("NewEvent") },
+        ],
+    });
+    for lines in ["application/x-ndjson", "application/ndjson"] {
+        content[lines] = json!({
+            "schema": { "type": "string", "description": "One event a line." },
+            "example": "{\"name\":\"order.created\",\"payload\":{\"number\":\"R1\"}}\n{\"name\":\"order.opened\",\"payload\":{\"number\":\"R2\"}}\n",
+        });
+    }
+    operation
+}
+
+fn list_of(field: &str, item: &str, max: usize, description: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": { field: { "type": "array", "maxItems": max, "items": reference(item), "description": description } },
+        "required": [field],
+    })
+}
+
+fn request_id() -> Value {
+    json!({ "x-request-id": { "$ref": "#/components/headers/RequestId" } })
+}
+
+/// Refusals, each of which several operations have.
+pub fn responses() -> Value {
+    let error = |description: &str, code: &str, message: &str| {
+        json!({
+            "description": description,
+            "headers": request_id(),
+            "content": { "application/json": { "schema": reference("Error"), "example": examples::error(code, message) } },
+        })
+    };
+    let gateway = |description: &str, message: &str| {
+        json!({
+            "description": description,
+            "content": { "application/json": { "schema": reference("GatewayError"), "example": { "message": message } } },
+        })
+    };
+    let either = |description: &str, example: Value| {
+        json!({
+            "description": description,
+            "content": { "application/json": { "schema": { "anyOf": [reference("Error"), reference("GatewayError")] }, "example": example } },
+        })
+    };
+    let mut responses = Map::new();
+    let mut add = |name: &str, response: Value| responses.insert(name.to_owned(), response);
+    add(
+        "BadRequest",
+        error(
+            "`bad_request`: the message names the field. `integration_running`: stop it first. For events, `errors` has the index of each bad one, and none was accepted.",
+            "bad_request",
+            "id must have 1 to 50 lower-case letters, digits and dashes, such as erp-1",
+        ),
+    );
+    add(
+        "Unauthorized",
+        either(
+            "The access token is missing, expired or not valid. The body is API Gateway's.",
+            json!({ "message": "Unauthorized" }),
+        ),
+    );
+    add(
+        "Forbidden",
+        either(
+            "`forbidden`: the access token names no tenant, or several.",
+            examples::error("forbidden", "The access token names no tenant."),
+        ),
+    );
+    add(
+        "NotFound",
+        either(
+            "`resource_not_found`: there is no such integration or event, or it is another tenant's.",
+            examples::error("resource_not_found", "There is no integration \"erp-1\"."),
+        ),
+    );
+    add(
+        "Conflict",
+        error(
+            "`conflict`: the id is taken. `limit_exceeded`: there are 25 integrations already, or as many temporary ones run as may.",
+            "conflict",
+            "id \"erp-1\" is taken by another integration; choose another one, or delete that one first.",
+        ),
+    );
+    add(
+        "TooLarge",
+        either(
+            &format!(
+                "`payload_too_large`: the body is larger than {} KiB; of events, than {} MiB.",
+                MAX_BODY_BYTES / 1024,
+                MAX_EVENTS_BYTES / 1024 / 1024
+            ),
+            examples::error(
+                "payload_too_large",
+                "The body is larger than 4194304 bytes; send it in several requests.",
+            ),
+        ),
+    );
+    add(
+        "UnsupportedMediaType",
+        error(
+            "`unsupported_media_type`: the body is not said to be JSON.",
+            "unsupported_media_type",
+            "The body must be JSON: send the header content-type: application/json.",
+        ),
+    );
+    add(
+        "TooManyRequests",
+        gateway(
+            "More requests than the API takes. Try again later.",
+            "Too Many Requests",
+        ),
+    );
+    add(
+        "InternalServerError",
+        either(
+            "`internal_server_error`: something went wrong on our side.",
+            examples::error(
+                "internal_server_error",
+                "Something went wrong on our side. Try again; tell us the request_id if it goes on.",
+            ),
+        ),
+    );
+    add(
+        "DeliveryFailed",
+        error(
+            "`delivery_failed`: the receiver has been sent the event again, and has not taken it.",
+            "delivery_failed",
+            "The receiver has not taken the event: bad request (HTTP status code 400). It stays among the rejected events.",
+        ),
+    );
+    add(
+        "Unavailable",
+        gateway(
+            "No capacity is left, or the service took too long. Try again later.",
+            "Service Unavailable",
+        ),
+    );
+    Value::Object(responses)
+}

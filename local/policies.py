@@ -1,0 +1,267 @@
+"""Least privilege, held against a written table: who may do what to which resource, and what every deployment must have.
+
+    .venv/tools/bin/python local/policies.py
+
+Reads template.yaml. Prints nothing and ends with 0 when the template is what the table says. Each rule is also tried on a
+template that breaks it: a rule that lets that pass fails the run.
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+from cfnlint.decode import decode
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
+
+# A worker takes messages from its queue and gives its logs away, and that is all that all of them do.
+RECEIVE = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
+LOG = ["logs:CreateLogStream", "logs:PutLogEvents"]
+ITEMS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem", "dynamodb:Query"]
+
+# Role -> resource -> actions. "DECRYPT_IF_SHOWN" stands for kms:Decrypt where SecretsInResponses=plain asks for it.
+ALLOWED = {
+    # Encrypts, and shows masks that are stored beside the cipher text; reads no queue; no event log.
+    "ApiRole": {
+        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
+        "IngestQueue": ["sqs:SendMessage"],
+        "ReplayQueue": ["sqs:SendMessage"],
+        "SecretsKey": ["kms:Encrypt", "DECRYPT_IF_SHOWN"],
+        "DeliveryFunction": ["lambda:InvokeFunction"],  # a rejected event is tried again there, where keys may be decrypted
+        "ApiLogGroup": LOG,
+    },
+    # Appends and routes: never reads the log, never touches an integration, no secrets.
+    "IngestRole": {
+        "EventsTable": ["dynamodb:PutItem"],
+        "IntegrationsTable": ["dynamodb:Query"],
+        "DeliveryQueue": ["sqs:SendMessage"],
+        "IngestDeadLetterQueue": ["sqs:SendMessage"],
+        "IngestQueue": RECEIVE,
+        "IngestLogGroup": LOG,
+    },
+    # Calls receivers with their keys. Never encrypts: it cannot give an integration another secret.
+    "DeliveryRole": {
+        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
+        "DeliveryQueue": [*RECEIVE, "sqs:SendMessage"],
+        "ReplayQueue": ["sqs:SendMessage"],
+        "DeliveryDeadLetterQueue": ["sqs:SendMessage"],
+        "SecretsKey": ["kms:Decrypt"],
+        "DeliveryLogGroup": LOG,
+    },
+    # Reads the log, sends tasks. No secrets.
+    "ReplayRole": {
+        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
+        "IntegrationsTable/index/wake": ["dynamodb:Query"],
+        "EventsTable": ["dynamodb:GetItem", "dynamodb:Query"],
+        "ReplayQueue": [*RECEIVE, "sqs:SendMessage"],
+        "DeliveryQueue": ["sqs:SendMessage"],
+        "ReplayDeadLetterQueue": ["sqs:SendMessage"],
+        "ReplayLogGroup": LOG,
+    },
+    # Reads the log. Nothing of S3: files are written with the credentials of the tenant.
+    "ExportRole": {
+        "IntegrationsTable": ITEMS,
+        "IntegrationsTable/index/exports": ["dynamodb:Query"],
+        "EventsTable": ["dynamodb:Query"],
+        "ExportQueue": [*RECEIVE, "sqs:SendMessage"],
+        "ExportDeadLetterQueue": ["sqs:SendMessage"],
+        "SecretsKey": ["kms:Decrypt"],
+        "ExportLogGroup": LOG,
+    },
+    "SchedulerRole": {
+        "ExportFunction": ["lambda:InvokeFunction"],
+        "ReplayFunction": ["lambda:InvokeFunction"],
+    },
+}
+
+# Who may take a role, and what may reach the API without a token.
+ASSUMED_BY = {role: "lambda.amazonaws.com" for role in ALLOWED} | {"SchedulerRole": "scheduler.amazonaws.com"}
+WITHOUT_TOKEN = {"GET /health", "GET /openapi.json"}
+
+# Who else may send to a queue: the bus's rule.
+SENDERS = {"IngestQueue": "events.amazonaws.com", "IngestDeadLetterQueue": "events.amazonaws.com"}
+
+
+def values(value) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def resource(value) -> str:
+    """`!GetAtt X.Arn` and `!Sub ${X.Arn}/index/i` as X and X/index/i; anything else as it is."""
+    if isinstance(value, dict) and "Fn::GetAtt" in value:
+        name, attribute = value["Fn::GetAtt"]
+        return name if attribute == "Arn" else f"{name}.{attribute}"
+    if isinstance(value, dict) and "Fn::Sub" in value:
+        return str(value["Fn::Sub"]).replace("${", "").replace(".Arn}", "")
+    return str(value)
+
+
+def granted(role: dict, shows_secrets: bool) -> tuple[dict, list[str]]:
+    """What a role's policies grant, as resource -> actions, and what is wrong with how they say it."""
+    found, wrong = {}, []
+    for key in ("ManagedPolicyArns", "PermissionsBoundary"):
+        if key in role:
+            wrong.append(f"has {key}: what it may do has to stand in the template")
+    for policy in role.get("Policies", []):
+        for statement in values(policy["PolicyDocument"]["Statement"]):
+            if statement["Effect"] != "Allow" or not {"Action", "Resource"} <= statement.keys():
+                wrong.append(f"has a statement that this check cannot read: {statement}")
+                continue
+            actions = statement["Action"]
+            if isinstance(actions, dict) and "Fn::If" in actions:
+                condition, when, otherwise = actions["Fn::If"]
+                if condition != "ShowsSecrets":
+                    wrong.append(f"depends on the condition {condition}")
+                actions = when if shows_secrets else otherwise
+            for action in values(actions):
+                for name in map(resource, values(statement["Resource"])):
+                    if "*" in action or "*" in name:
+                        wrong.append(f"allows {action} on {name}: no wildcards")
+                    found.setdefault(name, set()).add(action)
+    return found, wrong
+
+
+def roles(resources: dict) -> list[str]:
+    wrong = []
+    there = {name: it["Properties"] for name, it in resources.items() if it["Type"] == "AWS::IAM::Role"}
+    for name in there.keys() ^ ALLOWED.keys():
+        wrong.append(f"{name} stands either in the template or in the table, not in both")
+    for name in there.keys() & ALLOWED.keys():
+        for shows_secrets in (False, True):
+            found, told = granted(there[name], shows_secrets)
+            wrong += [f"{name} {it}" for it in told]
+            decrypt = {"kms:Decrypt"} if shows_secrets else set()
+            expected = {it: set(actions) - {"DECRYPT_IF_SHOWN"} | (decrypt if "DECRYPT_IF_SHOWN" in actions else set()) for it, actions in ALLOWED[name].items()}
+            for it in sorted(found.keys() | expected.keys()):
+                more = found.get(it, set()) - expected.get(it, set())
+                less = expected.get(it, set()) - found.get(it, set())
+                wrong += [f"{name} may {action} on {it}, which the table does not allow" for action in sorted(more)]
+                wrong += [f"{name} may not {action} on {it}, which the table says it needs" for action in sorted(less)]
+        for statement in there[name]["AssumeRolePolicyDocument"]["Statement"]:
+            if statement["Principal"] != {"Service": ASSUMED_BY[name]} or statement["Action"] != "sts:AssumeRole":
+                wrong.append(f"{name} can be taken by {statement['Principal']}")
+    return wrong
+
+
+def functions(resources: dict) -> list[str]:
+    wrong = []
+    for name, it in resources.items():
+        if it["Type"] != "AWS::Serverless::Function":
+            continue
+        stem, properties = name.removesuffix("Function"), it["Properties"]
+        if properties.get("Role") != {"Fn::GetAtt": [f"{stem}Role", "Arn"]} or "Policies" in properties:
+            wrong.append(f"{name} has another role than {stem}Role, or further policies")
+        if properties.get("LoggingConfig") != {"LogGroup": {"Ref": f"{stem}LogGroup"}}:
+            wrong.append(f"{name} does not log to {stem}LogGroup")
+        if "ReservedConcurrentExecutions" not in properties:
+            wrong.append(f"{name} has no ReservedConcurrentExecutions: it could take all of the account's")
+    return wrong
+
+
+def denies_plain_http(document: dict, service: str, name) -> bool:
+    """Whether a policy refuses everything that comes over plain HTTP, from anybody."""
+    wanted = {"Effect": "Deny", "Principal": "*", "Action": f"{service}:*", "Resource": name, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    return any({key: it for key, it in statement.items() if key != "Sid"} == wanted for statement in document["Statement"])
+
+
+def encryption(resources: dict) -> list[str]:
+    wrong = []
+    policies = [it["Properties"] for it in resources.values() if it["Type"] == "AWS::SQS::QueuePolicy"]
+    for name, it in resources.items():
+        properties = it.get("Properties", {})
+        if it["Type"] == "AWS::SQS::Queue":
+            own = [policy["PolicyDocument"] for policy in policies if {"Ref": name} in policy["Queues"]]
+            if not any(denies_plain_http(document, "sqs", {"Fn::GetAtt": [name, "Arn"]}) for document in own):
+                wrong.append(f"{name} takes plain HTTP")
+            for document in own:
+                for statement in document["Statement"]:
+                    if statement["Effect"] == "Allow" and not (
+                        statement["Principal"] == {"Service": SENDERS.get(name)} and statement["Action"] == "sqs:SendMessage" and statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["IngestRule", "Arn"]}}}
+                    ):
+                        wrong.append(f"{name} allows {statement['Action']} to {statement['Principal']}")
+            if not properties.get("SqsManagedSseEnabled"):
+                wrong.append(f"{name} is not encrypted at rest")
+        if it["Type"] == "AWS::DynamoDB::Table":
+            # In the policy of a table, "*" is that table: it has no ARN yet when the policy is written.
+            if not denies_plain_http(properties.get("ResourcePolicy", {}).get("PolicyDocument", {"Statement": []}), "dynamodb", "*"):
+                wrong.append(f"{name} takes plain HTTP")
+            if not properties.get("SSESpecification", {}).get("SSEEnabled"):
+                wrong.append(f"{name} is not encrypted at rest")
+        if it["Type"] == "AWS::KMS::Key" and not properties.get("EnableKeyRotation"):
+            wrong.append(f"{name} is not rotated")
+        if it["Type"] == "AWS::Logs::LogGroup" and "RetentionInDays" not in properties:
+            wrong.append(f"{name} keeps its logs for ever")
+    return wrong
+
+
+def ways_in(resources: dict) -> list[str]:
+    wrong = []
+    for name, it in resources.items():
+        properties = it.get("Properties", {})
+        if it["Type"] == "AWS::ApiGatewayV2::Route":
+            needs_token = properties.get("AuthorizationType") == "JWT" and properties.get("AuthorizerId") == {"Ref": "ApiAuthorizer"}
+            if not needs_token and properties["RouteKey"] not in WITHOUT_TOKEN:
+                wrong.append(f"{name} ({properties['RouteKey']}) needs no token")
+        if it["Type"] == "AWS::ApiGatewayV2::Stage":
+            settings = properties.get("DefaultRouteSettings", {})
+            if not {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= settings.keys():
+                wrong.append(f"{name} is not throttled")
+        if it["Type"] == "AWS::Lambda::Permission" and "SourceArn" not in properties:
+            wrong.append(f"{name} lets any caller of {properties['Principal']} in")
+    return wrong
+
+
+def check(template: dict) -> list[str]:
+    resources = template["Resources"]
+    return [*roles(resources), *functions(resources), *encryption(resources), *ways_in(resources)]
+
+
+# --- The check is checked: every one of these changes has to be found. ---
+
+
+def statements(template: dict, role: str) -> list:
+    return template["Resources"][role]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+
+
+def properties(template: dict, name: str) -> dict:
+    return template["Resources"][name]["Properties"]
+
+
+BREAKS = {
+    "a wildcard resource": lambda it: statements(it, "ExportRole")[0].update(Resource="*"),
+    "a wildcard action": lambda it: statements(it, "DeliveryRole")[0].update(Action="dynamodb:*"),
+    "the API decrypts": lambda it: statements(it, "ApiRole").append({"Effect": "Allow", "Action": "kms:Decrypt", "Resource": {"Fn::GetAtt": ["SecretsKey", "Arn"]}}),
+    "the API reads the delivery queue": lambda it: statements(it, "ApiRole").append({"Effect": "Allow", "Action": "sqs:ReceiveMessage", "Resource": {"Fn::GetAtt": ["DeliveryQueue", "Arn"]}}),
+    "an action less": lambda it: statements(it, "IngestRole").pop(0),
+    "everything but": lambda it: statements(it, "IngestRole").append({"Effect": "Allow", "NotAction": "iam:*", "Resource": "x"}),
+    "a managed policy": lambda it: properties(it, "ApiRole").update(ManagedPolicyArns=["arn:aws:iam::aws:policy/AdministratorAccess"]),
+    "a role that nobody knows": lambda it: it["Resources"].update(OtherRole=copy.deepcopy(it["Resources"]["ApiRole"])),
+    "a role for anybody": lambda it: properties(it, "ApiRole")["AssumeRolePolicyDocument"]["Statement"][0].update(Principal="*"),
+    "another function's role": lambda it: properties(it, "IngestFunction").update(Role={"Fn::GetAtt": ["ApiRole", "Arn"]}),
+    "no reserved concurrency": lambda it: properties(it, "ExportFunction").pop("ReservedConcurrentExecutions"),
+    "plain HTTP to a queue": lambda it: properties(it, "ReplayQueuePolicy")["PolicyDocument"]["Statement"].pop(),
+    "a queue for anybody": lambda it: properties(it, "ReplayQueuePolicy")["PolicyDocument"]["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Condition": {}}),
+    "plain HTTP to a table": lambda it: properties(it, "EventsTable").pop("ResourcePolicy"),
+    "a table in the clear": lambda it: properties(it, "EventsTable").pop("SSESpecification"),
+    "logs for ever": lambda it: properties(it, "ApiAccessLogGroup").pop("RetentionInDays"),
+    "a route without a token": lambda it: properties(it, "ApiRoute").update(AuthorizationType="NONE"),
+    "no throttling": lambda it: properties(it, "ApiStage").pop("DefaultRouteSettings"),
+}
+
+
+def main() -> int:
+    template, unreadable = decode(str(TEMPLATE))
+    wrong = [str(it) for it in unreadable] or check(template)
+    if not wrong:
+        for name, breaks in BREAKS.items():
+            broken = copy.deepcopy(template)
+            breaks(broken)
+            if not check(broken):
+                wrong.append(f"this check lets pass: {name}")
+    for it in wrong:
+        print(f"template.yaml: {it}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

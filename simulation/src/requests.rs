@@ -1,0 +1,348 @@
+//! The requests of workers, one by one: what each does to the simulated cloud.
+
+use std::time::Duration;
+
+use delivery::attempt::{self, Admission, Attempt, admit, judge};
+use rand::RngExt;
+use replay::step::{Seated, Seen};
+use shared::clock::Millis;
+use shared::integration::Integration;
+use shared::lifecycle::{self, Effect, Input, Verdict};
+use shared::store::chunks::Chunk;
+use shared::tasks::{Dispatch, EventRef, Origin};
+
+use crate::history::{MINUTE, SEAL};
+use crate::mutant::Mutant;
+use crate::process::{Op, Process, Role, Write};
+use crate::world::{Body, Happening, Owner, World};
+
+impl World {
+    /// Does one request; how long it takes, where that is not like any other.
+    pub fn perform(&mut self, process: &mut Process, op: Op, local: Millis) -> Option<u64> {
+        match op {
+            Op::Register(who, ago, length) => self.register(who, ago, length, local),
+            Op::Call(who, input) => {
+                let generation = self.integrations[who].as_ref()?.generation;
+                process
+                    .ops
+                    .push_front(Op::Apply((who, generation), input, None));
+            }
+            Op::Apply(owner, input, chunk) => self.decide(process, owner, input, chunk, local),
+            Op::Write(owner, write, effects) => {
+                let (input, chunk) = (write.input.clone(), write.chunk.clone());
+                let seated = Seated {
+                    integration: write.integration.clone(),
+                    verdict: Verdict::Write,
+                    decided_at: write.decided_at,
+                };
+                let unreported = self.history.unreported;
+                let next = match self.write(*write) && !self.unlucky(unreported) {
+                    true => Op::Applied(owner, Box::new(seated), input, effects),
+                    false => Op::Apply(owner, input, chunk),
+                };
+                process.ops.push_front(next);
+            }
+            Op::Applied(owner, seated, input, effects) => {
+                if let Input::Stop { .. } = input {
+                    self.ledger.answer_stop(&self.integrations, owner);
+                }
+                for effect in effects.into_iter().rev() {
+                    if let Effect::SendStep { turn, delay } = effect
+                        && delay <= Duration::from_secs(900)
+                    {
+                        let delay = delay.as_millis() as u64;
+                        process
+                            .ops
+                            .push_front(Op::Send(Body::Step(owner, turn), delay));
+                    }
+                }
+                if let Role::Replay(_, _, seen) = &mut process.role {
+                    *seen = Some(Box::new(Seen::Applied(Some(seated))));
+                }
+            }
+            Op::Append(ids, left) => return Some(self.append(process, ids, left, local)),
+            Op::Confirm(ids, place, left) => {
+                let deadline = Millis(place.timestamp_ms() + SEAL / 2);
+                if local < deadline {
+                    process.ops.push_back(Op::Route(ids, place));
+                } else if left > 0 {
+                    process.ops.push_back(Op::Append(ids, left - 1));
+                } else {
+                    // Handed back to the queue.
+                    process.message = None;
+                }
+            }
+            Op::Route(ids, place) => {
+                let published_at = Millis(place.timestamp_ms());
+                if self.mutant == Some(Mutant::AcknowledgedFirst)
+                    && let Some(message) = process.message.take()
+                {
+                    self.messages.remove(&message);
+                    self.ledger.ingest(&ids, place);
+                }
+                for (who, integration) in self.integrations.iter().enumerate() {
+                    let Some(integration) = integration else {
+                        continue;
+                    };
+                    for (index, id) in (0..).zip(&ids) {
+                        let name = World::name(*id);
+                        if !integration.takes_live(published_at, name) {
+                            continue;
+                        }
+                        let dispatch = Dispatch {
+                            event: EventRef {
+                                segment: place,
+                                index,
+                                shard: 0,
+                            },
+                            event_id: id.to_string(),
+                            name: name.to_owned(),
+                            attempt: 1,
+                            failing_since: None,
+                            origin: Origin::Live,
+                        };
+                        let owner = (who, integration.generation);
+                        process
+                            .ops
+                            .push_back(Op::Send(Body::Dispatch(owner, dispatch), 0));
+                    }
+                }
+                process.ops.push_back(Op::Ingested(ids, place));
+            }
+            Op::Ingested(ids, place) => self.ledger.ingest(&ids, place),
+            Op::Admit(owner, dispatch, read) => {
+                return self.attempt(process, owner, dispatch, read, local);
+            }
+            Op::Judge(integration, dispatch, outcome) => {
+                let attempt = Attempt {
+                    integration: &integration,
+                    dispatch: &dispatch,
+                    url: "",
+                    body: "",
+                    now: local,
+                    rules: &self.rules.clone(),
+                    jitter: self.random.random(),
+                    token: self.ulid(local),
+                };
+                let who = integration.id.parse().unwrap_or(0);
+                let owner = (who, integration.generation);
+                for effect in judge(&attempt, &outcome) {
+                    process
+                        .ops
+                        .push_back(Op::Effect(owner, dispatch.clone(), effect));
+                }
+            }
+            Op::Effect(owner, dispatch, effect) => {
+                self.effect(process, owner, &dispatch, effect, local);
+            }
+            Op::Send(body, delay) => self.send(body, delay),
+            Op::Park(owner, parked) => {
+                self.parked.insert((owner.1, parked.event), parked);
+            }
+            Op::Unpark(owner, event, token) => {
+                let key = (owner.1, event);
+                let ignores = self.mutant == Some(Mutant::TokensIgnored);
+                let stored = self.parked.get(&key);
+                if stored.is_some_and(|parked| ignores || parked.token == token) {
+                    self.parked.remove(&key);
+                }
+            }
+        }
+        None
+    }
+
+    /// Reads an integration and applies an input to what was read.
+    fn decide(
+        &mut self,
+        process: &mut Process,
+        owner: Owner,
+        mut input: Input,
+        chunk: Option<Chunk>,
+        local: Millis,
+    ) {
+        let (who, generation) = owner;
+        let read = self.integrations[who].clone();
+        let read = read.filter(|integration| integration.generation == generation);
+        let Some(mut integration) = read else {
+            if let Role::Replay(_, _, seen) = &mut process.role {
+                *seen = Some(Box::new(Seen::Applied(None)));
+            }
+            return;
+        };
+        if self.mutant == Some(Mutant::TurnsIgnored)
+            && let (Input::Step { turn, .. }, Some(stream)) = (&mut input, integration.stream_mut())
+        {
+            *turn = stream.duty.turn;
+            stream.duty.busy = None;
+        }
+        let (before, read_version) = (integration.clone(), integration.version);
+        let change = lifecycle::apply(&mut integration, &input, local, &self.rules);
+        process.ops.push_front(match change.verdict {
+            Verdict::Write => {
+                integration.version += 1;
+                let write = Write {
+                    who,
+                    integration,
+                    read_version,
+                    chunk,
+                    input,
+                    decided_at: local,
+                };
+                Op::Write(owner, Box::new(write), change.effects)
+            }
+            verdict => {
+                let seated = Seated {
+                    integration: before,
+                    verdict,
+                    decided_at: local,
+                };
+                Op::Applied(owner, Box::new(seated), input, Vec::new())
+            }
+        });
+    }
+
+    /// Writes on condition that nobody else wrote in between; whether it did.
+    pub fn write(&mut self, write: Write) -> bool {
+        let Write {
+            who,
+            mut integration,
+            read_version,
+            chunk,
+            decided_at,
+            ..
+        } = write;
+        let is_as_read = self.integrations[who].as_ref().is_some_and(|stored| {
+            stored.generation == integration.generation && stored.version == read_version
+        });
+        if !is_as_read {
+            return false;
+        }
+        if let Some(stream) = integration.stream_mut() {
+            match self.mutant {
+                Some(Mutant::GapsForgotten) => stream.gaps.retain(|gap| gap.until.is_none()),
+                Some(Mutant::UnsentForgotten) => stream.unsent = None,
+                Some(Mutant::NudgesIgnored) => stream.duty.nudged = false,
+                _ => {}
+            }
+            if let Some(wake_at) = stream.duty.wake_at {
+                self.look_after(wake_at);
+            }
+        }
+        if let Some(chunk) = chunk {
+            self.chunks
+                .insert((integration.generation, chunk.id), chunk);
+        }
+        let is_good = self.now > self.history.end + MINUTE;
+        self.ledger.note_status(&integration, decided_at, is_good);
+        self.integrations[who] = Some(integration);
+        true
+    }
+
+    /// Appends events; how long the request takes.
+    fn append(&mut self, process: &mut Process, ids: Vec<u32>, left: u32, local: Millis) -> u64 {
+        let place = self.ulid(local);
+        let took = self.latency();
+        let (slowness, unreported) = (self.history.slowness, self.history.unreported);
+        process.ops.push_back(Op::Confirm(ids.clone(), place, left));
+        if self.unlucky(unreported) || self.unlucky(slowness) {
+            // Nobody hears of it before it is given up; it may take effect within a seal of that, or never.
+            if self.random.random_bool(0.5) {
+                let late = self.random.random_range(0..SEAL * 3 / 2 - SEAL / 8);
+                self.at(self.now + late, Happening::Appears(place, ids));
+            }
+            return SEAL / 2;
+        }
+        if took < SEAL / 2 {
+            self.log.insert(place, ids);
+            return took;
+        }
+        self.at(self.now + took, Happening::Appears(place, ids));
+        SEAL / 2
+    }
+
+    /// Reads the integration right before the attempt, and attempts.
+    fn attempt(
+        &mut self,
+        process: &mut Process,
+        owner: Owner,
+        dispatch: Dispatch,
+        read: Option<Box<Integration>>,
+        local: Millis,
+    ) -> Option<u64> {
+        let stored = self.integrations[owner.0].clone();
+        let stored = stored.filter(|integration| integration.generation == owner.1)?;
+        if self.mutant == Some(Mutant::StaleStatus) && read.is_none() {
+            process
+                .ops
+                .push_back(Op::Admit(owner, dispatch, Some(Box::new(stored))));
+            return Some(200);
+        }
+        let integration = read.map_or(stored, |read| *read);
+        let token = self.ulid(local);
+        let mut effects = match admit(&integration, &dispatch, token) {
+            Admission::Instead(effects) => effects,
+            Admission::Post => {
+                let event: u32 = dispatch.event_id.parse().unwrap_or(0);
+                let flip = self.random.random_bool(0.5);
+                let (outcome, took) = self.history.receivers[owner.0].answer(self.now, event, flip);
+                self.report.attempts += 1;
+                self.ledger
+                    .attempt(owner.1, event, dispatch.event.segment, &outcome);
+                let took = took + self.latency();
+                process
+                    .ops
+                    .push_back(Op::Judge(Box::new(integration), dispatch, outcome));
+                return Some(took);
+            }
+        };
+        if self.mutant == Some(Mutant::ParkedUnheard) {
+            effects.retain(|effect| *effect != attempt::Effect::Apply(Input::Parked));
+        }
+        for effect in effects {
+            process
+                .ops
+                .push_back(Op::Effect(owner, dispatch.clone(), effect));
+        }
+        None
+    }
+
+    fn effect(
+        &mut self,
+        process: &mut Process,
+        owner: Owner,
+        dispatch: &Dispatch,
+        effect: attempt::Effect,
+        local: Millis,
+    ) {
+        match effect {
+            attempt::Effect::Park(parked) => {
+                self.parked.insert((owner.1, parked.event), parked);
+            }
+            attempt::Effect::Unpark { event, token } => {
+                self.perform(process, Op::Unpark(owner, event, token), local);
+            }
+            attempt::Effect::Settle { chunk, index } => {
+                let key = (owner.1, chunk);
+                let is_done = self.chunks.get_mut(&key).is_none_or(|chunk| {
+                    chunk.outstanding.remove(&index);
+                    chunk.outstanding.is_empty()
+                });
+                if is_done {
+                    self.chunks.remove(&key);
+                    process
+                        .ops
+                        .push_front(Op::Apply(owner, Input::ChunkDone, None));
+                }
+            }
+            attempt::Effect::Retry { dispatch, delay } => {
+                let delay = delay.as_secs_f64().ceil() as u64 * 1_000;
+                self.send(Body::Dispatch(owner, dispatch), delay);
+            }
+            attempt::Effect::Reject { .. } => {
+                let event = dispatch.event_id.parse().unwrap_or(0);
+                self.ledger.reject(owner.1, event);
+            }
+            attempt::Effect::Apply(input) => process.ops.push_front(Op::Apply(owner, input, None)),
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::proxy::{Action, Moment, Proxy};
+use tests::proxy::{Action, Moment, Passing, Proxy};
 use tests::receiver::Answer;
 
 use crate::exports_world::{
@@ -193,9 +193,20 @@ async fn a_refused_run_killed_before_or_after_any_of_its_effects_loses_and_doubl
     kill_at_every_request(Moment::After, Circumstances::Refused).await;
 }
 
-/// Holds a run up at every request, at this moment of it, until its lease is over and another run has done everything; then
-/// it goes on.
-async fn hold_up_at_every_request(moment: Moment, with_changes: bool) {
+/// What happens while a run is held up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    /// Its lease ends, and another run does everything.
+    Overtaken,
+    /// The same, after the integration was changed.
+    ChangedAndOvertaken,
+    /// The integration is changed; the run still has its lease.
+    Changed,
+}
+
+/// Holds a run up at every request, at this moment of it, while something else happens; then it goes on.
+async fn hold_up_at_every_request(moment: Moment, what: Meanwhile) {
+    let (with_changes, is_overtaken) = (what != Meanwhile::Overtaken, what != Meanwhile::Changed);
     let (world, lines, proxy) = world().await;
     for number in 1.. {
         let case = Case::begin(&world, &lines, format!("hold-{number}")).await;
@@ -210,13 +221,17 @@ async fn hold_up_at_every_request(moment: Moment, with_changes: bool) {
             is_held = true;
             let before = proxy.passed().len();
             crashed = Some(progress(&world, &case.id).await);
-            world.pass(LEASE);
+            if is_overtaken {
+                world.pass(LEASE);
+            }
             if with_changes {
                 case.change().await;
             }
-            run(&world.export, &world, &case.id).await;
+            if is_overtaken {
+                run(&world.export, &world, &case.id).await;
+            }
             proxy.release();
-            Some(before)
+            Some(before).filter(|_| is_overtaken)
         };
         let before = {
             let (mut held_up, mut meanwhile) = (Box::pin(held_up), Box::pin(meanwhile));
@@ -247,17 +262,76 @@ async fn hold_up_at_every_request(moment: Moment, with_changes: bool) {
 
 #[tokio::test]
 async fn a_run_held_up_before_any_of_its_effects_contradicts_no_other() {
-    hold_up_at_every_request(Moment::Before, false).await;
+    hold_up_at_every_request(Moment::Before, Meanwhile::Overtaken).await;
 }
 
 #[tokio::test]
 async fn a_run_held_up_after_any_of_its_effects_contradicts_no_other() {
-    hold_up_at_every_request(Moment::After, false).await;
+    hold_up_at_every_request(Moment::After, Meanwhile::Overtaken).await;
 }
 
 #[tokio::test]
 async fn a_run_held_up_during_a_change_of_filter_prefix_and_bucket_contradicts_no_other() {
-    hold_up_at_every_request(Moment::Before, true).await;
+    hold_up_at_every_request(Moment::Before, Meanwhile::ChangedAndOvertaken).await;
+}
+
+#[tokio::test]
+async fn what_is_changed_during_a_run_holds_for_all_that_was_not_planned() {
+    hold_up_at_every_request(Moment::Before, Meanwhile::Changed).await;
+    hold_up_at_every_request(Moment::After, Meanwhile::Changed).await;
+}
+
+#[tokio::test]
+async fn a_refusal_after_the_end_of_a_lease_drops_no_plan_that_another_run_is_finishing() {
+    let (world, lines, late) = world().await;
+    let case = Case::begin(&world, &lines, "late-refusal".to_owned()).await;
+    let other = proxy().await;
+    let (first, second) = (
+        export_through(&world, &late).await,
+        export_through(&world, &other).await,
+    );
+    let hold_upload = |passing: &Passing| match passing.is_upload() {
+        true => Action::Hold(Moment::Before),
+        false => Action::Forward,
+    };
+    late.rule(hold_upload);
+    other.rule(hold_upload);
+    let mut late_run = Box::pin(run(&first, &world, &case.id));
+    tokio::select! {
+        () = late.held() => {}
+        () = &mut late_run => panic!("the upload was not held"),
+    }
+    let planned = progress(&world, &case.id).await.planned_key;
+    world.pass(LEASE);
+    let mut other_run = Box::pin(run(&second, &world, &case.id));
+    tokio::select! {
+        () = other.held() => {}
+        () = &mut other_run => panic!("the upload was not held"),
+    }
+    // For a moment there is no bucket: the late attempt is refused for certain.
+    world
+        .s3
+        .delete_bucket()
+        .bucket(&case.bucket)
+        .send()
+        .await
+        .unwrap();
+    late.release();
+    late_run.await;
+    assert_eq!(progress(&world, &case.id).await.planned_key, planned);
+    world
+        .s3
+        .create_bucket()
+        .bucket(&case.bucket)
+        .send()
+        .await
+        .unwrap();
+    other.rule(|_| Action::Forward);
+    other.release();
+    other_run.await;
+    world.pass(LEASE);
+    run(&world.export, &world, &case.id).await;
+    case.end(planned.as_deref(), None).await;
 }
 
 #[tokio::test]

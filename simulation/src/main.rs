@@ -12,6 +12,8 @@ struct Options {
     seed: u64,
     mutants: bool,
     trace: bool,
+    /// The only bug to put in.
+    mutant: Option<String>,
 }
 
 fn options() -> Result<Options, lexopt::Error> {
@@ -21,6 +23,7 @@ fn options() -> Result<Options, lexopt::Error> {
         seed: 0,
         mutants: false,
         trace: false,
+        mutant: None,
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -29,6 +32,10 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("seed") => options.seed = parser.value()?.parse()?,
             Long("trace") => options.trace = true,
             Long("mutants") => options.mutants = true,
+            Long("mutant") => {
+                options.mutants = true;
+                options.mutant = Some(parser.value()?.string()?);
+            }
             other => return Err(other.unexpected()),
         }
     }
@@ -45,14 +52,20 @@ fn main() -> ExitCode {
     let options = match options() {
         Ok(options) => options,
         Err(error) => {
-            println!("simulate: {error}; options: --histories N --seed N --trace --mutants");
+            println!(
+                "simulate: {error}; options: --histories N --seed N --trace --mutants --mutant NAME"
+            );
             return ExitCode::from(2);
         }
     };
     let started = Instant::now();
     if options.mutants {
         let mut is_toothless = false;
-        for mutant in mutant::ALL {
+        let wanted = |mutant: &mutant::Mutant| {
+            let only = options.mutant.as_ref();
+            only.is_none_or(|name| *name == format!("{mutant:?}"))
+        };
+        for mutant in mutant::ALL.into_iter().filter(wanted) {
             let seeds = options.seed..options.seed + options.histories;
             let found = seeds.clone().find_map(|seed| {
                 run(seed, Some(mutant), None)

@@ -3,18 +3,10 @@
 use simulation::mutant::{self, Mutant};
 use simulation::run;
 
-/// Seeds of histories that broke a promise once.
-const FOUND: [u64; 3] = [
-    // A repeat of what a finished integration had been sent was parked for ever.
-    96,  // Probes looked for an owed event in the first range only, which had none left.
-    505, // A temporary integration that is left with poisonous events only.
-    1_002,
-];
-
 #[test]
 fn a_thousand_histories_keep_every_promise() {
     let mut attempts = 0;
-    for seed in FOUND.into_iter().chain(1_000_000..1_001_000) {
+    for seed in 1_000_000..1_001_000 {
         match run(seed, None, None) {
             Ok(report) => attempts += report.attempts,
             Err(broken) => panic!("seed {seed}: {}", broken.0),

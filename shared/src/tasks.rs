@@ -205,6 +205,25 @@ pub enum Retried {
     NotFound,
 }
 
+/// The longest delay of an SQS message.
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
+
+/// The message that brings replay a step, after `delay`; none where that is longer than SQS takes, since the sweep finds what
+/// is due later.
+///
+/// # Errors
+/// Never in practice: every part can be written as JSON.
+pub fn step_message(
+    owner: &Owner,
+    turn: u64,
+    delay: Duration,
+) -> Result<Option<Message>, serde_json::Error> {
+    if delay > LONGEST_DELAY {
+        return Ok(None);
+    }
+    message(&ReplayTask::step(owner, turn), delay).map(Some)
+}
+
 /// The message that carries a task which is in no group, to be received after `delay` (up to 900 seconds).
 ///
 /// # Errors

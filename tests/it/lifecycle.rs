@@ -8,18 +8,18 @@ use tests::receiver::Receiver;
 
 use crate::world::{SEAL, World};
 
-fn event(n: usize) -> serde_json::Value {
+pub fn event(n: usize) -> serde_json::Value {
     json!({"name": "order.created", "payload": {"n": n}})
 }
 
 /// The ids that arrived, sorted.
-fn arrived(receiver: &Receiver) -> Vec<String> {
+pub fn arrived(receiver: &Receiver) -> Vec<String> {
     let mut ids: Vec<String> = receiver.events().into_iter().map(|(id, _)| id).collect();
     ids.sort();
     ids
 }
 
-fn sorted(mut ids: Vec<String>) -> Vec<String> {
+pub fn sorted(mut ids: Vec<String>) -> Vec<String> {
     ids.sort();
     ids
 }

@@ -6,13 +6,10 @@ use serde_json::{Value, json};
 use shared::store::Owner;
 use tests::receiver::{Answer, Receiver};
 
+use crate::lifecycle::{arrived, event, sorted};
 use crate::world::{RULES, SEAL, World};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-
-fn event(n: usize) -> Value {
-    json!({"name": "order.created", "payload": {"n": n}})
-}
 
 fn events(range: std::ops::Range<usize>) -> Vec<Value> {
     range.map(event).collect()
@@ -21,17 +18,6 @@ fn events(range: std::ops::Range<usize>) -> Vec<Value> {
 /// An answer that asks for the shortest pause: messages are delayed by the true clock.
 fn unavailable() -> Answer {
     Answer::status(503).header("retry-after", "1")
-}
-
-fn arrived(receiver: &Receiver) -> Vec<String> {
-    let mut ids: Vec<String> = receiver.events().into_iter().map(|(id, _)| id).collect();
-    ids.sort();
-    ids
-}
-
-fn sorted(mut ids: Vec<String>) -> Vec<String> {
-    ids.sort();
-    ids
 }
 
 /// Works the queues off until so many events are parked.

@@ -1,22 +1,18 @@
 //! Carries out what was decided about an event.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use shared::clock::Millis;
 use shared::history::Action;
 use shared::lifecycle::{self, Input};
 use shared::store::rejected_events::Rejected;
 use shared::store::{Entry, Owner};
-use shared::tasks::{self, DeliveryTask, Dispatch, ReplayTask};
+use shared::tasks::{self, DeliveryTask, Dispatch};
 use shared::telemetry::chain;
 use ulid::Ulid;
 
 use crate::attempt::Effect;
 use crate::{App, DeliveryError};
-
-/// The longest delay of an SQS message; what is due later is left to the sweep.
-const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 /// Carries out effects in their order. Where one fails, the message has to be handed out again.
 pub async fn effects(
@@ -72,10 +68,8 @@ async fn apply(app: &App, owner: &Owner, input: &Input) -> Result<(), DeliveryEr
     };
     for effect in applied.effects {
         if let lifecycle::Effect::SendStep { turn, delay } = effect
-            && delay <= LONGEST_DELAY
+            && let Some(message) = tasks::step_message(owner, turn, delay)?
         {
-            let task = ReplayTask::step(owner, turn);
-            let message = tasks::message(&task, delay)?;
             app.replay_queue.send(vec![message]).await?;
         }
     }

@@ -14,15 +14,12 @@ use shared::store::event_log::Reader;
 use shared::store::parked_events::Parked;
 use shared::store::{Owner, StoreError};
 use shared::stream::Position;
-use shared::tasks::{self, DeliveryTask, Dispatch, EventRef, Origin, ReplayTask};
+use shared::tasks::{self, DeliveryTask, Dispatch, EventRef, Origin};
 use ulid::Ulid;
 
 use crate::selection::Selection;
 use crate::step::{Do, Seated, Seen, Step};
 use crate::{App, ReplayError};
-
-/// The longest delay of an SQS message; what is due later is left to the sweep.
-const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 /// Carries out the step of the task of `turn`.
 pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError> {
@@ -136,10 +133,8 @@ impl AtWork<'_> {
         };
         for effect in applied.effects {
             if let Effect::SendStep { turn, delay } = effect
-                && delay <= LONGEST_DELAY
+                && let Some(message) = tasks::step_message(self.owner, turn, delay)?
             {
-                let task = ReplayTask::step(self.owner, turn);
-                let message = tasks::message(&task, delay)?;
                 self.app.replay_queue.send(vec![message]).await?;
             }
         }

@@ -193,6 +193,7 @@ def start() -> tuple[int, bool]:
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": REGION,
         "PERSIST_STATE": "0",
+        "AUTH": "true",  # IAM: what a role or a key may not do is refused
         "LOG_LEVEL": os.environ.get("EMULATOR_LOG_LEVEL", "WARNING"),
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",

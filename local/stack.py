@@ -28,6 +28,7 @@ ENV_FILE = STATE_DIR / "env"
 TOOLS = ROOT / ".venv" / "tools" / "bin"
 STACK = "event-stream-local"  # as in samconfig.toml
 BUCKET = "event-stream-local-artifacts"  # as in samconfig.toml
+CUSTOMER = "event-stream-local-customer"  # stands in for all customers whose buckets take files
 FUNCTIONS = ["api", "ingest", "delivery", "replay", "export"]
 READY_SECONDS = 30
 
@@ -127,6 +128,16 @@ def outputs(port: int) -> dict | None:
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
 
 
+def customer(port: int) -> dict:
+    """A customer's access key for its buckets, which may do what the contract asks for and nothing else."""
+    iam = client("iam", port)
+    iam.create_user(UserName=CUSTOMER)
+    allowed = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::*"}
+    iam.put_user_policy(UserName=CUSTOMER, PolicyName="exports", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+    key = iam.create_access_key(UserName=CUSTOMER)["AccessKey"]
+    return {"id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
+
+
 def api_url(port: int, told: dict) -> str:
     """The address under the emulator's own host name, which every client can reach without naming a host."""
     return f"{endpoint(port)}/_aws/execute-api/{told['ApiId']}"
@@ -167,6 +178,8 @@ def write_env(port: int, told: dict) -> None:
         stem = name.capitalize()
         values[f"EVENTSTREAM_{name.upper()}_QUEUE_URL"] = told[f"{stem}QueueUrl"]
         values[f"EVENTSTREAM_{name.upper()}_DEAD_LETTER_QUEUE_URL"] = told[f"{stem}DeadLetterQueueUrl"]
+    key = read_state()["customer"]
+    values |= {"EVENTSTREAM_BUCKET_ACCESS_KEY_ID": key["id"], "EVENTSTREAM_BUCKET_SECRET_ACCESS_KEY": key["secret"]}
     values["EVENTSTREAM_INTEGRATIONS_TABLE"] = told["IntegrationsTableName"]
     values["EVENTSTREAM_EVENTS_TABLE"] = told["EventsTableName"]
     values |= aws_environment(port)
@@ -187,7 +200,8 @@ def up() -> None:
         build(port)
         deploy(port)
         told = outputs(port)
-        write(STATE_FILE, json.dumps(state | {"deployed": made_from}))
+        known = state.get("customer") or customer(port)
+        write(STATE_FILE, json.dumps(state | {"deployed": made_from, "customer": known}))
     else:
         say("nothing has changed since the last deployment")
     wait_for_api(port, told)

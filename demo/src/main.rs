@@ -194,8 +194,8 @@ async fn register(
         "id": run.s3,
         "integration_type": "permanent",
         "s3_parameters": {
-            "aws_access_key_id": environment.access_key_id,
-            "aws_secret_access_key": environment.secret_access_key,
+            "aws_access_key_id": environment.bucket_access_key_id,
+            "aws_secret_access_key": environment.bucket_secret_access_key,
             "aws_region": environment.region,
             "bucket": BUCKET,
             "key_prefix": run.key_prefix,

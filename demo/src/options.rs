@@ -68,8 +68,8 @@ pub struct Environment {
     pub bus: String,
     pub aws_endpoint: String,
     pub region: String,
-    pub access_key_id: String,
-    pub secret_access_key: String,
+    pub bucket_access_key_id: String,
+    pub bucket_secret_access_key: String,
 }
 
 impl Environment {
@@ -86,8 +86,8 @@ impl Environment {
             bus: read("EVENTSTREAM_BUS")?,
             aws_endpoint: read("AWS_ENDPOINT_URL")?,
             region: read("AWS_REGION")?,
-            access_key_id: read("AWS_ACCESS_KEY_ID")?,
-            secret_access_key: read("AWS_SECRET_ACCESS_KEY")?,
+            bucket_access_key_id: read("EVENTSTREAM_BUCKET_ACCESS_KEY_ID")?,
+            bucket_secret_access_key: read("EVENTSTREAM_BUCKET_SECRET_ACCESS_KEY")?,
         })
     }
 }

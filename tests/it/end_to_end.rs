@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tests::receiver::Receiver;
 use uuid::Uuid;
 
+use crate::exports_world::s3;
 use crate::webhooks::FRAGILE;
 
 const DEADLINE: Duration = Duration::from_secs(150);
@@ -75,9 +76,14 @@ async fn events_of_both_ways_leave_as_webhooks_and_as_a_file() {
         shared::env::required("EVENTSTREAM_TOKEN_OTHER"),
     );
     let config = shared::aws::config().await;
-    let s3 = aws_sdk_s3::Client::new(&config);
+    let objects = aws_sdk_s3::Client::new(&config);
     let bucket = format!("b-{mark}");
-    s3.create_bucket().bucket(&bucket).send().await.unwrap();
+    objects
+        .create_bucket()
+        .bucket(&bucket)
+        .send()
+        .await
+        .unwrap();
     let (hook, files) = (
         format!("hook-{}", &mark[..8]),
         format!("files-{}", &mark[..8]),
@@ -86,8 +92,8 @@ async fn events_of_both_ways_leave_as_webhooks_and_as_a_file() {
     let filter = json!({"entity_filter": ["order"]});
     let body = json!({"id": hook, "integration_type": "permanent", "callback_parameters": callback, "filter_conditions": filter});
     assert_eq!(service.integrations(&token, "POST", "/", body).await.0, 200);
-    let keys = json!({"aws_access_key_id": "key", "aws_secret_access_key": "secret", "aws_region": "us-east-1", "bucket": bucket});
-    let body = json!({"id": files, "integration_type": "permanent", "s3_parameters": keys});
+    let mut body = s3(&files, &bucket);
+    body["s3_parameters"]["key_prefix"] = json!(null);
     assert_eq!(service.integrations(&token, "POST", "/", body).await.0, 200);
 
     let mut events = format!(r#"[{{"name":"order.created","payload":{FRAGILE}}}"#);
@@ -175,7 +181,7 @@ async fn events_of_both_ways_leave_as_webhooks_and_as_a_file() {
     let ended = tokio::time::Instant::now() + DEADLINE;
     let lines = loop {
         let mut lines = Vec::new();
-        for object in s3
+        for object in objects
             .list_objects_v2()
             .bucket(&bucket)
             .send()
@@ -189,7 +195,7 @@ async fn events_of_both_ways_leave_as_webhooks_and_as_a_file() {
                 key.starts_with("acme/") && key.ends_with(".export"),
                 "{key}"
             );
-            let file = s3
+            let file = objects
                 .get_object()
                 .bucket(&bucket)
                 .key(&key)

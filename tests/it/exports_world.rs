@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, SdkConfig};
 use serde_json::{Value, json};
 use shared::clock::Millis;
+use shared::env::required;
 use shared::integration::Integration;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
@@ -33,12 +34,13 @@ pub struct Line {
     pub text: String,
 }
 
-/// `s3_parameters` of a permanent integration.
+/// A permanent integration, with the key of a customer who may put objects and do nothing else.
 pub fn s3(id: &str, bucket: &str) -> Value {
     json!({
         "id": id, "integration_type": "permanent",
         "s3_parameters": {
-            "aws_access_key_id": "some_s3_access_key_id", "aws_secret_access_key": "some_s3_secret_key",
+            "aws_access_key_id": required("EVENTSTREAM_BUCKET_ACCESS_KEY_ID"),
+            "aws_secret_access_key": required("EVENTSTREAM_BUCKET_SECRET_ACCESS_KEY"),
             "aws_region": "us-east-1", "bucket": bucket, "key_prefix": "newstore_integration_002",
         },
     })
@@ -59,7 +61,7 @@ pub async fn run(app: &export::App, world: &World, id: &str) {
 
 /// A proxy in front of the emulator.
 pub async fn proxy() -> Proxy {
-    Proxy::start(&shared::env::required("AWS_ENDPOINT_URL")).await
+    Proxy::start(&required("AWS_ENDPOINT_URL")).await
 }
 
 /// The SDK's configuration for services at another address than that of the environment.

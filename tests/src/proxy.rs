@@ -230,12 +230,11 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     }
 }
 
-/// The headers that are not about one connection.
+/// The headers that are not about one connection. The host stays what it was: it is signed.
 fn without_hops(mut headers: HeaderMap) -> HeaderMap {
     for name in [
         header::CONNECTION,
         header::CONTENT_LENGTH,
-        header::HOST,
         header::TRANSFER_ENCODING,
     ] {
         headers.remove(name);

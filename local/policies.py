@@ -7,6 +7,7 @@ template that breaks it: a rule that lets that pass fails the run.
 """
 
 import copy
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,12 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 RECEIVE = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
 LOG = ["logs:CreateLogStream", "logs:PutLogEvents"]
 ITEMS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem", "dynamodb:Query"]
+
+# Tenants' roles: the one resource without an ARN, since nobody knows their accounts. Only with an external id, and none of the
+# account's own, which might trust every role of it.
+ROLES = "arn:${AWS::Partition}:iam::*:role/*"
+CONDITIONS = {ROLES: {"Null": {"sts:ExternalId": "false"}}}
+DENIED = {"ExportRole": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Resource": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/*"}}]}
 
 # Role -> resource -> actions. "DECRYPT_IF_SHOWN" stands for kms:Decrypt where SecretsInResponses=plain asks for it.
 ALLOWED = {
@@ -58,7 +65,7 @@ ALLOWED = {
         "ReplayDeadLetterQueue": ["sqs:SendMessage"],
         "ReplayLogGroup": LOG,
     },
-    # Reads the log. Nothing of S3: files are written with the credentials of the tenant.
+    # Reads the log. Nothing of S3: files are written with the key of the tenant, or through its role.
     "ExportRole": {
         "IntegrationsTable": ITEMS,
         "IntegrationsTable/index/exports": ["dynamodb:Query"],
@@ -66,6 +73,7 @@ ALLOWED = {
         "ExportQueue": [*RECEIVE, "sqs:SendMessage"],
         "ExportDeadLetterQueue": ["sqs:SendMessage"],
         "SecretsKey": ["kms:Decrypt"],
+        ROLES: ["sts:AssumeRole"],
         "ExportLogGroup": LOG,
     },
     "SchedulerRole": {
@@ -92,18 +100,21 @@ def resource(value) -> str:
         name, attribute = value["Fn::GetAtt"]
         return name if attribute == "Arn" else f"{name}.{attribute}"
     if isinstance(value, dict) and "Fn::Sub" in value:
-        return str(value["Fn::Sub"]).replace("${", "").replace(".Arn}", "")
+        return re.sub(r"\$\{(\w+)\.Arn\}", r"\1", str(value["Fn::Sub"]))
     return str(value)
 
 
-def granted(role: dict, shows_secrets: bool) -> tuple[dict, list[str]]:
+def granted(role: dict, shows_secrets: bool, denied: list) -> tuple[dict, list[str]]:
     """What a role's policies grant, as resource -> actions, and what is wrong with how they say it."""
-    found, wrong = {}, []
+    found, wrong, denied = {}, [], list(denied)
     for key in ("ManagedPolicyArns", "PermissionsBoundary"):
         if key in role:
             wrong.append(f"has {key}: what it may do has to stand in the template")
     for policy in role.get("Policies", []):
         for statement in values(policy["PolicyDocument"]["Statement"]):
+            if statement in denied:
+                denied.remove(statement)
+                continue
             if statement["Effect"] != "Allow" or not {"Action", "Resource"} <= statement.keys():
                 wrong.append(f"has a statement that this check cannot read: {statement}")
                 continue
@@ -115,9 +126,12 @@ def granted(role: dict, shows_secrets: bool) -> tuple[dict, list[str]]:
                 actions = when if shows_secrets else otherwise
             for action in values(actions):
                 for name in map(resource, values(statement["Resource"])):
-                    if "*" in action or "*" in name:
+                    if statement.get("Condition") != CONDITIONS.get(name):
+                        wrong.append(f"allows {action} on {name} on the condition {statement.get('Condition')}, not {CONDITIONS.get(name)}")
+                    if "*" in action or ("*" in name and name != ROLES):
                         wrong.append(f"allows {action} on {name}: no wildcards")
                     found.setdefault(name, set()).add(action)
+    wrong += [f"does not say: {statement}" for statement in denied]
     return found, wrong
 
 
@@ -128,7 +142,7 @@ def roles(resources: dict) -> list[str]:
         wrong.append(f"{name} stands either in the template or in the table, not in both")
     for name in there.keys() & ALLOWED.keys():
         for shows_secrets in (False, True):
-            found, told = granted(there[name], shows_secrets)
+            found, told = granted(there[name], shows_secrets, DENIED.get(name, []))
             wrong += [f"{name} {it}" for it in told]
             decrypt = {"kms:Decrypt"} if shows_secrets else set()
             expected = {it: set(actions) - {"DECRYPT_IF_SHOWN"} | (decrypt if "DECRYPT_IF_SHOWN" in actions else set()) for it, actions in ALLOWED[name].items()}
@@ -230,6 +244,10 @@ def properties(template: dict, name: str) -> dict:
 BREAKS = {
     "a wildcard resource": lambda it: statements(it, "ExportRole")[0].update(Resource="*"),
     "a wildcard action": lambda it: statements(it, "DeliveryRole")[0].update(Action="dynamodb:*"),
+    "roles without an external id": lambda it: next(one for one in statements(it, "ExportRole") if "Condition" in one).pop("Condition"),
+    "roles of the own account": lambda it: statements(it, "ExportRole").remove(DENIED["ExportRole"][0]),
+    "roles for another function": lambda it: statements(it, "DeliveryRole").append(next(one for one in statements(it, "ExportRole") if "Condition" in one)),
+    "a condition on another resource": lambda it: statements(it, "ExportRole")[0].update(Condition={"Bool": {"aws:SecureTransport": "false"}}),
     "the API decrypts": lambda it: statements(it, "ApiRole").append({"Effect": "Allow", "Action": "kms:Decrypt", "Resource": {"Fn::GetAtt": ["SecretsKey", "Arn"]}}),
     "the API reads the delivery queue": lambda it: statements(it, "ApiRole").append({"Effect": "Allow", "Action": "sqs:ReceiveMessage", "Resource": {"Fn::GetAtt": ["DeliveryQueue", "Arn"]}}),
     "an action less": lambda it: statements(it, "IngestRole").pop(0),

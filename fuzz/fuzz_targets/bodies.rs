@@ -9,6 +9,7 @@ use shared::clock::Millis;
 use shared::event::{check_name, check_payload};
 
 const NOW: Millis = Millis(1_800_000_000_000);
+const OURS: &str = "arn:aws:iam::210987654321:role/export";
 
 fuzz_target!(|text: &str| {
     if let Ok(body) = parse::<Registration>(text) {
@@ -25,6 +26,9 @@ fuzz_target!(|text: &str| {
             let _ = bucket.aws_region.as_deref().map(limits::region);
             let prefix = bucket.key_prefix.as_ref().and_then(Option::as_deref);
             let _ = prefix.map(limits::key_prefix);
+            let _ = prefix.map(limits::key_prefix_of_role);
+            let role_arn = bucket.role_arn.as_deref();
+            let _ = role_arn.map(|role_arn| limits::role_arn(role_arn, OURS));
         }
     }
     let _ = parse::<Changes>(text);

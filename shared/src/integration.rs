@@ -99,16 +99,36 @@ pub struct Callback {
 /// `s3_parameters`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// The customer's access key.
-    pub aws_access_key_id: String,
-    /// The customer's secret key.
-    pub aws_secret_access_key: StoredSecret,
+    /// What lets us write into it.
+    #[serde(flatten)]
+    pub access: Access,
     /// The bucket's region.
     pub aws_region: String,
     /// The bucket's name.
     pub bucket: String,
     /// The first part of every key, without slashes at its ends.
     pub key_prefix: Option<String>,
+}
+
+/// What lets us write into a customer's bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Access {
+    /// An access key of the customer.
+    Key {
+        /// The access key.
+        aws_access_key_id: String,
+        /// Its secret key.
+        aws_secret_access_key: StoredSecret,
+    },
+    /// A role of the customer's account.
+    Role {
+        /// The role.
+        role_arn: String,
+        /// With what it is assumed: made by us, one for each tenant, so that nobody can have us assume a role that trusts
+        /// us on behalf of another tenant (AWS calls that the confused deputy).
+        external_id: String,
+    },
 }
 
 /// A secret at rest: what KMS made of it, and what a caller may see of it.
@@ -247,6 +267,16 @@ pub(crate) mod tests {
         assert_eq!(mask("short"), "*****");
         assert_eq!(mask("12345678901"), "***********");
         assert_eq!(mask("123456789012"), "********9012");
+    }
+
+    #[test]
+    fn a_bucket_is_stored_with_a_key_or_a_role_in_the_same_fields_as_the_rest() {
+        let key = r#"{"aws_access_key_id":"AKIA","aws_secret_access_key":{"cipher":"c","mask":"*"},"aws_region":"eu-west-1","bucket":"b","key_prefix":null}"#;
+        let role = r#"{"role_arn":"arn:aws:iam::123456789012:role/r","external_id":"e","aws_region":"eu-west-1","bucket":"b","key_prefix":"p"}"#;
+        for stored in [key, role] {
+            let bucket: Bucket = serde_json::from_str(stored).unwrap();
+            assert_eq!(serde_json::to_string(&bucket).unwrap(), stored);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
+use tests::customer::Customer;
 use tests::receiver::Receiver;
 use uuid::Uuid;
 
@@ -302,4 +303,36 @@ async fn a_token_is_needed_and_names_the_tenant() {
             .0,
         204
     );
+}
+
+#[tokio::test]
+async fn files_reach_another_account_through_its_role() {
+    let (service, customer) = (Service::new(), Customer::new().await);
+    let token = shared::env::required("EVENTSTREAM_TOKEN_OTHER");
+    let id = format!("files-{}", &customer.account);
+    let parameters = json!({"role_arn": customer.role_arn("exports"), "aws_region": "us-east-1", "bucket": customer.bucket});
+    let body = json!({"id": id, "integration_type": "permanent", "s3_parameters": parameters});
+    let (status, answer) = service.integrations(&token, "POST", "/", body).await;
+    assert_eq!(status, 200, "{answer}");
+    let told = |field: &str| answer["role_trust"][field].as_str().unwrap().to_owned();
+    let trust = Customer::trust(&told("principal"), Some(&told("external_id")));
+    customer.create_role("exports", &trust).await;
+    let event = json!({"name": "order.created", "payload": {"mark": id}}).to_string();
+    let published = service
+        .call(&token, "POST", "/api/v1/org/events", event)
+        .await;
+    assert_eq!(published.0, 202, "{}", published.1);
+    let ended = tokio::time::Instant::now() + DEADLINE;
+    while !customer
+        .files()
+        .await
+        .iter()
+        .any(|(_, text)| text.contains(&id))
+    {
+        assert!(tokio::time::Instant::now() < ended, "no file came");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let path = format!("/{id}");
+    let deleted = service.integrations(&token, "DELETE", &path, Value::Null);
+    assert_eq!(deleted.await.0, 204);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use export::roles::Roles;
 use serde_json::{Value, json};
 use shared::clock::Millis;
 use shared::env::required;
@@ -96,6 +97,7 @@ pub async fn export_through(world: &World, proxy: &Proxy) -> export::App {
             world.secrets_key.clone(),
             clock.clone(),
         ),
+        roles: Roles::new(&config),
         clock,
         sdk_config: config,
         export_queue: Queue::new(sqs.clone(), world.queues.export.clone()),

@@ -15,6 +15,7 @@ mod exports_world;
 mod hostile;
 mod lifecycle;
 mod outages;
+mod roles;
 mod safety;
 mod secrets;
 mod webhooks;

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
-use shared::integration::Target;
+use shared::integration::{Access, Target};
 use shared::secrets::Secret;
 use shared::store::StoreError;
 use shared::store::integrations::Decision;
@@ -366,8 +366,12 @@ async fn export_with_keys(access_key_id: &str, body: &str) -> (World, Receiver) 
         .api
         .integrations
         .change(&world.tenant, "files", |files| {
-            if let Target::S3 { bucket, .. } = &mut files.target {
-                bucket.aws_access_key_id = access_key_id.to_owned();
+            if let Target::S3 { bucket, .. } = &mut files.target
+                && let Access::Key {
+                    aws_access_key_id, ..
+                } = &mut bucket.access
+            {
+                *aws_access_key_id = access_key_id.to_owned();
             }
             Ok::<_, StoreError>(Decision::Write)
         });

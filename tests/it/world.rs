@@ -9,6 +9,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
 use axum::extract::State;
 use axum::routing::post;
+use export::roles::Roles;
 use lambda_http::Response;
 use serde_json::{Value, json};
 use shared::clock::{Clock, Millis};
@@ -144,6 +145,8 @@ impl World {
                 integration_log: integration_log.clone(),
                 rejected_events,
                 parked_events: parked_events.clone(),
+                // What calls STS in these tests is the root user.
+                export_role_arn: "arn:aws:iam::000000000000:root".to_owned(),
                 delivery_function: DeliveryFunction::new(
                     aws_sdk_lambda::Client::from_conf(functions),
                     "delivery".to_owned(),
@@ -187,6 +190,7 @@ impl World {
                 integrations,
                 integration_log,
                 secrets: secrets(),
+                roles: Roles::new(&config),
                 sdk_config: config.clone(),
                 export_queue: queue(&queues.export),
                 dead_letters: queue(&queues.dead_letters),

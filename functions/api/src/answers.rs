@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::clock::Millis;
 use shared::filter::Filter;
 use shared::health::Health;
-use shared::integration::{Integration, IntegrationType, Status, StoredSecret, Target};
+use shared::integration::{Access, Integration, IntegrationType, Status, StoredSecret, Target};
 use shared::store::rejected_events::Rejected;
 use shared::store::{Entry, Owner};
 use shared::stream::Stream;
@@ -71,6 +71,8 @@ pub struct IntegrationAnswer {
     #[cfg_attr(test, schemars(with = "Option<crate::bodies::FilterChanges>"))]
     filter_conditions: Option<Filter>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    role_trust: Option<RoleTrustAnswer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthAnswer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failing_since: Option<String>,
@@ -102,12 +104,24 @@ struct CallbackAnswer {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationBucket"))]
 struct BucketAnswer {
-    aws_access_key_id: String,
-    aws_secret_access_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aws_access_key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aws_secret_access_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role_arn: Option<String>,
     aws_region: String,
     bucket: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_prefix: Option<String>,
+}
+
+/// Ours: what the trust policy of `role_arn` has to say.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RoleTrust"))]
+struct RoleTrustAnswer {
+    principal: String,
+    external_id: String,
 }
 
 /// Ours: what is still on its way.
@@ -138,6 +152,7 @@ pub async fn integration(
         starts_at: integration.starts_at.to_string(),
         ends_at: integration.ends_at.map(|ends_at| ends_at.to_string()),
         filter_conditions: integration.filter.clone(),
+        role_trust: None,
         health: None,
         failing_since: None,
         next_attempt_at: None,
@@ -175,10 +190,30 @@ pub async fn integration(
             });
         }
         Target::S3 { bucket, .. } => {
+            let (mut key, mut secret, mut role) = (None, None, None);
+            match &bucket.access {
+                Access::Key {
+                    aws_access_key_id,
+                    aws_secret_access_key,
+                } => {
+                    key = Some(aws_access_key_id.clone());
+                    secret = Some(shown(app, integration, aws_secret_access_key).await?);
+                }
+                Access::Role {
+                    role_arn,
+                    external_id,
+                } => {
+                    role = Some(role_arn.clone());
+                    answer.role_trust = Some(RoleTrustAnswer {
+                        principal: app.export_role_arn.clone(),
+                        external_id: external_id.clone(),
+                    });
+                }
+            }
             answer.s3_parameters = Some(BucketAnswer {
-                aws_access_key_id: bucket.aws_access_key_id.clone(),
-                aws_secret_access_key: shown(app, integration, &bucket.aws_secret_access_key)
-                    .await?,
+                aws_access_key_id: key,
+                aws_secret_access_key: secret,
+                role_arn: role,
                 aws_region: bucket.aws_region.clone(),
                 bucket: bucket.bucket.clone(),
                 key_prefix: bucket.key_prefix.clone(),

@@ -17,6 +17,8 @@ use shared::secrets::Secret;
 
 use crate::error::ApiError;
 #[cfg(test)]
+use crate::limits;
+#[cfg(test)]
 use crate::openapi::schemas;
 
 /// The largest body of events: 4 MiB (contract, section 4).
@@ -71,7 +73,8 @@ pub struct CallbackBody {
     pub api_key: Option<Option<SecretText>>,
 }
 
-/// Where files go, and with whose credentials. They need `s3:PutObject` on `{key_prefix}/{tenant}/*`, and nothing else.
+/// Where files go, and what lets us write them: an access key, or `role_arn` instead of both of its parts. Key or role need
+/// `s3:PutObject` on `{key_prefix}/{tenant}/*`, and nothing else.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "S3Parameters"))]
@@ -82,6 +85,11 @@ pub struct BucketBody {
     /// Your secret key. In an update, a masked value keeps the stored one.
     #[cfg_attr(test, schemars(extend("pattern" = "^[!-~]+$", "maxLength" = 128)))]
     pub aws_secret_access_key: Option<SecretText>,
+    /// Ours: a role of your account, in place of an access key. Its trust policy has to let the `principal` of `role_trust` in
+    /// the answer assume it, on condition that `sts:ExternalId` is the `external_id` there. The key prefix then has letters,
+    /// digits and `/!-_.'()=+@:,` only, since a session policy names it.
+    #[cfg_attr(test, schemars(extend("pattern" = schemas::ROLE_ARN, "maxLength" = limits::MAX_ROLE_ARN_CHARS)))]
+    pub role_arn: Option<String>,
     /// The bucket's region, for example `eu-west-1`.
     pub aws_region: Option<String>,
     /// The bucket's name.

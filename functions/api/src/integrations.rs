@@ -15,7 +15,7 @@ use shared::tasks::{self, ReplayTask};
 
 use crate::bodies::{self, Changes, Registration};
 use crate::error::ApiError;
-use crate::{App, answers, limits, replays, targets};
+use crate::{App, answers, buckets, limits, replays, targets};
 
 /// How long after a deletion its children are removed: later than any attempt or export that was under way
 /// can write one.
@@ -67,7 +67,7 @@ pub async fn register(
             stream: Box::new(Stream::registered(now, starts_at, ends_at)),
         },
         (None, Some(bucket)) => Target::S3 {
-            bucket: targets::new_bucket(app, tenant, &body.id, bucket).await?,
+            bucket: buckets::new(app, tenant, &body.id, bucket).await?,
             export: Box::new(Export::registered(starts_at)),
         },
         _ => {
@@ -141,7 +141,7 @@ async fn try_update(
             stream: stream.clone(),
         },
         (Target::S3 { bucket, export }, None, Some(body)) => Target::S3 {
-            bucket: targets::changed_bucket(app, &current, bucket, body).await?,
+            bucket: buckets::changed(app, &current, bucket, body).await?,
             export: export.clone(),
         },
         (Target::Webhook { .. }, ..) => {

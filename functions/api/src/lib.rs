@@ -2,6 +2,7 @@
 
 mod answers;
 pub mod bodies;
+mod buckets;
 pub mod delivery;
 pub mod error;
 mod integrations;
@@ -49,6 +50,8 @@ pub struct App {
     pub ingest_queue: Queue,
     /// Where starts and deletions are reported to.
     pub replay_queue: Queue,
+    /// The role of export, which tenants' roles have to trust.
+    pub export_role_arn: String,
     /// Who tries rejected events again.
     pub delivery_function: DeliveryFunction,
     /// The claim of a token that names the tenant.
@@ -87,6 +90,7 @@ impl App {
                 aws_sdk_lambda::Client::new(&config),
                 env::required("DELIVERY_FUNCTION"),
             ),
+            export_role_arn: env::required("EXPORT_ROLE_ARN"),
             tenant_claim: env::required("TENANT_CLAIM"),
             max_running_replays: env::parsed("MAX_RUNNING_REPLAYS"),
             allow_private_receivers: env::parsed("ALLOW_PRIVATE_RECEIVERS"),

@@ -12,6 +12,9 @@ const MAX_CREDENTIAL_CHARS: usize = 128;
 /// The longest `key_prefix`: leaves room for the rest of a key, which S3 limits to 1,024 bytes.
 const MAX_PREFIX_BYTES: usize = 512;
 
+/// The longest ARN of a role: IAM allows 512 characters of path and 64 of name.
+pub const MAX_ROLE_ARN_CHARS: usize = 613;
+
 /// AWS's regions. A closed list: the region becomes part of a host name.
 const REGIONS: [&str; 40] = [
     "af-south-1",
@@ -141,6 +144,48 @@ pub fn key_prefix(prefix: &str) -> Result<(), String> {
     }
     if prefix.split('/').any(|part| part == ".." || part == ".") {
         return Err("must not have . or .. as a part of its path".to_owned());
+    }
+    Ok(())
+}
+
+/// `key_prefix` where files are written through a role: a session policy names it, in which other characters are wildcards
+/// and variables, or take more room than there is (2,048 characters).
+pub fn key_prefix_of_role(prefix: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/!-_.'()=+@:,".contains(&byte);
+    if prefix.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err("must have letters, digits and /!-_.'()=+@:, only where role_arn is given".to_owned())
+    }
+}
+
+/// `role_arn`: a role of another account than that of `ours`, an ARN of this service. A role of its own account could be
+/// assumed without the external id, and would let tenants write where the service may.
+pub fn role_arn(role_arn: &str, ours: &str) -> Result<(), String> {
+    let parts: Vec<&str> = role_arn.splitn(6, ':').collect();
+    let our_parts: Vec<&str> = ours.splitn(6, ':').collect();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(allowed);
+    let is_role = match parts.as_slice() {
+        ["arn", partition, "iam", "", account, resource] => {
+            our_parts.get(1) == Some(partition)
+                && account.len() == 12
+                && account.bytes().all(|byte| byte.is_ascii_digit())
+                && resource.strip_prefix("role/").is_some_and(|path| {
+                    path.split('/').all(is_name)
+                        && path.rsplit('/').next().is_some_and(|name| name.len() <= 64)
+                })
+        }
+        _ => false,
+    };
+    if !is_role || role_arn.len() > MAX_ROLE_ARN_CHARS {
+        let partition = our_parts.get(1).unwrap_or(&"aws");
+        return Err(format!(
+            "must be the ARN of an IAM role, such as arn:{partition}:iam::123456789012:role/exports"
+        ));
+    }
+    if parts.get(4) == our_parts.get(4) {
+        return Err("must be a role of your own AWS account".to_owned());
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! What an integration is made of: callback and bucket parameters and the filter, checked, and their secrets encrypted.
+//! What an integration is made of: callback parameters and the filter, checked, and their secrets encrypted. Buckets are in
+//! [`crate::buckets`].
 
 use shared::filter::Filter;
-use shared::integration::{Bucket, Callback, Integration, StoredSecret};
+use shared::integration::{Callback, Integration, StoredSecret};
 use shared::webhook::check_url;
 
-use crate::bodies::{BucketBody, CallbackBody, FilterChanges, SecretText};
+use crate::bodies::{CallbackBody, FilterChanges, SecretText};
 use crate::error::ApiError;
 use crate::{App, limits};
 
@@ -109,114 +110,13 @@ fn check_callback_url(app: &App, url: &str) -> Result<(), ApiError> {
         .map_err(|reason| ApiError::bad_field("callback_parameters.callback_url", reason))
 }
 
-/// `s3_parameters` of a registration, checked, the secret encrypted.
-pub async fn new_bucket(
-    app: &App,
-    tenant: &str,
-    id: &str,
-    body: BucketBody,
-) -> Result<Bucket, ApiError> {
-    let secret = required(
-        "s3_parameters.aws_secret_access_key",
-        body.aws_secret_access_key,
-    )?;
-    let bucket = BucketFields {
-        aws_access_key_id: required("s3_parameters.aws_access_key_id", body.aws_access_key_id)?,
-        aws_region: required("s3_parameters.aws_region", body.aws_region)?,
-        bucket: required("s3_parameters.bucket", body.bucket)?,
-        key_prefix: body.key_prefix.flatten(),
-    };
-    bucket.check()?;
-    let stored = encrypt(
-        app,
-        tenant,
-        id,
-        "s3_parameters.aws_secret_access_key",
-        &secret,
-        limits::credential,
-    )
-    .await?;
-    Ok(bucket.with(stored))
-}
-
-/// `s3_parameters` after an update; a mask that comes back keeps the stored secret.
-pub async fn changed_bucket(
-    app: &App,
-    current: &Integration,
-    before: &Bucket,
-    body: BucketBody,
-) -> Result<Bucket, ApiError> {
-    let before = before.clone();
-    let bucket = BucketFields {
-        aws_access_key_id: body.aws_access_key_id.unwrap_or(before.aws_access_key_id),
-        aws_region: body.aws_region.unwrap_or(before.aws_region),
-        bucket: body.bucket.unwrap_or(before.bucket),
-        key_prefix: body.key_prefix.unwrap_or(before.key_prefix),
-    };
-    bucket.check()?;
-    let stored = match body.aws_secret_access_key {
-        Some(secret) if secret.0.expose() != before.aws_secret_access_key.mask => {
-            encrypt(
-                app,
-                &current.tenant,
-                &current.id,
-                "s3_parameters.aws_secret_access_key",
-                &secret,
-                limits::credential,
-            )
-            .await?
-        }
-        _ => before.aws_secret_access_key,
-    };
-    Ok(bucket.with(stored))
-}
-
-/// `s3_parameters` without the secret.
-struct BucketFields {
-    aws_access_key_id: String,
-    aws_region: String,
-    bucket: String,
-    key_prefix: Option<String>,
-}
-
-impl BucketFields {
-    fn check(&self) -> Result<(), ApiError> {
-        let check = |field: &str, result: Result<(), String>| {
-            result.map_err(|reason| ApiError::bad_field(&format!("s3_parameters.{field}"), reason))
-        };
-        check(
-            "aws_access_key_id",
-            limits::credential(&self.aws_access_key_id),
-        )?;
-        check("aws_region", limits::region(&self.aws_region))?;
-        check("bucket", limits::bucket(&self.bucket))?;
-        self.key_prefix.as_deref().map_or(Ok(()), |prefix| {
-            check("key_prefix", limits::key_prefix(prefix))
-        })
-    }
-
-    fn with(self, aws_secret_access_key: StoredSecret) -> Bucket {
-        let BucketFields {
-            aws_access_key_id,
-            aws_region,
-            bucket,
-            key_prefix,
-        } = self;
-        Bucket {
-            aws_access_key_id,
-            aws_secret_access_key,
-            aws_region,
-            bucket,
-            key_prefix,
-        }
-    }
-}
-
-fn required<T>(field: &str, value: Option<T>) -> Result<T, ApiError> {
+/// The value of a field that has to be there; the error names it.
+pub fn required<T>(field: &str, value: Option<T>) -> Result<T, ApiError> {
     value.ok_or_else(|| ApiError::bad_field(field, "is required"))
 }
 
-async fn encrypt(
+/// Checks a secret, and encrypts it for the integration of this tenant and id.
+pub async fn encrypt(
     app: &App,
     tenant: &str,
     id: &str,

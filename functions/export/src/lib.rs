@@ -1,6 +1,7 @@
 //! Export: at each tick, files with what is new go into the buckets of the running S3 integrations.
 
 pub mod file;
+pub mod roles;
 mod run;
 mod upload;
 
@@ -21,6 +22,8 @@ use shared::store::integrations::Integrations;
 use shared::tasks::{self, ExportTask};
 use shared::telemetry::chain;
 use shared::{batch, env};
+
+use crate::roles::{RoleError, Roles};
 
 /// What export works with.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct App {
     pub integration_log: IntegrationLog,
     /// Their secret keys.
     pub secrets: Secrets,
+    /// Their roles.
+    pub roles: Roles,
     /// The HTTP client and the endpoint of uploads; the credentials in it are never used for them.
     pub sdk_config: SdkConfig,
     /// Where the tick sends its tasks.
@@ -80,6 +85,7 @@ impl App {
                 env::required("SECRETS_KEY_ID"),
                 clock.clone(),
             ),
+            roles: Roles::new(&config),
             clock,
             sdk_config: config,
             export_queue: Queue::new(sqs.clone(), env::required("EXPORT_QUEUE_URL")),
@@ -113,6 +119,9 @@ pub enum ExportError {
     /// A secret key could not be decrypted.
     #[error("a secret key could not be decrypted")]
     Secret(#[from] SecretError),
+    /// A role could not be assumed.
+    #[error("a role could not be assumed")]
+    Role(#[from] RoleError),
     /// A task could not be written.
     #[error("a task could not be written")]
     Task(#[from] serde_json::Error),

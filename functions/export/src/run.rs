@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
 use shared::clock::Millis;
 use shared::export::{Export, Plan, Range, file_key};
 use shared::history::Action;
-use shared::integration::{Bucket, Integration, IntegrationType, Target};
-use shared::secrets::Secret;
+use shared::integration::{Access, Bucket, Integration, IntegrationType, Target};
 use shared::store::integrations::Decision;
 use shared::store::{Entry, Owner, StoreError};
 use shared::tasks::ExportTask;
@@ -184,8 +184,6 @@ impl Run<'_> {
             self.app.buffer.give_back(file.body);
             return moved;
         }
-        // Before the plan: where KMS fails, nothing was planned.
-        let secret = self.secret(bucket).await?;
         let plan = Plan {
             repeats_from: range.repeats_from,
             from: range.from,
@@ -202,6 +200,8 @@ impl Run<'_> {
             lines: file.lines,
             crc64: file.crc64(),
         };
+        // Before the plan is stored: where KMS or STS fails, nothing was planned.
+        let credentials = self.credentials(bucket, &plan).await?;
         // Only for the integration as it was read: what an update has answered holds for this file, too.
         let stored = self.change(|integration| {
             let as_read = integration.is_running()
@@ -218,7 +218,7 @@ impl Run<'_> {
         if !stored.await? {
             return Ok(Step::Done);
         }
-        self.upload(bucket, &secret, &plan, file.body, true).await
+        self.upload(credentials, &plan, file.body, true).await
     }
 
     /// Moves the place over a range in which nothing passed.
@@ -268,13 +268,13 @@ impl Run<'_> {
         if !is_same {
             return self.abandon(&plan).await;
         }
-        // Reading took its time: the state is read once more, right before the attempt, and the secret before that.
+        // Reading took its time: the state is read once more, right before the attempt, and the credentials before that.
         loop {
             let Some((bucket, _)) = target(&self.integration) else {
                 return Ok(Step::Done);
             };
             let bucket = bucket.clone();
-            let secret = self.secret(&bucket).await?;
+            let credentials = self.credentials(&bucket, &plan).await?;
             let generation = self.integration.generation;
             let read = self.app.integrations.get(&tenant, &self.integration.id);
             self.integration = match read.await {
@@ -292,7 +292,7 @@ impl Run<'_> {
                 return Ok(Step::Done);
             }
             if target(&self.integration).is_some_and(|(now, _)| *now == bucket) {
-                return self.upload(&bucket, &secret, &plan, file.body, false).await;
+                return self.upload(credentials, &plan, file.body, false).await;
             }
         }
     }
@@ -323,8 +323,7 @@ impl Run<'_> {
     /// Uploads the file of a stored plan, and moves the place behind it. `is_only_attempt`: nobody has tried before.
     async fn upload(
         &mut self,
-        bucket: &Bucket,
-        secret: &Secret,
+        credentials: Result<Credentials, Refusal>,
         plan: &Plan,
         body: Vec<u8>,
         is_only_attempt: bool,
@@ -339,15 +338,13 @@ impl Run<'_> {
             return Ok(Step::Done);
         }
         let body = Bytes::from(body);
-        let uploaded = upload::put(
-            &self.app.sdk_config,
-            &bucket.aws_access_key_id,
-            secret,
-            plan,
-            body.clone(),
-            time_limit,
-        );
-        let uploaded = uploaded.await;
+        let config = &self.app.sdk_config;
+        let uploaded = match credentials {
+            Ok(credentials) => {
+                upload::put(config, credentials, plan, body.clone(), time_limit).await
+            }
+            Err(refusal) => Err(refusal),
+        };
         if let Ok(mut body) = body.try_into_mut() {
             body.clear();
             self.app.buffer.give_back(body.into());
@@ -426,13 +423,38 @@ impl Run<'_> {
         Ok(self.app.integration_log.append(&owner, &entry).await?)
     }
 
-    async fn secret(&self, bucket: &Bucket) -> Result<Secret, ExportError> {
+    /// What a plan is uploaded with: the customer's key, or credentials of the customer's role, which may refuse.
+    async fn credentials(
+        &self,
+        bucket: &Bucket,
+        plan: &Plan,
+    ) -> Result<Result<Credentials, Refusal>, ExportError> {
         let Integration { tenant, id, .. } = &self.integration;
-        let decrypted = self
-            .app
-            .secrets
-            .decrypt(tenant, id, &bucket.aws_secret_access_key);
-        Ok(decrypted.await?)
+        match &bucket.access {
+            Access::Key {
+                aws_access_key_id,
+                aws_secret_access_key,
+            } => {
+                let secret = self.app.secrets.decrypt(tenant, id, aws_secret_access_key);
+                let secret = secret.await?;
+                let key = Credentials::new(
+                    aws_access_key_id,
+                    secret.expose(),
+                    None,
+                    None,
+                    "customer's key",
+                );
+                Ok(Ok(key))
+            }
+            Access::Role {
+                role_arn,
+                external_id,
+            } => Ok(self
+                .app
+                .roles
+                .assume(role_arn, external_id, id, plan)
+                .await?),
+        }
     }
 
     /// Gives the lease back, and ends a temporary integration whose range has been written.

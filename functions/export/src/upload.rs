@@ -11,7 +11,6 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use shared::export::Plan;
-use shared::secrets::Secret;
 use shared::telemetry::chain;
 
 /// How long a connection to S3 may take.
@@ -35,8 +34,7 @@ pub struct Refusal {
 /// falls back to what the function may do.
 pub async fn put(
     config: &SdkConfig,
-    access_key_id: &str,
-    secret_key: &Secret,
+    credentials: Credentials,
     plan: &Plan,
     body: Bytes,
     time_limit: Duration,
@@ -45,7 +43,6 @@ pub async fn put(
     let is_encrypted = config
         .endpoint_url()
         .is_none_or(|endpoint| endpoint.starts_with("https:"));
-    let credentials = Credentials::new(access_key_id, secret_key.expose(), None, None, "customer");
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
         .operation_timeout(time_limit);
@@ -108,7 +105,8 @@ fn unanswered<E>(error: &SdkError<E>) -> &'static str {
 fn refusal(code: &str, status: u16) -> Refusal {
     let reason = match (code, status) {
         ("AccessDenied" | "AllAccessDisabled", _) => {
-            "access denied: the key needs the permission s3:PutObject for this object".to_owned()
+            "access denied: key or role needs the permission s3:PutObject for this object"
+                .to_owned()
         }
         ("NoSuchBucket", _) => "there is no such bucket".to_owned(),
         ("InvalidBucketName", _) => "the bucket has a name that S3 does not take".to_owned(),

@@ -1,4 +1,4 @@
-//! Integrations: one item each under their tenant, beside the tenant's counter, and the traces that deleted ones leave.
+//! Integrations: one item each under their tenant, beside what is known of the tenant, and the traces that deleted ones leave.
 //!
 //! An item is a JSON document with the attributes that keys, conditions and indexes need beside it. Every write of an item
 //! is made on condition that its version is the one that was read.
@@ -7,8 +7,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
+};
 use ulid::Ulid;
+use uuid::Uuid;
 
 use super::chunks::Chunk;
 use super::integration_log::IntegrationLog;
@@ -22,6 +25,7 @@ use crate::lifecycle::{self, Effect, Input, Rules, Verdict};
 
 const INTEGRATION: &str = "integration#";
 const DELETED: &str = "deleted#";
+/// How many integrations the tenant has, and its external id.
 const COUNTER: &str = "counter";
 /// The one partition of each sparse index; both hold keys only, of what is due or running.
 const INDEX_PARTITION: &str = "all";
@@ -326,6 +330,27 @@ impl Integrations {
             let _ = log.trim(&owner, entry).await;
         }
         Ok(())
+    }
+
+    /// The external id with which roles of a tenant are assumed: `fresh`, unless the tenant has one already. It stays for
+    /// good, so that a role's trust policy fits every integration to come.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn external_id(&self, tenant: &str, fresh: Uuid) -> Result<String, StoreError> {
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", text(tenant))
+            .key("sk", text(COUNTER))
+            .update_expression("SET external_id = if_not_exists(external_id, :fresh)")
+            .expression_attribute_values(":fresh", text(fresh.to_string()))
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        text_of(&answer.attributes.unwrap_or_default(), "external_id")
     }
 
     /// Deletes an integration and counts it out, in one transaction, and leaves a trace that is due at `purge_at`: by it

@@ -32,6 +32,19 @@ pub fn registrations() -> Value {
                 },
             },
         },
+        "s3_role": {
+            "summary": "Create an S3 integration that writes through a role",
+            "value": {
+                "id": "sap-s3-integration-003",
+                "integration_type": "permanent",
+                "s3_parameters": {
+                    "role_arn": "arn:aws:iam::123456789012:role/event-stream-exports",
+                    "aws_region": "us-east-1",
+                    "bucket": "sap_export",
+                    "key_prefix": "newstore_integration_003",
+                },
+            },
+        },
         "replay": {
             "summary": "Replay events by date",
             "value": {
@@ -128,11 +141,29 @@ pub fn integrations() -> Value {
         },
         "pending": { "catching_up": false },
     });
+    let role = json!({
+        "id": "sap-s3-integration-003",
+        "status": "running",
+        "integration_type": "permanent",
+        "starts_at": "2019-01-17T12:00:00.000Z",
+        "s3_parameters": {
+            "role_arn": "arn:aws:iam::123456789012:role/event-stream-exports",
+            "aws_region": "us-east-1",
+            "bucket": "sap_export",
+            "key_prefix": "newstore_integration_003",
+        },
+        "role_trust": {
+            "principal": "arn:aws:iam::210987654321:role/event-stream-export",
+            "external_id": "0f2f6a4e-5b1c-4f43-9d8e-0d7c0a2b9f11",
+        },
+        "pending": { "catching_up": false },
+    });
     json!({ "integrations": [
         webhook("erp-netsuite-integration-001", "running", KEY),
         webhook("erp-netsuite-integration-002", "running", KEY),
         temporary("stopped"),
         s3,
+        role,
     ] })
 }
 

@@ -16,6 +16,9 @@ use crate::error::Body;
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";
 /// The name of an event.
 pub const EVENT_NAME: &str = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$";
+/// A role, as [`crate::limits::role_arn`] takes it.
+pub const ROLE_ARN: &str =
+    r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$";
 /// The name of an entity.
 pub const ENTITY_NAME: &str = r"^[a-z][a-z0-9_]*$";
 
@@ -138,6 +141,21 @@ fn describe(schemas: &mut Map<String, Value>) {
             "Masked: all but its last 4 characters, or all of a short one.",
         ),
         (
+            "Integration",
+            "role_trust",
+            "Of an S3 integration with a role: what the role's trust policy has to say.",
+        ),
+        (
+            "RoleTrust",
+            "principal",
+            "Who assumes the role: the `Principal` of the trust policy, as `AWS`.",
+        ),
+        (
+            "RoleTrust",
+            "external_id",
+            "What the trust policy has to compare `sts:ExternalId` with. It is the same for all of your integrations, and stays.",
+        ),
+        (
             "Pending",
             "catching_up",
             "Whether older events are still being sent from the event log.",
@@ -173,20 +191,26 @@ pub fn reference(name: &str) -> Value {
 
 /// What the type of a registration does not say: which of its parts go together.
 fn registration(schema: &mut Value) {
-    let required = [
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_region",
-        "bucket",
-    ];
-    let properties: Map<String, Value> = required
-        .iter()
-        .map(|name| ((*name).to_owned(), json!({ "type": "string" })))
-        .collect();
+    let with = |title: &str, required: &[&str], left_out: &[&str]| {
+        let required_ones = required
+            .iter()
+            .map(|name| (name, json!({ "type": "string" })));
+        let left_out_ones = left_out
+            .iter()
+            .map(|name| (name, json!({ "type": "null" })));
+        let properties: Map<String, Value> = required_ones
+            .chain(left_out_ones)
+            .map(|(name, schema)| ((*name).to_owned(), schema))
+            .collect();
+        let one = json!({ "required": required, "properties": properties });
+        json!({ "title": title, "allOf": [reference("S3Parameters"), one] })
+    };
+    let key = ["aws_access_key_id", "aws_secret_access_key"];
     schema["properties"]["s3_parameters"] = json!({
         "description": "Configuration parameters for upload to Amazon S3.",
         "anyOf": [
-            { "allOf": [reference("S3Parameters"), { "required": required, "properties": properties }] },
+            with("Access key", &[key[0], key[1], "aws_region", "bucket"], &["role_arn"]),
+            with("Role", &["role_arn", "aws_region", "bucket"], &key),
             { "type": "null" },
         ],
     });

@@ -179,7 +179,7 @@ async fn the_log_tells_failures_apart_and_only_a_refused_plan_is_dropped() {
         (
             403,
             "AccessDenied",
-            "access denied: the key needs the permission s3:PutObject",
+            "access denied: key or role needs the permission s3:PutObject",
             true,
         ),
         (404, "NoSuchBucket", "there is no such bucket", true),

@@ -3,6 +3,8 @@
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use serde_json::{Value, json};
+use shared::clock::Millis;
+use shared::export::Plan;
 use shared::integration::Target;
 use tests::customer::{Customer, s3_as};
 use tests::proxy::Action;
@@ -28,6 +30,23 @@ fn trust_of(answer: &Value) -> Value {
     Customer::trust(&text("principal"), Some(&text("external_id")))
 }
 
+/// The plan of a file in a customer's bucket.
+fn plan(customer: &Customer, key: String) -> Plan {
+    let place = Millis(0).place();
+    Plan {
+        repeats_from: place,
+        from: place,
+        until: place,
+        bucket: customer.bucket.clone(),
+        region: "us-east-1".to_owned(),
+        key,
+        filter: None,
+        size_bytes: 1,
+        lines: 1,
+        crc64: String::new(),
+    }
+}
+
 async fn publish(world: &World, n: usize) {
     let event = json!({"name": "order.created", "payload": {"n": n}});
     world.publish(&[event]).await;
@@ -40,6 +59,14 @@ async fn numbers(customer: &Customer) -> Vec<u64> {
         .iter()
         .flat_map(|(_, text)| text.lines().map(number))
         .collect()
+}
+
+/// An error as STS answers it.
+fn sts_error(status: u16, code: &str) -> Action {
+    let body = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>"
+    );
+    Action::Answer(Answer::status(status).body(body))
 }
 
 /// The reason of the newest entry of an integration's log, which has to be a failed export.
@@ -86,24 +113,8 @@ async fn a_session_may_put_objects_under_the_prefix_and_nothing_else() {
     let (world, customer) = (World::start().await, Customer::new().await);
     let answer = world.register(through_role("sap-1", &customer)).await.body;
     customer.create_role("exports", &trust_of(&answer)).await;
-    // A plan whose upload never ended.
-    let (proxy, role_arn) = (proxy().await, customer.role_arn("exports"));
-    let app = export_through(&world, &proxy).await;
-    publish(&world, 1).await;
-    world.pass(crate::world::SEAL * 3);
-    proxy.rule(|passing| match passing.is_upload() {
-        true => Action::Answer(Answer::status(500)),
-        false => Action::Forward,
-    });
-    run(&app, &world, "sap-1").await;
-    let plan = stored(&world, "sap-1")
-        .await
-        .export_mut()
-        .unwrap()
-        .plan
-        .clone();
-    let plan = plan.expect("the upload is in doubt");
-
+    let plan = plan(&customer, format!("from/stream/{}/file", world.tenant));
+    let role_arn = customer.role_arn("exports");
     let external_id = answer["role_trust"]["external_id"].as_str().unwrap();
     let assumed = world
         .export
@@ -156,6 +167,19 @@ async fn a_role_that_asks_for_no_external_id_is_not_used_until_it_does() {
     customer.trust_anew("exports", &trust_of(&answer)).await;
     world.export_tick().await;
     assert_eq!(numbers(&customer).await, [1]);
+    // That it has asked once says nothing about other tenants: when it is opened again, none of them gets in.
+    customer.trust_anew("exports", &open).await;
+    let plan = plan(&customer, "from/stream/other/file".to_owned());
+    let others = world
+        .export
+        .roles
+        .assume(&customer.role_arn("exports"), "another", "sap-1", &plan)
+        .await;
+    let refusal = others.unwrap().unwrap_err();
+    assert!(
+        refusal.reason.contains("without the external_id"),
+        "{refusal:?}"
+    );
 }
 
 #[tokio::test]
@@ -229,7 +253,12 @@ async fn a_tenants_external_id_stays_and_key_and_role_take_each_others_place() {
         again.body["s3_parameters"], *parameters,
         "sent back as it came"
     );
-    // Nothing of the key that it had is left.
+    // Nothing of the key that it had is left, and a mask stands for nothing.
+    let mut masked = key.clone();
+    masked["aws_secret_access_key"] = json!("****************************abcd");
+    let refused = update(masked).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text.contains("is masked"), "{refused:?}");
     let half = update(json!({"aws_access_key_id": "AKIA"})).await;
     assert_eq!(half.status, 400);
     assert!(half.text.contains("aws_secret_access_key"), "{half:?}");
@@ -296,6 +325,8 @@ async fn a_role_is_one_of_another_account_and_its_prefix_has_plain_characters() 
             "ARN of an IAM role",
         ),
         ("role_arn", &long, "ARN of an IAM role"),
+        ("aws_region", "cn-north-1", "another partition"),
+        ("bucket", "point-abc-s3alias", "where role_arn is given"),
         ("key_prefix", "a*", "where role_arn is given"),
         ("key_prefix", "a/${aws:username}", "where role_arn is given"),
         ("key_prefix", "exporte/ä", "where role_arn is given"),
@@ -322,9 +353,7 @@ async fn an_sts_that_fails_is_our_error_and_plans_nothing() {
     publish(&world, 1).await;
     world.pass(crate::world::SEAL * 3);
     proxy.rule(|passing| match passing.body.contains("Action=AssumeRole") {
-        true => Action::Answer(Answer::status(400).body(
-            "<ErrorResponse><Error><Type>Sender</Type><Code>RegionDisabledException</Code><Message>m</Message></Error></ErrorResponse>",
-        )),
+        true => sts_error(503, "ServiceUnavailable"),
         false => Action::Forward,
     });
     let response = export::handle(&app, batch(&world, "sap-1")).await.unwrap();
@@ -334,7 +363,16 @@ async fn an_sts_that_fails_is_our_error_and_plans_nothing() {
         stored(&world, "sap-1").await.export_mut().unwrap().plan,
         None
     );
+    // What the customer has to mend is no failure of ours.
+    proxy.rule(|passing| match passing.body.contains("Action=AssumeRole") {
+        true => sts_error(403, "RegionDisabledException"),
+        false => Action::Forward,
+    });
+    run(&app, &world, "sap-1").await;
+    let reason = failure(&world, "sap-1").await;
+    assert!(reason.contains("not activated STS"), "{reason}");
     proxy.rule(|_| Action::Forward);
+    world.pass(crate::world::SEAL);
     run(&app, &world, "sap-1").await;
     assert_eq!(numbers(&customer).await, [1]);
 }
@@ -343,8 +381,10 @@ async fn an_sts_that_fails_is_our_error_and_plans_nothing() {
 async fn a_file_in_doubt_is_finished_through_the_role_that_took_the_keys_place() {
     let (world, customer, proxy) = (World::start().await, Customer::new().await, proxy().await);
     let app = export_through(&world, &proxy).await;
-    // A key of the customer's that nobody knows any more: its upload was not answered.
-    world.register(s3("sap-1", &customer.bucket)).await;
+    // An upload with a key is not answered, under a prefix that an integration with a role could not have.
+    let mut body = s3("sap-1", &customer.bucket);
+    body["s3_parameters"]["key_prefix"] = json!("日本/a b");
+    world.register(body).await;
     publish(&world, 1).await;
     world.pass(crate::world::SEAL * 3);
     proxy.rule(|passing| match passing.is_upload() {
@@ -360,7 +400,8 @@ async fn a_file_in_doubt_is_finished_through_the_role_that_took_the_keys_place()
         .clone();
     let planned = planned.expect("the upload is in doubt");
     world.call("POST", "/sap-1/_stop", "").await;
-    let changes = json!({"s3_parameters": {"role_arn": customer.role_arn("exports")}});
+    let changes =
+        json!({"s3_parameters": {"role_arn": customer.role_arn("exports"), "key_prefix": "plain"}});
     let answer = world.call("PATCH", "/sap-1", changes).await.body;
     customer.create_role("exports", &trust_of(&answer)).await;
     world.call("POST", "/sap-1/_start", "").await;

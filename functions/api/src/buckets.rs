@@ -16,7 +16,7 @@ pub async fn new(app: &App, tenant: &str, id: &str, body: BucketBody) -> Result<
         bucket: required("s3_parameters.bucket", body.bucket)?,
         key_prefix: body.key_prefix.flatten(),
     };
-    place.check(matches!(given, Given::Role(_)))?;
+    place.check(app, matches!(given, Given::Role(_)))?;
     Ok(place.with(access(app, tenant, id, None, given).await?))
 }
 
@@ -40,11 +40,12 @@ pub async fn changed(
         bucket: body.bucket.unwrap_or(bucket),
         key_prefix: body.key_prefix.unwrap_or(key_prefix),
     };
-    place.check(match given {
+    let is_for_role = match given {
         Given::Role(_) => true,
         Given::Key(..) => false,
         Given::Nothing => matches!(access_before, Access::Role { .. }),
-    })?;
+    };
+    place.check(app, is_for_role)?;
     let (tenant, id) = (&current.tenant, &current.id);
     Ok(place.with(access(app, tenant, id, Some(access_before), given).await?))
 }
@@ -121,6 +122,12 @@ async fn access(
     let field = "s3_parameters.aws_secret_access_key";
     let aws_secret_access_key = match (secret, secret_before) {
         (Some(secret), Some(stored)) if secret.0.expose() == stored.mask => stored,
+        // No key of AWS begins so: a mask of another integration, or of a key whose place a role took since.
+        (Some(secret), _) if secret.0.expose().starts_with('*') => {
+            let reason =
+                "is masked, and no key is stored that it could stand for; give the whole key";
+            return Err(ApiError::bad_field(field, reason));
+        }
         (Some(secret), _) => encrypt(app, tenant, id, field, &secret, limits::credential).await?,
         (None, stored) => required(field, stored)?,
     };
@@ -142,17 +149,19 @@ struct Place {
 }
 
 impl Place {
-    fn check(&self, is_for_role: bool) -> Result<(), ApiError> {
+    fn check(&self, app: &App, is_for_role: bool) -> Result<(), ApiError> {
         check("aws_region", limits::region(&self.aws_region))?;
         check("bucket", limits::bucket(&self.bucket))?;
-        let Some(prefix) = &self.key_prefix else {
-            return Ok(());
-        };
-        check("key_prefix", limits::key_prefix(prefix))?;
-        match is_for_role {
-            true => check("key_prefix", limits::key_prefix_of_role(prefix)),
-            false => Ok(()),
+        let prefix = self.key_prefix.as_deref();
+        check("key_prefix", prefix.map_or(Ok(()), limits::key_prefix))?;
+        if is_for_role {
+            let region = limits::region_of_role(&self.aws_region, &app.export_role_arn);
+            check("aws_region", region)?;
+            check("bucket", limits::bucket_of_role(&self.bucket))?;
+            let prefix = prefix.map_or(Ok(()), limits::key_prefix_of_role);
+            check("key_prefix", prefix)?;
         }
+        Ok(())
     }
 
     fn with(self, access: Access) -> Bucket {

@@ -148,6 +148,34 @@ pub fn key_prefix(prefix: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `aws_region` where files are written through a role: one of the partition of `ours`, an ARN of this service, since roles
+/// are not assumed across partitions.
+pub fn region_of_role(region: &str, ours: &str) -> Result<(), String> {
+    let partition = match region.split('-').collect::<Vec<_>>().as_slice() {
+        ["cn", ..] => "aws-cn",
+        ["us", "gov", ..] => "aws-us-gov",
+        ["eusc", ..] => "aws-eusc",
+        _ => "aws",
+    };
+    if ours.split(':').nth(1) == Some(partition) {
+        Ok(())
+    } else {
+        Err("is of another partition of AWS than this service; give an access key in place of role_arn".to_owned())
+    }
+}
+
+/// `bucket` where files are written through a role: not the alias of an access point, which no policy can name (AWS).
+pub fn bucket_of_role(bucket: &str) -> Result<(), String> {
+    if bucket.ends_with("-s3alias") {
+        Err(
+            "must be the bucket itself where role_arn is given, not an access point's alias"
+                .to_owned(),
+        )
+    } else {
+        Ok(())
+    }
+}
+
 /// `key_prefix` where files are written through a role: a session policy names it, in which other characters are wildcards
 /// and variables, or take more room than there is (2,048 characters).
 pub fn key_prefix_of_role(prefix: &str) -> Result<(), String> {
@@ -233,6 +261,48 @@ mod tests {
         for text in bad {
             assert!(rule(text).is_err(), "{text}");
         }
+    }
+
+    const OURS: &str = "arn:aws:iam::210987654321:role/export";
+
+    #[test]
+    fn roles_are_of_other_accounts_and_can_be_named_in_policies() {
+        let longest = format!("arn:aws:iam::123456789012:role/{}", "r".repeat(64));
+        let too_long = format!("{longest}r");
+        accepts(
+            |text| role_arn(text, OURS),
+            &[
+                "arn:aws:iam::123456789012:role/r",
+                "arn:aws:iam::123456789012:role/some/path/r_+=,.@-1",
+                &longest,
+            ],
+            &[
+                "",
+                "arn:aws:iam::210987654321:role/r",
+                "arn:aws-cn:iam::123456789012:role/r",
+                "arn:aws:iam:eu-west-1:123456789012:role/r",
+                "arn:aws:iam::12345678901:role/r",
+                "arn:aws:iam::12345678901a:role/r",
+                "arn:aws:iam::123456789012:user/r",
+                "arn:aws:iam::123456789012:role/",
+                "arn:aws:iam::123456789012:role/a//r",
+                "arn:aws:iam::123456789012:role/*",
+                "arn:aws:iam::123456789012:role/r ",
+                "arn:aws:sts::123456789012:assumed-role/r/s",
+                &too_long,
+            ],
+        );
+        accepts(
+            key_prefix_of_role,
+            &["exports/erp", "a!-_.'()=+@:,Z9"],
+            &["a*", "a?", "a/${b}", "a b", "ä", "a\"b"],
+        );
+        accepts(
+            |region| region_of_role(region, OURS),
+            &["eu-west-1", "us-east-1", "us-west-2"],
+            &["cn-north-1", "us-gov-west-1", "eusc-de-east-1"],
+        );
+        accepts(bucket_of_role, &["sap-export"], &["point-abc-s3alias"]);
     }
 
     #[test]

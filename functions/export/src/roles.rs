@@ -13,7 +13,6 @@ use aws_sdk_sts::error::ProvideErrorMetadata;
 use aws_sdk_sts::types;
 use serde_json::json;
 use shared::export::Plan;
-use shared::telemetry::chain;
 use uuid::Uuid;
 
 use crate::upload::Refusal;
@@ -34,8 +33,8 @@ pub struct RoleError(#[source] Box<dyn Error + Send + Sync>);
 #[derive(Debug)]
 pub struct Roles {
     client: Client,
-    /// Roles that have been seen to refuse another external id.
-    asking: Mutex<HashSet<String>>,
+    /// Roles, with the external id that they take, that have been seen to refuse another one.
+    asking: Mutex<HashSet<(String, String)>>,
 }
 
 impl Roles {
@@ -63,14 +62,17 @@ impl Roles {
         plan: &Plan,
     ) -> Result<Result<Credentials, Refusal>, RoleError> {
         let assume = |external_id| self.ask(role_arn, external_id, integration_id, plan);
-        let Some(assumed) = assume(external_id.to_owned()).await? else {
-            return Ok(Err(refusal(
-                "the role cannot be assumed: it must exist, and its trust policy must let the principal of role_trust \
-                 assume it with the external_id there",
-            )));
+        let assumed = match assume(external_id.to_owned()).await? {
+            Ok(assumed) => assumed,
+            Err(reason) => {
+                tracing::warn!(reason, "a customer's role cannot be assumed");
+                return Ok(Err(refusal(reason)));
+            }
         };
-        if !self.asking().contains(role_arn) {
-            if assume(Uuid::new_v4().to_string()).await?.is_some() {
+        // For this external id: another tenant's would not have been let in where this one was.
+        let pair = (role_arn.to_owned(), external_id.to_owned());
+        if !self.asking().contains(&pair) {
+            if assume(Uuid::new_v4().to_string()).await?.is_ok() {
                 return Ok(Err(refusal(
                     "the role can be assumed without the external_id: its trust policy must compare sts:ExternalId with it, \
                      or others could have files written with this role",
@@ -80,7 +82,7 @@ impl Roles {
             if asking.len() >= MAX_KNOWN {
                 asking.clear();
             }
-            asking.insert(role_arn.to_owned());
+            asking.insert(pair);
         }
         Ok(Ok(Credentials::new(
             assumed.access_key_id,
@@ -91,21 +93,20 @@ impl Roles {
         )))
     }
 
-    /// `None` where the role's account refuses.
+    /// Credentials, or why there are none, where that is the customer's to mend.
     async fn ask(
         &self,
         role_arn: &str,
         external_id: String,
         integration_id: &str,
         plan: &Plan,
-    ) -> Result<Option<types::Credentials>, RoleError> {
+    ) -> Result<Result<types::Credentials, &'static str>, RoleError> {
         let answer = self
             .client
             .assume_role()
             .role_arn(role_arn)
             .external_id(external_id)
-            // At most 64 characters; shown in the CloudTrail of the role's account.
-            .role_session_name(format!("event-stream-{integration_id}"))
+            .role_session_name(session_name(integration_id))
             .duration_seconds(VALID_SECONDS)
             .policy(session_policy(role_arn, plan))
             .send()
@@ -113,20 +114,37 @@ impl Roles {
         let error = match answer {
             Ok(answer) => {
                 let missing = || RoleError("the answer has no credentials".into());
-                return answer.credentials.ok_or_else(missing).map(Some);
+                return answer.credentials.ok_or_else(missing).map(Ok);
             }
             Err(error) => error,
         };
-        if error.code() == Some("AccessDenied") {
-            tracing::info!(error = chain(&error), "a role cannot be assumed");
-            return Ok(None);
+        match error.code().and_then(refused) {
+            Some(reason) => Ok(Err(reason)),
+            None => Err(RoleError(Box::new(error))),
         }
-        Err(RoleError(Box::new(error)))
     }
 
     /// What the lock guards is whole after every statement: a panic elsewhere does not spoil it.
-    fn asking(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn asking(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
         self.asking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a code of STS's means to the customer; none where it is for us to mend, or passes.
+fn refused(code: &str) -> Option<&'static str> {
+    match code {
+        "AccessDenied" => Some(
+            "the role cannot be assumed: it must exist, and its trust policy must let the principal of role_trust assume it \
+             with the external_id there",
+        ),
+        // It is the role's account that must have activated STS in our region.
+        "RegionDisabledException" => Some(
+            "the role cannot be assumed: its account has not activated STS for the region of this service",
+        ),
+        "ValidationError" | "MalformedPolicyDocument" | "PackedPolicyTooLarge" => Some(
+            "the role cannot be assumed: STS does not take this role_arn, or a session policy with this bucket and key_prefix",
+        ),
+        _ => None,
     }
 }
 
@@ -138,20 +156,42 @@ fn refusal(reason: &str) -> Refusal {
     }
 }
 
-/// What a session may do, whatever the role may: put objects where those of the plan's bucket and prefix lie. At most 2,048
-/// characters (AWS); characters that would mean something else in a policy are refused at registration.
+/// The name of a session, by which a key policy may know it: `event-stream-<integration_id>`, at most 64 characters.
+fn session_name(integration_id: &str) -> String {
+    format!("event-stream-{integration_id}")
+}
+
+/// What a session may do, whatever the role may: put objects where those of the plan's bucket and prefix lie. The plan may be
+/// one of before there was a role, with any prefix: what would be a wildcard or a variable is written so that it is none, and
+/// STS takes no characters beyond Latin-1 but in JSON's spelling.
 fn session_policy(role_arn: &str, plan: &Plan) -> String {
     let partition = role_arn.split(':').nth(1).unwrap_or("aws");
     let folder = plan.key.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut literal = String::new();
+    for character in folder.chars() {
+        match character {
+            '*' | '?' | '$' => literal.extend(["${", character.encode_utf8(&mut [0; 4]), "}"]),
+            character => literal.push(character),
+        }
+    }
     let policy = json!({
         "Version": "2012-10-17",
         "Statement": [{
             "Effect": "Allow",
             "Action": "s3:PutObject",
-            "Resource": format!("arn:{partition}:s3:::{}/{folder}/*", plan.bucket),
+            "Resource": format!("arn:{partition}:s3:::{}/{literal}/*", plan.bucket),
         }],
     });
-    policy.to_string()
+    let mut text = String::new();
+    for character in policy.to_string().chars() {
+        if character.is_ascii() {
+            text.push(character);
+        } else {
+            let units = character.encode_utf16(&mut [0; 2]).to_vec();
+            text.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -192,8 +232,46 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_policy_is_one_that_sts_takes() {
-        let prefix = "p".repeat(512);
-        assert!(session_policy("arn:aws-us-gov:iam::1:role/r", &plan(Some(&prefix))).len() < 1_000);
+    fn what_means_something_in_a_policy_is_written_so_that_it_does_not() {
+        let role = "arn:aws:iam::123456789012:role/r";
+        let policy = session_policy(role, &plan(Some("a*/${b}?/\u{65e5}\u{1f600}\"")));
+        assert!(
+            policy.contains(r#"sap-export/a${*}/${$}{b}${?}/\u65e5\ud83d\ude00\"/acme/*""#),
+            "{policy}"
+        );
+    }
+
+    #[test]
+    fn the_longest_policy_of_a_role_is_one_that_sts_takes() {
+        let mut plan = plan(None);
+        plan.bucket = "b".repeat(63);
+        plan.key = file_key(
+            Some(&"p".repeat(512)),
+            &"t".repeat(63),
+            Ulid::from_parts(1, 2),
+        );
+        let role = "arn:aws-us-gov:iam::123456789012:role/r";
+        // AWS: at most 2,048 characters, and a packed size that it does not tell.
+        assert!(session_policy(role, &plan).len() < 1_024);
+        assert!(session_name(&"i".repeat(50)).len() <= 64);
+    }
+
+    #[test]
+    fn only_what_the_customer_can_mend_is_told_to_the_customer() {
+        for code in [
+            "AccessDenied",
+            "RegionDisabledException",
+            "MalformedPolicyDocument",
+        ] {
+            assert!(refused(code).is_some(), "{code}");
+        }
+        for code in [
+            "ThrottlingException",
+            "ServiceUnavailable",
+            "ExpiredToken",
+            "InvalidClientTokenId",
+        ] {
+            assert_eq!(refused(code), None, "{code}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
 };
@@ -336,21 +337,34 @@ impl Integrations {
     /// good, so that a role's trust policy fits every integration to come.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    /// [`StoreError::Changed`] when others were in the way every time, [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn external_id(&self, tenant: &str, fresh: Uuid) -> Result<String, StoreError> {
-        let answer = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", text(tenant))
-            .key("sk", text(COUNTER))
-            .update_expression("SET external_id = if_not_exists(external_id, :fresh)")
-            .expression_attribute_values(":fresh", text(fresh.to_string()))
-            .return_values(ReturnValue::UpdatedNew)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        text_of(&answer.attributes.unwrap_or_default(), "external_id")
+        for attempt in 1.. {
+            let update = self
+                .client
+                .update_item()
+                .table_name(&self.table)
+                .key("pk", text(tenant))
+                .key("sk", text(COUNTER))
+                .update_expression("SET external_id = if_not_exists(external_id, :fresh)")
+                .expression_attribute_values(":fresh", text(fresh.to_string()))
+                .return_values(ReturnValue::UpdatedNew);
+            let error = match update.send().await {
+                Ok(answer) => {
+                    return text_of(&answer.attributes.unwrap_or_default(), "external_id");
+                }
+                Err(error) => error,
+            };
+            // A registration of the same tenant is in the middle of its transaction. The SDK does not try again by itself.
+            if error.code() != Some("TransactionConflictException") {
+                return Err(unavailable(error));
+            }
+            if attempt == MAX_TRIES {
+                break;
+            }
+            back_off(attempt).await;
+        }
+        Err(StoreError::Changed)
     }
 
     /// Deletes an integration and counts it out, in one transaction, and leaves a trace that is due at `purge_at`: by it

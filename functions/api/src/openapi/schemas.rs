@@ -19,6 +19,8 @@ pub const EVENT_NAME: &str = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$";
 /// A role, as [`crate::limits::role_arn`] takes it.
 pub const ROLE_ARN: &str =
     r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$";
+/// The prefix of files that are written through a role, as [`crate::limits::key_prefix_of_role`] takes it.
+const ROLE_KEY_PREFIX: &str = r"^[A-Za-z0-9/!\-_.'()=+@:,]+$";
 /// The name of an entity.
 pub const ENTITY_NAME: &str = r"^[a-z][a-z0-9_]*$";
 
@@ -206,11 +208,13 @@ fn registration(schema: &mut Value) {
         json!({ "title": title, "allOf": [reference("S3Parameters"), one] })
     };
     let key = ["aws_access_key_id", "aws_secret_access_key"];
+    let mut role = with("Role", &["role_arn", "aws_region", "bucket"], &key);
+    role["allOf"][1]["properties"]["key_prefix"] = json!({ "pattern": ROLE_KEY_PREFIX });
     schema["properties"]["s3_parameters"] = json!({
         "description": "Configuration parameters for upload to Amazon S3.",
         "anyOf": [
             with("Access key", &[key[0], key[1], "aws_region", "bucket"], &["role_arn"]),
-            with("Role", &["role_arn", "aws_region", "bucket"], &key),
+            role,
             { "type": "null" },
         ],
     });

@@ -76,6 +76,12 @@ ALLOWED = {
         ROLES: ["sts:AssumeRole"],
         "ExportLogGroup": LOG,
     },
+    # Reads what changes, tells of it. Neither reads nor writes tables and queues.
+    "NotifyRole": {
+        "IntegrationsTable.StreamArn": ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
+        "EventBus": ["events:PutEvents"],
+        "NotifyLogGroup": LOG,
+    },
     "SchedulerRole": {
         "ExportFunction": ["lambda:InvokeFunction"],
         "ReplayFunction": ["lambda:InvokeFunction"],

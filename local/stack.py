@@ -29,7 +29,8 @@ TOOLS = ROOT / ".venv" / "tools" / "bin"
 STACK = "event-stream-local"  # as in samconfig.toml
 BUCKET = "event-stream-local-artifacts"  # as in samconfig.toml
 CUSTOMER = "event-stream-local-customer"  # stands in for all customers whose buckets take files
-FUNCTIONS = ["api", "ingest", "delivery", "replay", "export"]
+FUNCTIONS = ["api", "ingest", "delivery", "replay", "export", "notify"]
+QUEUES = ["ingest", "delivery", "replay", "export"]
 READY_SECONDS = 30
 
 
@@ -174,7 +175,7 @@ def write_env(port: int, told: dict) -> None:
         "EVENTSTREAM_TOKEN_OTHER": token(port, told, told["SecondTenantClientId"]),
         "EVENTSTREAM_BUS": told["BusName"],
     }
-    for name in FUNCTIONS[1:]:
+    for name in QUEUES:
         stem = name.capitalize()
         values[f"EVENTSTREAM_{name.upper()}_QUEUE_URL"] = told[f"{stem}QueueUrl"]
         values[f"EVENTSTREAM_{name.upper()}_DEAD_LETTER_QUEUE_URL"] = told[f"{stem}DeadLetterQueueUrl"]

@@ -69,6 +69,16 @@ pub fn request_failed(url: &str, reason: &str, payload: &str) -> String {
     )
 }
 
+/// Why something happened, of a reason that [`request_failed`] made: without the URL, which may have a secret in it, and
+/// without the payload. Any other reason as it is.
+pub fn cause(reason: &str) -> &str {
+    let failed = reason
+        .strip_prefix("Request to URL ")
+        .and_then(|rest| rest.split_once(" failed. Reason: "))
+        .and_then(|(_, rest)| rest.split_once(". Payload: "));
+    failed.map_or(reason, |(cause, _)| cause)
+}
+
 /// The start of `text`, at most `bytes` long, cut between characters.
 pub fn clip(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
@@ -84,6 +94,17 @@ mod tests {
             assert_eq!(Action::parse(action.as_str()), Some(action));
         }
         assert_eq!(Action::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn the_cause_of_a_failed_request_has_neither_url_nor_payload() {
+        let reason = request_failed(
+            "https://a.example/?k=1",
+            "not found. Really",
+            "{\"a\":\". Payload: \"}",
+        );
+        assert_eq!(cause(&reason), "not found. Really");
+        assert_eq!(cause("Stopped via API."), "Stopped via API.");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ulid::Ulid;
 
 use crate::clock::Millis;
 
+pub mod changes;
 pub mod chunks;
 pub mod event_log;
 pub mod integration_log;
@@ -110,6 +111,17 @@ impl Owner {
             "{}#{}#{}",
             self.tenant, self.integration_id, self.generation
         )
+    }
+
+    /// The owner of a partition.
+    fn of_partition(partition: &str) -> Option<Owner> {
+        let mut parts = partition.split('#');
+        let (tenant, integration_id, generation) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Owner {
+            tenant: tenant.to_owned(),
+            integration_id: integration_id.to_owned(),
+            generation: Ulid::from_string(generation).ok()?,
+        })
     }
 }
 

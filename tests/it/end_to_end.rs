@@ -12,22 +12,22 @@ use uuid::Uuid;
 use crate::exports_world::s3;
 use crate::webhooks::FRAGILE;
 
-const DEADLINE: Duration = Duration::from_secs(150);
+pub const DEADLINE: Duration = Duration::from_secs(150);
 
-struct Service {
+pub struct Service {
     http: reqwest::Client,
     url: String,
 }
 
 impl Service {
-    fn new() -> Service {
+    pub fn new() -> Service {
         Service {
             http: reqwest::Client::new(),
             url: shared::env::required("EVENTSTREAM_URL"),
         }
     }
 
-    async fn call(&self, token: &str, method: &str, path: &str, body: String) -> (u16, Value) {
+    pub async fn call(&self, token: &str, method: &str, path: &str, body: String) -> (u16, Value) {
         let request = self
             .http
             .request(method.parse().unwrap(), format!("{}{path}", self.url));
@@ -43,7 +43,7 @@ impl Service {
         )
     }
 
-    async fn integrations(
+    pub async fn integrations(
         &self,
         token: &str,
         method: &str,

@@ -14,6 +14,7 @@ mod exports_failures;
 mod exports_world;
 mod hostile;
 mod lifecycle;
+mod notifications;
 mod outages;
 mod roles;
 mod safety;

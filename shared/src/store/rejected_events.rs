@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::Client;
 /// How many are kept (the API page).
 pub const MAX_REJECTED: usize = 30;
 
-const PREFIX: &str = "rejected#";
+pub(super) const PREFIX: &str = "rejected#";
 const ENVELOPE: &str = "envelope#";
 
 /// The rejected events of all integrations.

@@ -1,0 +1,210 @@
+//! Notify: what happens to integrations is told on the bus, so that operators can alarm and automate on it.
+//!
+//! It reads the change stream of the integrations table. Whoever writes an entry of a log has told of it by that: no function
+//! has to publish anything beside its write, and none can crash between the two.
+
+use std::error::Error;
+
+use aws_sdk_eventbridge::Client;
+use aws_sdk_eventbridge::primitives::DateTime;
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::env;
+use shared::history::{Action, cause};
+use shared::store::changes::{self, Told};
+
+/// The source of notifications; the rule of ingest leaves it out, so that the stream never takes them in.
+pub const SOURCE: &str = "event-stream";
+/// How many events one call of `PutEvents` takes (AWS).
+const MAX_ENTRIES: usize = 10;
+
+/// What notify works with.
+#[derive(Debug)]
+pub struct App {
+    /// EventBridge.
+    pub client: Client,
+    /// The name of the bus.
+    pub bus: String,
+}
+
+impl App {
+    /// Builds the client from the environment that template.yaml gives this function.
+    pub async fn from_env() -> App {
+        App {
+            client: Client::new(&shared::aws::config().await),
+            bus: env::required("EVENT_BUS_NAME"),
+        }
+    }
+}
+
+/// A batch of records of the table's stream. Each is read by itself, so that none holds up the others.
+#[derive(Debug, Deserialize)]
+pub struct Changes {
+    #[serde(rename = "Records")]
+    records: Vec<Value>,
+}
+
+/// Why a batch was not told. Lambda hands it over again, whole: a notification may come twice.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    /// EventBridge failed, or could not be reached.
+    #[error("EventBridge failed")]
+    Bus(#[source] Box<dyn Error + Send + Sync>),
+    /// EventBridge did not take some of the events.
+    #[error("EventBridge refused {count} events, the first with {code}")]
+    Refused {
+        /// How many.
+        count: i32,
+        /// The error code of the first.
+        code: String,
+    },
+}
+
+/// An event of ours.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// `integration.started`, for example.
+    pub detail_type: &'static str,
+    /// When it happened.
+    pub at: shared::clock::Millis,
+    /// JSON: `id`, `tenant`, `integration_id`, `created_at`, and a `reason` or the `event_id`. No secrets, no payloads.
+    pub detail: String,
+}
+
+/// Tells what the records of a batch say.
+///
+/// # Errors
+/// [`NotifyError`], where the batch has to be told again.
+pub async fn handle(app: &App, changes: Changes) -> Result<(), NotifyError> {
+    let told: Vec<Notification> = changes.records.iter().filter_map(notification).collect();
+    for some in told.chunks(MAX_ENTRIES) {
+        let entries = some.iter().map(|notification| {
+            PutEventsRequestEntry::builder()
+                .event_bus_name(&app.bus)
+                .source(SOURCE)
+                .time(DateTime::from_millis(notification.at.0 as i64))
+                .detail_type(notification.detail_type)
+                .detail(&notification.detail)
+                .build()
+        });
+        let put = app.client.put_events().set_entries(Some(entries.collect()));
+        let answer = put
+            .send()
+            .await
+            .map_err(|error| NotifyError::Bus(Box::new(error)))?;
+        if answer.failed_entry_count > 0 {
+            let code = answer.entries().iter().find_map(|entry| entry.error_code());
+            return Err(NotifyError::Refused {
+                count: answer.failed_entry_count,
+                code: code.unwrap_or_default().to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What a record of the stream has to tell; none for most, and for one that cannot be read.
+pub fn notification(record: &Value) -> Option<Notification> {
+    match changes::told(record)? {
+        Told::Entry(owner, entry) => {
+            let at = entry.created_at();
+            Some(Notification {
+                detail_type: detail_type(entry.action)?,
+                at,
+                detail: json!({
+                    "id": entry.id, "tenant": owner.tenant, "integration_id": owner.integration_id,
+                    "created_at": at.to_string(), "reason": cause(&entry.reason),
+                })
+                .to_string(),
+            })
+        }
+        Told::Rejected(owner, event_id, at) => Some(Notification {
+            detail_type: "event.rejected",
+            at,
+            detail: json!({
+                "id": format!("{}-{event_id}", owner.generation), "tenant": owner.tenant,
+                "integration_id": owner.integration_id, "created_at": at.to_string(), "event_id": event_id,
+            })
+            .to_string(),
+        }),
+    }
+}
+
+/// The name of an entry's notification (contract, section 4). The other entries are the tenant's affair alone.
+fn detail_type(action: Action) -> Option<&'static str> {
+    match action {
+        Action::IntegrationStarted => Some("integration.started"),
+        Action::IntegrationStopped => Some("integration.stopped"),
+        Action::DeliveryInterrupted => Some("integration.interrupted"),
+        Action::DeliveryResumed => Some("integration.resumed"),
+        Action::ExportFailed => Some("integration.export_failed"),
+        Action::IntegrationUpdated
+        | Action::RetryTriggered
+        | Action::EventRejected
+        | Action::RejectedEventEvicted => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: &str = "acme#erp-1#01KB3DXZZZABCDEFGHJKMNPQRS";
+
+    fn entry(action: &str, reason: &str) -> Value {
+        json!({"eventName": "INSERT", "dynamodb": {"NewImage": {
+            "pk": {"S": OWNER}, "sk": {"S": "entry#01D1CT4WC0ABCDEFGHJKMNPQRS"},
+            "action": {"S": action}, "reason": {"S": reason},
+        }}})
+    }
+
+    #[test]
+    fn entries_that_operators_care_for_are_told_without_payloads() {
+        let told = notification(&entry("integration_started", "Started via API.")).unwrap();
+        assert_eq!(told.detail_type, "integration.started");
+        assert_eq!(
+            told.detail,
+            r#"{"created_at":"2019-01-17T02:27:24.672Z","id":"01D1CT4WC0ABCDEFGHJKMNPQRS","integration_id":"erp-1","reason":"Started via API.","tenant":"acme"}"#
+        );
+        let gone = "Request to URL https://a.example/?key=hunter2 failed. Reason: gone (HTTP status code 410), so the integration was stopped. Payload: {\"tenant\":\"acme\"}";
+        let told = notification(&entry("integration_stopped", gone)).unwrap();
+        assert_eq!(told.detail_type, "integration.stopped");
+        let detail: Value = serde_json::from_str(&told.detail).unwrap();
+        assert_eq!(
+            detail["reason"],
+            "gone (HTTP status code 410), so the integration was stopped"
+        );
+        for action in ["retry_triggered", "event_rejected", "integration_updated"] {
+            assert_eq!(notification(&entry(action, "r")), None, "{action}");
+        }
+    }
+
+    #[test]
+    fn a_rejected_event_is_told_with_its_id_and_nothing_of_its_content() {
+        let record = json!({"eventName": "INSERT", "dynamodb": {"NewImage": {
+            "pk": {"S": OWNER}, "sk": {"S": "rejected#6a7e8feb"},
+            "created_at": {"N": "1547726400000"}, "answer": {"S": "my key is hunter2"},
+        }}});
+        let told = notification(&record).unwrap();
+        assert_eq!(told.detail_type, "event.rejected");
+        assert_eq!(
+            told.detail,
+            r#"{"created_at":"2019-01-17T12:00:00.000Z","event_id":"6a7e8feb","id":"01KB3DXZZZABCDEFGHJKMNPQRS-6a7e8feb","integration_id":"erp-1","tenant":"acme"}"#
+        );
+    }
+
+    #[test]
+    fn what_is_changed_or_removed_or_cannot_be_read_is_told_by_nothing() {
+        let mut changed = entry("integration_started", "r");
+        changed["eventName"] = json!("MODIFY");
+        let mut elsewhere = entry("integration_started", "r");
+        elsewhere["dynamodb"]["NewImage"]["pk"]["S"] = json!("acme");
+        let integration = json!({"eventName": "INSERT", "dynamodb": {"NewImage": {
+            "pk": {"S": "acme"}, "sk": {"S": "integration#erp-1"}, "document": {"S": "{}"},
+        }}});
+        for record in [changed, elsewhere, integration, json!(7), json!({})] {
+            assert_eq!(notification(&record), None, "{record}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The change stream of the integrations table: what its records tell that somebody may want to know.
+
+use serde::Deserialize;
+use serde_json::Value;
+use ulid::Ulid;
+
+use super::{Entry, Owner, integration_log, rejected_events};
+use crate::clock::Millis;
+use crate::history::Action;
+
+/// Something new that a record tells.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told {
+    /// An entry of an integration log.
+    Entry(Owner, Entry),
+    /// An event that was rejected: its id, and when.
+    Rejected(Owner, String, Millis),
+}
+
+/// An attribute as DynamoDB's JSON has it.
+#[derive(Deserialize)]
+enum Attribute {
+    S(String),
+    N(String),
+}
+
+#[derive(Deserialize)]
+struct Image {
+    pk: Attribute,
+    sk: Attribute,
+    action: Option<Attribute>,
+    reason: Option<Attribute>,
+    created_at: Option<Attribute>,
+}
+
+/// What a record tells; none where it is no new item of these kinds, or has another form.
+pub fn told(record: &Value) -> Option<Told> {
+    if record.get("eventName")? != "INSERT" {
+        return None;
+    }
+    let image = Image::deserialize(record.get("dynamodb")?.get("NewImage")?).ok()?;
+    let (pk, sk) = (image.pk.text()?, image.sk.text()?);
+    if let Some(id) = sk.strip_prefix(integration_log::PREFIX) {
+        let entry = Entry {
+            id: Ulid::from_string(id).ok()?,
+            action: Action::parse(&image.action?.text()?)?,
+            reason: image.reason?.text()?,
+        };
+        return Some(Told::Entry(Owner::of_partition(&pk)?, entry));
+    }
+    let event_id = sk.strip_prefix(rejected_events::PREFIX)?;
+    let Attribute::N(created_at) = image.created_at? else {
+        return None;
+    };
+    let created_at = Millis(created_at.parse().ok()?);
+    Some(Told::Rejected(
+        Owner::of_partition(&pk)?,
+        event_id.to_owned(),
+        created_at,
+    ))
+}
+
+impl Attribute {
+    fn text(self) -> Option<String> {
+        match self {
+            Attribute::S(text) => Some(text),
+            Attribute::N(_) => None,
+        }
+    }
+}

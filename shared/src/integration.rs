@@ -147,6 +147,16 @@ pub fn mask(secret: &str) -> String {
     "*".repeat(length - shown) + &secret.chars().skip(length - shown).collect::<String>()
 }
 
+/// Whether a text looks as [`mask`] makes one. Sent back where no secret is stored that it stands for, it is no secret.
+pub fn is_mask(text: &str) -> bool {
+    let stars = text
+        .chars()
+        .take_while(|character| *character == '*')
+        .count();
+    let length = text.chars().count();
+    stars > 0 && (stars == length || length >= 12 && stars >= length - 4)
+}
+
 impl Integration {
     /// Whether it may be sent anything at all.
     pub fn is_running(&self) -> bool {
@@ -267,6 +277,12 @@ pub(crate) mod tests {
         assert_eq!(mask("short"), "*****");
         assert_eq!(mask("12345678901"), "***********");
         assert_eq!(mask("123456789012"), "********9012");
+        for secret in ["short", "12345678901", "123456789012"] {
+            assert!(is_mask(&mask(secret)), "{secret}");
+            assert!(!is_mask(secret), "{secret}");
+        }
+        assert!(!is_mask(""));
+        assert!(!is_mask("**a-key-that-begins-so"));
     }
 
     #[test]

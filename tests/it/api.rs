@@ -299,6 +299,20 @@ async fn every_bad_registration_is_a_400_that_names_the_field() {
             ),
             "s3_parameters.aws_secret_access_key",
         ),
+        (
+            with(
+                s3("a"),
+                &[("s3_parameters.aws_secret_access_key", json!("********abcd"))],
+            ),
+            "is masked",
+        ),
+        (
+            with(
+                webhook("a"),
+                &[("callback_parameters.api_key", json!("********"))],
+            ),
+            "is masked",
+        ),
     ];
     for (body, field) in cases {
         let answer = world.call("POST", "/", &body).await;

@@ -2,7 +2,7 @@
 //! [`crate::buckets`].
 
 use shared::filter::Filter;
-use shared::integration::{Callback, Integration, StoredSecret};
+use shared::integration::{Callback, Integration, StoredSecret, is_mask};
 use shared::webhook::check_url;
 
 use crate::bodies::{CallbackBody, FilterChanges, SecretText};
@@ -125,6 +125,12 @@ pub async fn encrypt(
     rule: fn(&str) -> Result<(), String>,
 ) -> Result<StoredSecret, ApiError> {
     rule(secret.0.expose()).map_err(|reason| ApiError::bad_field(field, reason))?;
+    // The mask of a secret that was replaced meanwhile, or of another integration.
+    if is_mask(secret.0.expose()) {
+        let reason =
+            "is masked, and no secret is stored that it could stand for; give the whole secret";
+        return Err(ApiError::bad_field(field, reason));
+    }
     Ok(app.secrets.encrypt(tenant, id, &secret.0).await?)
 }
 

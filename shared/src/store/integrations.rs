@@ -296,9 +296,11 @@ impl Integrations {
                 .set_expression_attribute_values(put.expression_attribute_values)
                 .send()
                 .await;
-            return result
-                .map(drop)
-                .map_err(|error| failure(error, StoreError::Changed));
+            // What somebody else's transaction is at is changed, or will not be: either way it is read again.
+            return result.map(drop).map_err(|error| match error.code() {
+                Some("TransactionConflictException") => StoreError::Changed,
+                _ => failure(error, StoreError::Changed),
+            });
         }
         let owner = Owner::from(&*integration);
         let mut puts = vec![put];

@@ -72,11 +72,13 @@ pub fn request_failed(url: &str, reason: &str, payload: &str) -> String {
 /// Why something happened, of a reason that [`request_failed`] made: without the URL, which may have a secret in it, and
 /// without the payload. Any other reason as it is.
 pub fn cause(reason: &str) -> &str {
-    let failed = reason
-        .strip_prefix("Request to URL ")
-        .and_then(|rest| rest.split_once(" failed. Reason: "))
+    let Some(request) = reason.strip_prefix("Request to URL ") else {
+        return reason;
+    };
+    let cause = request
+        .split_once(" failed. Reason: ")
         .and_then(|(_, rest)| rest.split_once(". Payload: "));
-    failed.map_or(reason, |(cause, _)| cause)
+    cause.map_or("a request failed", |(cause, _)| cause)
 }
 
 /// The start of `text`, at most `bytes` long, cut between characters.
@@ -105,6 +107,10 @@ mod tests {
         );
         assert_eq!(cause(&reason), "not found. Really");
         assert_eq!(cause("Stopped via API."), "Stopped via API.");
+        assert_eq!(
+            cause("Request to URL https://a.example/?k=1"),
+            "a request failed"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The library behind the five functions of Event Stream.
+//! The library behind the six functions of Event Stream.
 //!
 //! The rules are pure and live in one room: [`event`], [`filter`], [`integration`], [`lifecycle`], [`stream`], [`duty`],
 //! [`health`], [`export`], [`retry`] and [`address`] know no AWS, no I/O and no clock. The [`store`] modules keep items in DynamoDB, [`queue`] and [`tasks`]

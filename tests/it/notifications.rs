@@ -1,5 +1,7 @@
 //! What the deployed whole tells on its bus about integrations, as an operator's rule gets it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use aws_sdk_eventbridge::types::Target;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
@@ -12,6 +14,9 @@ use crate::end_to_end::{DEADLINE, Service};
 /// An operator's queue, and a rule that brings it what Event Stream says of itself.
 struct Operator {
     sqs: aws_sdk_sqs::Client,
+    events: aws_sdk_eventbridge::Client,
+    /// The rule's and the queue's.
+    name: String,
     queue_url: String,
     told: Vec<Value>,
 }
@@ -47,6 +52,8 @@ impl Operator {
         targets.targets(target).send().await.unwrap();
         Operator {
             sqs,
+            events,
+            name: name.to_owned(),
             queue_url,
             told: Vec::new(),
         }
@@ -71,6 +78,18 @@ impl Operator {
                 delete.receipt_handle(handle).send().await.unwrap();
             }
         }
+    }
+
+    /// Takes the rule and the queue away again.
+    async fn leave(self) {
+        let bus = shared::env::required("EVENTSTREAM_BUS");
+        let remove = self.events.remove_targets().rule(&self.name);
+        let remove = remove.event_bus_name(&bus).ids("queue").send().await;
+        remove.unwrap();
+        let delete = self.events.delete_rule().name(&self.name);
+        delete.event_bus_name(&bus).send().await.unwrap();
+        let delete = self.sqs.delete_queue().queue_url(&self.queue_url);
+        delete.send().await.unwrap();
     }
 
     fn event(&self, id: &str, kind: &str) -> Option<&Value> {
@@ -121,9 +140,12 @@ async fn what_happens_to_integrations_is_told_on_the_bus() {
     operator.wait_for(&hook, &first).await;
     receiver.answer(|_| Answer::status(204));
     operator.wait_for(&hook, &["integration.resumed"]).await;
-    let path = format!("/{hook}/_stop");
-    let stopped = service.integrations(&token, "POST", &path, json!({})).await;
-    assert_eq!(stopped.0, 200);
+    receiver.answer(|_| Answer::status(410));
+    let last = json!({"name": name, "payload": {"word": "of-a-payload"}}).to_string();
+    let published_last = service
+        .call(&token, "POST", "/api/v1/org/events", last)
+        .await;
+    assert_eq!(published_last.0, 202);
     operator.wait_for(&hook, &["integration.stopped"]).await;
     operator
         .wait_for(&files, &["integration.export_failed"])
@@ -134,6 +156,7 @@ async fn what_happens_to_integrations_is_told_on_the_bus() {
         let text = event.to_string();
         for secret in [
             "of-a-payload",
+            "nobodys-secret",
             "in-the-url",
             "never-sees",
             "of the receiver's",
@@ -151,7 +174,7 @@ async fn what_happens_to_integrations_is_told_on_the_bus() {
     );
     assert_eq!(
         detail(&hook, "integration.stopped", "reason"),
-        "Stopped via API."
+        "gone (HTTP status code 410), so the integration was stopped"
     );
     let reason = detail(&files, "integration.export_failed", "reason");
     assert!(
@@ -163,4 +186,75 @@ async fn what_happens_to_integrations_is_told_on_the_bus() {
         let deleted = service.integrations(&token, "DELETE", &path, Value::Null);
         assert_eq!(deleted.await.0, 204);
     }
+    operator.leave().await;
+}
+
+#[tokio::test]
+async fn what_the_bus_refuses_is_told_again_and_holds_up_nothing_else() {
+    let bus = Receiver::start().await;
+    // Refuses whatever is of the first integration, the first two times.
+    let refusals = AtomicUsize::new(0);
+    bus.answer(move |request| {
+        let body: Value = serde_json::from_str(&request.text()).unwrap();
+        let answers = body["Entries"].as_array().unwrap().iter().map(|entry| {
+            let is_first = entry["Detail"].as_str().unwrap().contains("\"erp-0\"");
+            if is_first && refusals.fetch_add(1, Ordering::Relaxed) < 2 {
+                json!({"ErrorCode": "ThrottlingException", "ErrorMessage": "m"})
+            } else {
+                json!({"EventId": "e"})
+            }
+        });
+        let answers: Vec<Value> = answers.collect();
+        let failed = answers
+            .iter()
+            .filter(|answer| answer["ErrorCode"].is_string());
+        let answer = json!({"FailedEntryCount": failed.count(), "Entries": answers});
+        Answer::status(200)
+            .header("content-type", "application/x-amz-json-1.1")
+            .body(answer.to_string())
+    });
+    let config = crate::exports_world::config_for(&bus.url()).await;
+    let app = notify::App {
+        client: aws_sdk_eventbridge::Client::new(&config),
+        bus: "bus".to_owned(),
+    };
+    let records: Vec<Value> = (0..25)
+        .map(|n| {
+            json!({"eventName": "INSERT", "dynamodb": {"NewImage": {
+                "pk": {"S": format!("acme#erp-{n}#{}", ulid::Ulid::nil())},
+                "sk": {"S": format!("entry#{}", ulid::Ulid::nil())},
+                "action": {"S": "integration_started"}, "reason": {"S": "Started via API."},
+            }}})
+        })
+        .collect();
+    let batch = || serde_json::from_value(json!({ "Records": records })).unwrap();
+    notify::handle(&app, batch()).await.unwrap();
+    let sizes = |calls: &[tests::receiver::Received]| -> Vec<usize> {
+        let size = |call: &tests::receiver::Received| {
+            let body: Value = serde_json::from_str(&call.text()).unwrap();
+            body["Entries"].as_array().unwrap().len()
+        };
+        calls.iter().map(size).collect()
+    };
+    assert_eq!(sizes(&bus.received()), [10, 1, 1, 10, 5]);
+    // A bus that goes on refusing is told everything else, and then the batch comes again.
+    bus.clear();
+    bus.answer(|request| {
+        let count = request.text().matches("\"Detail\"").count();
+        let is_first = request.text().contains("erp-0");
+        let mut answers = vec![json!({"EventId": "e"}); count];
+        if is_first {
+            answers[0] = json!({"ErrorCode": "InternalFailure"});
+        }
+        let answer = json!({"FailedEntryCount": usize::from(is_first), "Entries": answers});
+        Answer::status(200)
+            .header("content-type", "application/x-amz-json-1.1")
+            .body(answer.to_string())
+    });
+    let error = notify::handle(&app, batch()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "EventBridge refused 1 events, the first with InternalFailure"
+    );
+    assert_eq!(sizes(&bus.received()), [10, 1, 1, 10, 5]);
 }

@@ -4,6 +4,7 @@
 //! has to publish anything beside its write, and none can crash between the two.
 
 use std::error::Error;
+use std::time::Duration;
 
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::primitives::DateTime;
@@ -13,11 +14,16 @@ use serde_json::{Value, json};
 use shared::env;
 use shared::history::{Action, cause};
 use shared::store::changes::{self, Told};
+use shared::telemetry::chain;
 
 /// The source of notifications; the rule of ingest leaves it out, so that the stream never takes them in.
 pub const SOURCE: &str = "event-stream";
 /// How many events one call of `PutEvents` takes (AWS).
 const MAX_ENTRIES: usize = 10;
+/// How often an event that the bus refuses is put before the batch is handed back.
+const MAX_ATTEMPTS: u32 = 3;
+/// The pause before the second attempt; it grows by as much.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What notify works with.
 #[derive(Debug)]
@@ -55,7 +61,7 @@ pub enum NotifyError {
     #[error("EventBridge refused {count} events, the first with {code}")]
     Refused {
         /// How many.
-        count: i32,
+        count: usize,
         /// The error code of the first.
         code: String,
     },
@@ -72,13 +78,25 @@ pub struct Notification {
     pub detail: String,
 }
 
-/// Tells what the records of a batch say.
+/// Tells what the records of a batch say: all that the bus takes, whatever else it refuses.
 ///
 /// # Errors
 /// [`NotifyError`], where the batch has to be told again.
 pub async fn handle(app: &App, changes: Changes) -> Result<(), NotifyError> {
     let told: Vec<Notification> = changes.records.iter().filter_map(notification).collect();
+    let mut result = Ok(());
     for some in told.chunks(MAX_ENTRIES) {
+        if let Err(error) = put(app, some.iter().collect()).await {
+            tracing::error!(error = chain(&error), "some of a batch could not be told");
+            result = Err(error);
+        }
+    }
+    result
+}
+
+/// Puts some on the bus; those that it does not take once more, a few times.
+async fn put(app: &App, mut some: Vec<&Notification>) -> Result<(), NotifyError> {
+    for attempt in 1.. {
         let entries = some.iter().map(|notification| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(&app.bus)
@@ -88,25 +106,42 @@ pub async fn handle(app: &App, changes: Changes) -> Result<(), NotifyError> {
                 .detail(&notification.detail)
                 .build()
         });
-        let put = app.client.put_events().set_entries(Some(entries.collect()));
-        let answer = put
+        let call = app.client.put_events().set_entries(Some(entries.collect()));
+        let answer = call
             .send()
             .await
             .map_err(|error| NotifyError::Bus(Box::new(error)))?;
-        if answer.failed_entry_count > 0 {
-            let code = answer.entries().iter().find_map(|entry| entry.error_code());
+        let answers = some.into_iter().zip(answer.entries());
+        let refused: Vec<(&Notification, &str)> = answers
+            .filter_map(|(notification, entry)| Some((notification, entry.error_code()?)))
+            .collect();
+        let Some((_, code)) = refused.first() else {
+            break;
+        };
+        if attempt == MAX_ATTEMPTS {
             return Err(NotifyError::Refused {
-                count: answer.failed_entry_count,
-                code: code.unwrap_or_default().to_owned(),
+                count: refused.len(),
+                code: (*code).to_owned(),
             });
         }
+        some = refused
+            .into_iter()
+            .map(|(notification, _)| notification)
+            .collect();
+        tokio::time::sleep(PAUSE * attempt).await;
     }
     Ok(())
 }
 
-/// What a record of the stream has to tell; none for most, and for one that cannot be read.
+/// What a record of the stream has to tell; none for one that is of no interest, or cannot be read.
 pub fn notification(record: &Value) -> Option<Notification> {
-    match changes::told(record)? {
+    let Some(told) = changes::told(record) else {
+        // The event source lets nothing else through: this is of a form that this code does not know.
+        let keys = record.pointer("/dynamodb/Keys").map(Value::to_string);
+        tracing::error!(keys, "a record of the change stream cannot be read");
+        return None;
+    };
+    match told {
         Told::Entry(owner, entry) => {
             let at = entry.created_at();
             Some(Notification {
@@ -123,7 +158,7 @@ pub fn notification(record: &Value) -> Option<Notification> {
             detail_type: "event.rejected",
             at,
             detail: json!({
-                "id": format!("{}-{event_id}", owner.generation), "tenant": owner.tenant,
+                "id": format!("{}-{event_id}-{}", owner.generation, at.0), "tenant": owner.tenant,
                 "integration_id": owner.integration_id, "created_at": at.to_string(), "event_id": event_id,
             })
             .to_string(),
@@ -187,10 +222,14 @@ mod tests {
             "created_at": {"N": "1547726400000"}, "answer": {"S": "my key is hunter2"},
         }}});
         let told = notification(&record).unwrap();
+        // Rejected again, its item is written again.
+        let mut again = record;
+        again["eventName"] = json!("MODIFY");
+        assert_eq!(notification(&again).as_ref(), Some(&told));
         assert_eq!(told.detail_type, "event.rejected");
         assert_eq!(
             told.detail,
-            r#"{"created_at":"2019-01-17T12:00:00.000Z","event_id":"6a7e8feb","id":"01KB3DXZZZABCDEFGHJKMNPQRS-6a7e8feb","integration_id":"erp-1","tenant":"acme"}"#
+            r#"{"created_at":"2019-01-17T12:00:00.000Z","event_id":"6a7e8feb","id":"01KB3DXZZZABCDEFGHJKMNPQRS-6a7e8feb-1547726400000","integration_id":"erp-1","tenant":"acme"}"#
         );
     }
 

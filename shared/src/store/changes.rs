@@ -33,14 +33,17 @@ struct Image {
     created_at: Option<Attribute>,
 }
 
-/// What a record tells; none where it is no new item of these kinds, or has another form.
+/// What a record tells; none where it is no item of these kinds, or has another form. Entries are written once; the item of
+/// a rejected event is written again when the receiver rejects the event again.
 pub fn told(record: &Value) -> Option<Told> {
-    if record.get("eventName")? != "INSERT" {
-        return None;
-    }
+    let is_new = match record.get("eventName")?.as_str()? {
+        "INSERT" => true,
+        "MODIFY" => false,
+        _ => return None,
+    };
     let image = Image::deserialize(record.get("dynamodb")?.get("NewImage")?).ok()?;
     let (pk, sk) = (image.pk.text()?, image.sk.text()?);
-    if let Some(id) = sk.strip_prefix(integration_log::PREFIX) {
+    if let Some(id) = sk.strip_prefix(integration_log::PREFIX).filter(|_| is_new) {
         let entry = Entry {
             id: Ulid::from_string(id).ok()?,
             action: Action::parse(&image.action?.text()?)?,

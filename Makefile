@@ -43,6 +43,8 @@ check: lint-template lint-openapi deny  ## what needs no local stack: formatting
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo test --workspace
+	cd fuzz && cargo check --locked --target-dir target  # workspaces of their own, which nothing else compiles here
+	cd bench && cargo check --locked --all-targets --target-dir target
 
 lint-template: venvs  ## cfn-lint, sam validate --lint, and least privilege against its table
 	@$(TOOLS)/cfn-lint template.yaml

@@ -2,13 +2,15 @@
 
 #![no_main]
 
+use std::time::Duration;
+
 use libfuzzer_sys::fuzz_target;
 use shared::tasks::{DeliveryTask, ExportTask, ReplayTask};
 
 fuzz_target!(|text: &str| {
     if let Ok(task) = serde_json::from_str::<DeliveryTask>(text) {
         assert!(text.contains(task.body.get()), "a body keeps its bytes");
-        let message = task.message(0).expect("a task can be written");
+        let message = task.message(Duration::ZERO).expect("a task can be written");
         let again: DeliveryTask = serde_json::from_str(&message.body).expect("and read again");
         assert_eq!(format!("{task:?}"), format!("{again:?}"));
     }

@@ -165,6 +165,32 @@ impl Entry {
     }
 }
 
+/// An item by its key, read consistently; none where there is none.
+async fn get(
+    client: &Client,
+    table: &str,
+    pk: &str,
+    sk: String,
+) -> Result<Option<Item>, StoreError> {
+    let answer = client
+        .get_item()
+        .table_name(table)
+        .key("pk", text(pk))
+        .key("sk", text(sk))
+        .consistent_read(true)
+        .send()
+        .await
+        .map_err(unavailable)?;
+    Ok(answer.item)
+}
+
+/// Writes an item, in place of one of the same key.
+async fn put(client: &Client, table: &str, item: Item) -> Result<(), StoreError> {
+    let put = client.put_item().table_name(table);
+    let put = put.set_item(Some(item)).send().await;
+    put.map(drop).map_err(unavailable)
+}
+
 /// Deletes items by their keys.
 async fn delete_all(
     client: &Client,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::store::Owner;
-use tests::receiver::{Answer, Receiver};
+use tests::receiver::{Answer, Received, Receiver};
 
 use crate::lifecycle::{arrived, event, sorted};
 use crate::world::{RULES, SEAL, World};
@@ -35,6 +35,14 @@ async fn drain_until_parked(world: &World, id: &str, count: usize) {
     };
     let parked = tokio::time::timeout(DEADLINE, parked).await;
     parked.expect("the events were not parked in time");
+}
+
+/// Takes every event but those with poison in them.
+fn without_poison(request: &Received) -> Answer {
+    match request.text().contains("poison") {
+        true => unavailable(),
+        false => Answer::status(200),
+    }
 }
 
 #[tokio::test]
@@ -96,10 +104,7 @@ async fn an_outage_interrupts_a_stream_and_the_first_success_resumes_it() {
 async fn probes_take_an_event_that_is_owed_when_the_parked_ones_are_poisonous() {
     let (world, receiver) = (World::start().await, Receiver::start().await);
     world.register_webhook("erp-1", &receiver.url()).await;
-    receiver.answer(|request| match request.text().contains("poison") {
-        true => unavailable(),
-        false => Answer::status(200),
-    });
+    receiver.answer(without_poison);
     let poison = json!({"name": "order.created", "payload": {"poison": true}});
     let poisonous = world.publish(&[poison.clone(), poison]).await;
     // Two events that fail in turn, and nothing else: the stream is taken for down.
@@ -143,10 +148,7 @@ async fn probes_take_an_event_that_is_owed_when_the_parked_ones_are_poisonous() 
 async fn a_poisonous_event_holds_up_nobody_and_is_rejected_in_the_end() {
     let (world, receiver) = (World::start().await, Receiver::start().await);
     world.register_webhook("erp-1", &receiver.url()).await;
-    receiver.answer(|request| match request.text().contains("poison") {
-        true => unavailable(),
-        false => Answer::status(200),
-    });
+    receiver.answer(without_poison);
     let poison = json!({"name": "order.created", "payload": {"poison": true}});
     let poisonous = world.publish(&[poison]).await;
     world.drain().await;

@@ -89,17 +89,9 @@ impl Chunks {
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn get(&self, owner: &Owner, id: Ulid) -> Result<Option<Chunk>, StoreError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("pk", text(owner.partition()))
-            .key("sk", text(format!("{PREFIX}{id}")))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        let Some(item) = answer.item else {
+        let key = format!("{PREFIX}{id}");
+        let found = super::get(&self.client, &self.table, &owner.partition(), key).await?;
+        let Some(item) = found else {
             return Ok(None);
         };
         Ok(Some(Chunk {

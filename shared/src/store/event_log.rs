@@ -156,20 +156,10 @@ impl EventLog {
     /// [`StoreError::Unreadable`].
     pub async fn get(&self, tenant: &str, event: &EventRef) -> Result<Segment, StoreError> {
         let published_at = Millis(event.segment.timestamp_ms());
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(
-                "pk",
-                text(self.partition(tenant, published_at, event.shard)),
-            )
-            .key("sk", text(event.segment.to_string()))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        read(answer.item.ok_or(StoreError::NotFound)?, Content::Whole)
+        let partition = self.partition(tenant, published_at, event.shard);
+        let key = event.segment.to_string();
+        let found = super::get(&self.client, &self.table, &partition, key).await?;
+        read(found.ok_or(StoreError::NotFound)?, Content::Whole)
     }
 
     /// Reads the segments `from <= place < until`, in order, consistently. The caller keeps `until` within the

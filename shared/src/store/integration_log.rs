@@ -47,13 +47,7 @@ impl IntegrationLog {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn append(&self, owner: &Owner, entry: &Entry) -> Result<(), StoreError> {
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(entry.item(owner)))
-            .send()
-            .await
-            .map_err(unavailable)?;
+        super::put(&self.client, &self.table, entry.item(owner)).await?;
         self.trim(owner, entry).await
     }
 

@@ -114,17 +114,13 @@ impl Integrations {
     /// # Errors
     /// [`StoreError::NotFound`] and those of [`Integrations::list`].
     pub async fn get(&self, tenant: &str, id: &str) -> Result<Integration, StoreError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("pk", text(tenant))
-            .key("sk", text(format!("{INTEGRATION}{id}")))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        read(&answer.item.ok_or(StoreError::NotFound)?)
+        let found = super::get(
+            &self.client,
+            &self.table,
+            tenant,
+            format!("{INTEGRATION}{id}"),
+        );
+        read(&found.await?.ok_or(StoreError::NotFound)?)
     }
 
     /// Registers an integration, with the first entry of its log. One transaction with the tenant's counter, so that

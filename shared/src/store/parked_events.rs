@@ -74,14 +74,7 @@ impl ParkedEvents {
         if let Some(failing_since) = parked.failing_since {
             item.insert("failing_since".into(), number(failing_since.0));
         }
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .send()
-            .await
-            .map_err(unavailable)?;
-        Ok(())
+        super::put(&self.client, &self.table, item).await
     }
 
     /// Up to `limit` parked events behind `after`, in the order of the event log; read consistently.

@@ -55,17 +55,9 @@ impl RejectedEvents {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn get(&self, owner: &Owner, event_id: &str) -> Result<String, StoreError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("pk", text(owner.partition()))
-            .key("sk", text(format!("{ENVELOPE}{event_id}")))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        text_of(&answer.item.ok_or(StoreError::NotFound)?, "envelope")
+        let key = format!("{ENVELOPE}{event_id}");
+        let found = super::get(&self.client, &self.table, &owner.partition(), key).await?;
+        text_of(&found.ok_or(StoreError::NotFound)?, "envelope")
     }
 
     /// Keeps a rejected event, and returns the ids of those that had to make room for it.
@@ -91,13 +83,7 @@ impl RejectedEvents {
         for (prefix, mut item) in items {
             item.insert("pk".into(), text(owner.partition()));
             item.insert("sk".into(), text(format!("{prefix}{}", rejected.event_id)));
-            self.client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(item))
-                .send()
-                .await
-                .map_err(unavailable)?;
+            super::put(&self.client, &self.table, item).await?;
         }
         self.evict(owner).await
     }

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::clock::Millis;
+use shared::store::Owner;
+use shared::store::rejected_events::{Rejected, RejectedEvents};
+use tests::proxy::Moment;
 use tests::receiver::{Answer, Receiver};
 
+use crate::exports_world::{config_for, proxy};
 use crate::world::World;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -221,6 +225,67 @@ async fn a_400_rejects_the_event_and_keeps_30() {
             .status,
         404
     );
+}
+
+#[tokio::test]
+async fn each_eviction_of_a_storm_of_rejections_is_logged_once() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    receiver.answer_with(400);
+    let events: Vec<_> = (0..40)
+        .map(|n| json!({"name": "order.created", "payload": {"n": n}}))
+        .collect();
+    world.publish(&events).await;
+    world.drain().await;
+    let actions = world.actions("erp-1").await;
+    let count = |action: &str| actions.iter().filter(|found| *found == action).count();
+    assert_eq!(count("rejected_event_evicted"), 10);
+    let list = world.call("GET", "/erp-1/rejected_events", "").await;
+    let rejected = list.body["rejected_events"].as_array().unwrap();
+    assert_eq!(rejected.len(), 30);
+    for event in rejected {
+        let path = format!("/erp-1/rejected_events/{}", event["id"].as_str().unwrap());
+        assert_eq!(world.call("GET", &path, "").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_rejected_again_while_it_is_evicted_stays_with_its_payload() {
+    let (world, proxy) = (World::start().await, proxy().await);
+    let owner = Owner {
+        tenant: world.tenant.clone(),
+        integration_id: "erp-1".to_owned(),
+        generation: world.clock.ulid(),
+    };
+    let rejected = |n: u64| Rejected {
+        event_id: format!("event-{}", n % 31),
+        created_at: Millis(n),
+        answer: "no".to_owned(),
+    };
+    let store = &world.delivery.rejected_events;
+    for n in 0..30 {
+        let evicted = store.put(&owner, &rejected(n), "{}").await.unwrap();
+        assert!(evicted.is_empty());
+    }
+    let dynamodb = aws_sdk_dynamodb::Client::new(&config_for(&proxy.url()).await);
+    let other = RejectedEvents::new(dynamodb, world.tables.integrations.clone());
+    // Two puts, a query, and the eviction of the first one, which is held up until that has been rejected again.
+    proxy.hold(4, Moment::Before);
+    let event = rejected(30);
+    let evicting = other.put(&owner, &event, "{}");
+    let meanwhile = async {
+        proxy.held().await;
+        let again = store.put(&owner, &rejected(31), r#"{"again":1}"#).await;
+        proxy.release();
+        again.unwrap()
+    };
+    let (evicted, evicted_meanwhile) = tokio::join!(evicting, meanwhile);
+    assert_eq!(evicted.unwrap(), [""; 0]);
+    assert_eq!(evicted_meanwhile, ["event-1"]);
+    let listed = store.list(&owner).await.unwrap();
+    assert_eq!((listed.len(), listed[0].event_id.as_str()), (30, "event-0"));
+    let envelope = store.get(&owner, "event-0").await.unwrap();
+    assert_eq!(envelope, r#"{"again":1}"#);
 }
 
 #[tokio::test]

@@ -4,17 +4,22 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{Delete, ReturnValue, TransactWriteItem};
+
 use super::{
-    Item, Owner, StoreError, delete_all, failure, number, number_of, text, text_of, unavailable,
+    Item, Owner, StoreError, failure, number, number_of, text, text_of, unavailable, unreadable,
 };
 use crate::clock::Millis;
-use aws_sdk_dynamodb::Client;
 
 /// How many are kept (the API page).
 pub const MAX_REJECTED: usize = 30;
 
 pub(super) const PREFIX: &str = "rejected#";
 const ENVELOPE: &str = "envelope#";
+/// That an envelope belongs to the rejection that was read. Those that an earlier version stored carry no time.
+const ENVELOPE_OF: &str = "attribute_not_exists(created_at) OR created_at = :read";
 
 /// The rejected events of all integrations.
 #[derive(Clone, Debug)]
@@ -71,16 +76,13 @@ impl RejectedEvents {
         envelope: &str,
     ) -> Result<Vec<String>, StoreError> {
         // The envelope first: what is listed can be read.
-        let envelope = ("envelope".into(), text(envelope));
-        let listed = [
-            ("created_at".into(), number(rejected.created_at.0)),
-            ("answer".into(), text(rejected.answer.as_str())),
+        let items = [
+            (ENVELOPE, ("envelope", envelope)),
+            (PREFIX, ("answer", &rejected.answer)),
         ];
-        let items: [(&str, Item); 2] = [
-            (ENVELOPE, HashMap::from([envelope])),
-            (PREFIX, HashMap::from(listed)),
-        ];
-        for (prefix, mut item) in items {
+        for (prefix, (name, value)) in items {
+            let mut item: Item = HashMap::from([(name.into(), text(value))]);
+            item.insert("created_at".into(), number(rejected.created_at.0));
             item.insert("pk".into(), text(owner.partition()));
             item.insert("sk".into(), text(format!("{prefix}{}", rejected.event_id)));
             super::put(&self.client, &self.table, item).await?;
@@ -93,37 +95,72 @@ impl RejectedEvents {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn delete(&self, owner: &Owner, event_id: &str) -> Result<(), StoreError> {
-        self.client
+        let listed = self
+            .client
             .delete_item()
             .table_name(&self.table)
             .key("pk", text(owner.partition()))
             .key("sk", text(format!("{PREFIX}{event_id}")))
             .condition_expression("attribute_exists(pk)")
+            .return_values(ReturnValue::AllOld)
             .send()
             .await
             .map_err(|error| failure(error, StoreError::NotFound))?;
-        let envelope = (owner.partition(), format!("{ENVELOPE}{event_id}"));
-        delete_all(&self.client, &self.table, [envelope]).await
+        let created_at = number_of(&listed.attributes.unwrap_or_default(), "created_at")?;
+        let envelope = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", text(owner.partition()))
+            .key("sk", text(format!("{ENVELOPE}{event_id}")))
+            .condition_expression(ENVELOPE_OF)
+            .expression_attribute_values(":read", number(created_at))
+            .send()
+            .await;
+        match envelope.map_err(|error| failure(error, StoreError::Changed)) {
+            // Rejected again meanwhile: its envelope stays.
+            Ok(_) | Err(StoreError::Changed) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn evict(&self, owner: &Owner) -> Result<Vec<String>, StoreError> {
-        let evicted: Vec<String> = self
-            .all(owner)
-            .await?
-            .into_iter()
-            .skip(MAX_REJECTED)
-            .map(|rejected| rejected.event_id)
-            .collect();
-        delete_all(
-            &self.client,
-            &self.table,
-            evicted
-                .iter()
-                .flat_map(|id| [PREFIX, ENVELOPE].map(|prefix| format!("{prefix}{id}")))
-                .map(|key| (owner.partition(), key)),
-        )
-        .await?;
+        let mut evicted = Vec::new();
+        for rejected in self.all(owner).await?.into_iter().skip(MAX_REJECTED) {
+            if self.evict_one(owner, &rejected).await? {
+                evicted.push(rejected.event_id);
+            }
+        }
         Ok(evicted)
+    }
+
+    /// Deletes both items of a rejected event, as long as they are those of the rejection that was read: the same event may be
+    /// rejected again meanwhile, and has to stay then. Returns whether this call deleted it, and no other one.
+    async fn evict_one(&self, owner: &Owner, rejected: &Rejected) -> Result<bool, StoreError> {
+        let conditions = [(PREFIX, "created_at = :read"), (ENVELOPE, ENVELOPE_OF)];
+        let mut deletions = Vec::new();
+        for (prefix, condition) in conditions {
+            let deletion = Delete::builder()
+                .table_name(&self.table)
+                .key("pk", text(owner.partition()))
+                .key("sk", text(format!("{prefix}{}", rejected.event_id)))
+                .condition_expression(condition)
+                .expression_attribute_values(":read", number(rejected.created_at.0))
+                .build()
+                .map_err(unreadable)?;
+            deletions.push(TransactWriteItem::builder().delete(deletion).build());
+        }
+        let result = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(deletions))
+            .send()
+            .await;
+        let Err(error) = result else { return Ok(true) };
+        match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(_)) => Ok(false),
+            _ => Err(unavailable(error)),
+        }
     }
 
     async fn all(&self, owner: &Owner) -> Result<Vec<Rejected>, StoreError> {

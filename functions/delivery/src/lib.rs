@@ -8,7 +8,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use shared::clock::Clock;
-use shared::integration::{Callback, Integration, Target};
+use shared::integration::{Callback, Integration, StoredSecret, Target};
 use shared::lifecycle::Rules;
 use shared::queue::{Queue, SendError};
 use shared::secrets::{Secret, SecretError, Secrets};
@@ -24,6 +24,9 @@ use shared::webhook::{Post, Receivers};
 use shared::{batch, env};
 
 use crate::attempt::{Admission, Attempt, admit, judge};
+
+/// How often an integration is read anew because its key became another one while it was decrypted.
+const MAX_READS: usize = 4;
 
 /// What delivery works with.
 #[derive(Debug)]
@@ -179,22 +182,20 @@ async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
 
 /// Carries out one task. The integration is read right before the attempt: a stop holds from the moment it is answered.
 async fn deliver(app: &App, task: &DeliveryTask) -> Result<(), DeliveryError> {
-    let integration = match app
-        .integrations
-        .get(&task.tenant, &task.integration_id)
-        .await
-    {
-        Ok(integration) if integration.generation == task.generation => integration,
-        Ok(_) | Err(StoreError::NotFound) => return Ok(()),
-        Err(error) => return Err(error.into()),
+    let Some(Read {
+        integration,
+        admission,
+        api_key,
+    }) = read(app, task).await?
+    else {
+        return Ok(());
     };
     let Target::Webhook { callback, .. } = &integration.target else {
         return Ok(());
     };
-    let effects = match admit(&integration, &task.dispatch, app.clock.ulid()) {
+    let effects = match admission {
         Admission::Instead(effects) => effects,
         Admission::Post => {
-            let api_key = api_key(app, &integration, callback).await?;
             let post = Post {
                 url: &callback.callback_url,
                 api_key: api_key.as_ref(),
@@ -216,6 +217,59 @@ async fn deliver(app: &App, task: &DeliveryTask) -> Result<(), DeliveryError> {
         }
     };
     carry_out::effects(app, task, &Owner::from(&integration), effects).await
+}
+
+/// An integration as it was read right now, whether an event is sent to it, and with which key.
+struct Read {
+    integration: Integration,
+    admission: Admission,
+    api_key: Option<Secret>,
+}
+
+/// Reads the integration of a task; none when it is gone. Decrypting its key can take a while, so that the integration is read
+/// once more behind it.
+async fn read(app: &App, task: &DeliveryTask) -> Result<Option<Read>, DeliveryError> {
+    let mut decrypted: Option<(StoredSecret, Secret)> = None;
+    for _ in 0..MAX_READS {
+        let found = app
+            .integrations
+            .get(&task.tenant, &task.integration_id)
+            .await;
+        let integration = match found {
+            Ok(integration) if integration.generation == task.generation => integration,
+            Ok(_) | Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let admission = admit(&integration, &task.dispatch, app.clock.ulid());
+        let stored = match &integration.target {
+            Target::Webhook { callback, .. } if admission == Admission::Post => &callback.api_key,
+            _ => &None,
+        };
+        let Some(stored) = stored.clone() else {
+            return Ok(Some(Read {
+                integration,
+                admission,
+                api_key: None,
+            }));
+        };
+        let known = decrypted.take().filter(|(known, _)| *known == stored);
+        let at_hand = || {
+            app.secrets
+                .at_hand(&integration.tenant, &integration.id, &stored)
+        };
+        let api_key = known.map(|(_, secret)| secret).or_else(at_hand);
+        if api_key.is_some() {
+            return Ok(Some(Read {
+                integration,
+                admission,
+                api_key,
+            }));
+        }
+        let (tenant, id) = (&integration.tenant, &integration.id);
+        let secret = app.secrets.decrypt(tenant, id, &stored).await?;
+        decrypted = Some((stored, secret));
+    }
+    Err(StoreError::Changed.into())
 }
 
 async fn api_key(

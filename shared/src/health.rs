@@ -17,6 +17,11 @@ pub const FAILURES: u32 = 5;
 const PACE: Duration = Duration::from_secs(1);
 /// How often a success is written down while there is no failure to clear.
 const SUCCESS_EVERY: Duration = Duration::from_secs(60);
+/// For how long nothing but failures, of several events, has to be seen before a stream is interrupted. A success that began
+/// meanwhile has cleared them by then: failures among successes are no outage.
+const OUTAGE: Duration = Duration::from_secs(3);
+/// How much later than the next attempt an event counts as being retried: one write covers the retries of as long a time.
+const RETRY_SLACK: Duration = Duration::from_secs(10);
 
 /// How a receiver has been answering.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +32,9 @@ pub struct Health {
     pub first_failed: Option<String>,
     /// Whether another event failed, too.
     pub is_several: bool,
+    /// When the second event failed first.
+    #[serde(default)]
+    pub several_since: Option<Millis>,
     /// When the first attempt since the last success failed.
     pub failing_since: Option<Millis>,
     /// When an attempt failed last, as far as that was written down.
@@ -37,6 +45,13 @@ pub struct Health {
     pub last_success_at: Option<Millis>,
     /// What goes on while the receiver is taken for down.
     pub interruption: Option<Interruption>,
+    /// When the integration was last started, or its last interruption ended: before it, no event failed on its own account.
+    #[serde(default)]
+    pub resumed_at: Option<Millis>,
+    /// Until when an event may be in retry, waiting in the queue for its next attempt. A success does not clear it: the event
+    /// that was taken is not the one that waits.
+    #[serde(default)]
+    pub retrying_until: Option<Millis>,
 }
 
 /// A stream whose receiver is taken for down: nothing is sent but probes.
@@ -53,8 +68,14 @@ pub struct Interruption {
 }
 
 impl Health {
-    /// Whether a failed attempt at `now` has to be written down.
-    pub fn notes_failure(&self, now: Millis) -> bool {
+    /// Whether a failed attempt at `now`, of an event that is sent again at `next_attempt_at`, has to be written down.
+    pub fn notes_failure(&self, now: Millis, next_attempt_at: Millis) -> bool {
+        if self
+            .retrying_until
+            .is_none_or(|until| until < next_attempt_at)
+        {
+            return true;
+        }
         let is_paced = |at: Option<Millis>| at.is_some_and(|at| now.since(at) < PACE);
         if self.failing_since.is_none() && is_paced(self.last_success_at) {
             return false;
@@ -66,15 +87,26 @@ impl Health {
     pub fn fail(&mut self, now: Millis, event_id: &str, next_attempt_at: Millis) {
         self.failures = self.failures.saturating_add(1);
         let first = self.first_failed.get_or_insert_with(|| event_id.to_owned());
-        self.is_several |= first != event_id;
+        if self.is_several || first != event_id {
+            self.is_several = true;
+            self.several_since.get_or_insert(now);
+        }
         self.failing_since.get_or_insert(now);
         self.last_failure_at = Some(now);
         self.next_attempt_at = Some(next_attempt_at);
+        let until = next_attempt_at.after(RETRY_SLACK);
+        self.retrying_until = self.retrying_until.max(Some(until));
     }
 
-    /// Whether the receiver is to be taken for down.
-    pub fn is_down(&self) -> bool {
-        self.failures >= FAILURES && self.is_several
+    /// Whether the receiver is to be taken for down: several failures in a row, over several events and several seconds.
+    pub fn is_down(&self, now: Millis) -> bool {
+        let is_long = |since| now.since(since) >= OUTAGE;
+        self.failures >= FAILURES && self.several_since.is_some_and(is_long)
+    }
+
+    /// Whether an event may be waiting in the queue for its next attempt.
+    pub fn is_retrying(&self, now: Millis) -> bool {
+        self.retrying_until.is_some_and(|until| now < until)
     }
 
     /// Whether all attempts have failed for `give_up`.
@@ -96,8 +128,21 @@ impl Health {
     pub fn succeed(&mut self, now: Millis) {
         *self = Health {
             last_success_at: Some(now),
+            resumed_at: self.resumed_at,
+            retrying_until: self.retrying_until,
             ..Health::default()
         };
+    }
+
+    /// Takes note that events are sent again after an interruption.
+    pub fn resume(&mut self, now: Millis) {
+        self.interruption = None;
+        self.failures = 0;
+        self.first_failed = None;
+        self.is_several = false;
+        self.several_since = None;
+        self.next_attempt_at = None;
+        self.resumed_at = Some(now);
     }
 
     /// Takes the integration's stop: nothing is attempted any more. Since when it failed stays to be read.
@@ -106,10 +151,12 @@ impl Health {
         self.next_attempt_at = None;
     }
 
-    /// Takes the integration's start: what failed before does not count.
-    pub fn start(&mut self) {
+    /// Takes the integration's start at `now`: what failed before does not count.
+    pub fn start(&mut self, now: Millis) {
         *self = Health {
             last_success_at: self.last_success_at,
+            resumed_at: Some(now),
+            retrying_until: self.retrying_until,
             ..Health::default()
         };
     }
@@ -129,16 +176,45 @@ mod tests {
         for n in 0..20 {
             health.fail(at(n), "a", at(n + 5));
         }
-        assert!(!health.is_down());
+        assert!(!health.is_down(at(20)));
         health.fail(at(20), "b", at(25));
-        assert!(health.is_down());
+        assert!(!health.is_down(at(20)), "the other one may be taken");
+        health.fail(at(23), "a", at(28));
+        assert!(health.is_down(at(23)));
         health.succeed(at(21));
         for n in 22..26 {
             health.fail(at(n), &n.to_string(), at(n + 5));
-            assert!(!health.is_down());
+            assert!(!health.is_down(at(n)));
         }
         health.fail(at(26), "e", at(31));
-        assert!(health.is_down());
+        assert!(health.is_down(at(26)));
+    }
+
+    #[test]
+    fn failures_of_less_than_three_seconds_are_no_outage() {
+        let mut health = Health::default();
+        for n in 0..50 {
+            let now = at(0).after(Duration::from_millis(n * 50));
+            health.fail(now, &n.to_string(), now);
+            assert!(!health.is_down(now), "{n}");
+        }
+        health.fail(at(4), "later", at(9));
+        assert!(health.is_down(at(4)));
+    }
+
+    #[test]
+    fn an_event_counts_as_retried_until_its_next_attempt_whatever_else_is_taken() {
+        let mut health = Health::default();
+        assert!(!health.is_retrying(at(0)));
+        assert!(health.notes_failure(at(0), at(900)));
+        health.fail(at(0), "a", at(900));
+        health.succeed(at(1));
+        assert!(health.is_retrying(at(900)));
+        // Right behind a success, but of an event that waits for longer than any that was written down.
+        assert!(!health.notes_failure(at(1), at(6)));
+        assert!(health.notes_failure(at(1), at(911)));
+        health.start(at(2));
+        assert!(health.is_retrying(at(900)) && !health.is_retrying(at(910)));
     }
 
     #[test]
@@ -147,7 +223,7 @@ mod tests {
         let mut written = 0;
         for n in 0..10_000 {
             let now = at(0).after(Duration::from_micros(n * 300));
-            if health.notes_failure(now) {
+            if health.notes_failure(now, now) {
                 health.fail(now, "a", now);
                 written += 1;
             }
@@ -162,7 +238,7 @@ mod tests {
         let mut written = 0;
         for n in 0..10_000_u64 {
             let now = at(0).after(Duration::from_millis(n));
-            if n % 2 == 0 && health.notes_failure(now) {
+            if n % 2 == 0 && health.notes_failure(now, now) {
                 health.fail(now, &n.to_string(), now);
                 written += 1;
             } else if n % 2 == 1 && health.notes_success(now) {

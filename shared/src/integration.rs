@@ -195,11 +195,13 @@ impl Integration {
     }
 
     /// Whether ingest sends it an event at once, if it is a webhook. It goes by gaps, not by the status: a stopped
-    /// integration is sent what lies before its gap, too, and delivery parks it.
+    /// integration is sent what lies before its gap, too, and delivery parks it. Its filter may change before it is started
+    /// again, and that holds for everything not sent yet (contract, section 1), so no filter leaves anything out then: a stop
+    /// costs a task for each event of a seal.
     pub fn takes_live(&self, published_at: Millis, event_name: &str) -> bool {
         self.stream()
             .is_some_and(|stream| stream.is_live(published_at))
-            && self.passes(event_name)
+            && (!self.is_running() || self.passes(event_name))
     }
 
     /// Starts it at `now`. `false` when it runs already, or has finished: nothing changes then.
@@ -214,7 +216,7 @@ impl Integration {
         self.stopped_at = None;
         match &mut self.target {
             Target::Webhook { stream, .. } if afresh => stream.restart(now),
-            Target::Webhook { stream, .. } => stream.health.start(),
+            Target::Webhook { stream, .. } => stream.start(now),
             Target::S3 { export, .. } if afresh => export.restart(now),
             Target::S3 { export, .. } => export.resume(),
         }

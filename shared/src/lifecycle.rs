@@ -40,8 +40,15 @@ impl Rules {
 pub enum Input {
     /// The API was told to start it.
     Start,
-    /// The API was told to stop it, or the receiver said so.
+    /// The API was told to stop it.
     Stop {
+        /// For the integration log.
+        reason: String,
+    },
+    /// The receiver wants nothing any more (410).
+    Gone {
+        /// The start for which the attempt was made ([`Stream::epoch`]).
+        epoch: u64,
         /// For the integration log.
         reason: String,
     },
@@ -50,9 +57,14 @@ pub enum Input {
     /// Delivery has settled the last event of a chunk.
     ChunkDone,
     /// The receiver has taken an event, or rejected it.
-    Succeeded,
+    Succeeded {
+        /// The start for which the attempt was made.
+        epoch: u64,
+    },
     /// An attempt has failed.
     Failed {
+        /// The start for which the attempt was made.
+        epoch: u64,
         /// The event.
         event_id: String,
         /// For the integration log.
@@ -137,6 +149,8 @@ pub enum Rest {
     Unsettled,
     /// All that could be read was sent and settled, and nothing is parked.
     Nothing,
+    /// Something of ours failed.
+    Failed,
 }
 
 /// What is to be done after a state was written.
@@ -216,20 +230,33 @@ pub fn apply(integration: &mut Integration, input: &Input, now: Millis, rules: &
     match input {
         Input::Parked if interruption.is_none() => ask(stream, now, Vec::new()),
         Input::ChunkDone if interruption.is_none() && stream.waits => ask(stream, now, Vec::new()),
-        Input::Succeeded if interruption.is_none() && stream.health.notes_success(now) => {
+        Input::Gone { epoch, reason } if stream.epoch == *epoch => {
+            let reason = reason.clone();
+            stop(integration, reason, now, rules)
+        }
+        Input::Succeeded { epoch }
+            if stream.epoch == *epoch
+                && interruption.is_none()
+                && stream.health.notes_success(now) =>
+        {
             stream.health.succeed(now);
             Change::write(Vec::new())
         }
         Input::ProbeSucceeded { since } if interruption.is_some_and(|it| it.since == *since) => {
             stream.health.succeed(now);
+            stream.health.resume(now);
             let reason = "The receiver takes events again: what has been waiting is sent.";
             ask(stream, now, vec![resumed(reason)]).written()
         }
         Input::Failed {
+            epoch,
             event_id,
             reason,
             pause,
-        } if interruption.is_none() && stream.health.notes_failure(now) => {
+        } if stream.epoch == *epoch
+            && interruption.is_none()
+            && stream.health.notes_failure(now, now.after(*pause)) =>
+        {
             stream.health.fail(now, event_id, now.after(*pause));
             failed(integration, reason.clone(), *pause, now, rules)
         }
@@ -336,7 +363,7 @@ fn failed(
         return Change::write(effects);
     }
     if stream.health.interruption.is_none() {
-        if !stream.health.is_down() {
+        if !stream.health.is_down(now) {
             return Change::write(effects);
         }
         stream.health.interruption = Some(Interruption {
@@ -383,6 +410,7 @@ mod tests {
 
     fn failed(integration: &mut Integration, event: &str, now: Millis) -> Change {
         let input = Input::Failed {
+            epoch: integration.stream().unwrap().epoch,
             event_id: event.to_owned(),
             reason: "no".to_owned(),
             pause: Duration::from_secs(5),
@@ -409,7 +437,7 @@ mod tests {
             (&stop, Verdict::Write),
             (&stop, Verdict::Keep),
             (&Input::Parked, Verdict::Keep),
-            (&Input::Succeeded, Verdict::Keep),
+            (&Input::Succeeded { epoch: 0 }, Verdict::Keep),
             (&Input::Start, Verdict::Write),
             (&Input::Start, Verdict::Keep),
             // A step was asked for by the start already.
@@ -424,7 +452,7 @@ mod tests {
     fn an_outage_opens_a_gap_and_the_first_success_asks_for_a_step() {
         let mut integration = settled();
         for n in 0..4 {
-            let change = failed(&mut integration, &n.to_string(), at(100));
+            let change = failed(&mut integration, &n.to_string(), at(97));
             assert_eq!(actions(&change), [Action::RetryTriggered]);
         }
         let change = failed(&mut integration, "4", at(100));
@@ -456,10 +484,44 @@ mod tests {
     }
 
     #[test]
+    fn a_result_counts_for_the_start_that_its_attempt_was_made_for() {
+        let mut integration = settled();
+        let stop = Input::Stop {
+            reason: "Stopped via API.".to_owned(),
+        };
+        let gone = |epoch| Input::Gone {
+            epoch,
+            reason: "gone".to_owned(),
+        };
+        let failed = |epoch| Input::Failed {
+            epoch,
+            event_id: "1".to_owned(),
+            reason: "no".to_owned(),
+            pause: Duration::from_secs(5),
+        };
+        apply(&mut integration, &stop, at(100), &RULES);
+        apply(&mut integration, &Input::Start, at(101), &RULES);
+        for (input, verdict) in [
+            (gone(0), Verdict::Keep),
+            (failed(0), Verdict::Keep),
+            (Input::Succeeded { epoch: 0 }, Verdict::Keep),
+            (Input::Succeeded { epoch: 1 }, Verdict::Write),
+            (failed(1), Verdict::Write),
+            // The first start's success clears no failure of the second one's.
+            (Input::Succeeded { epoch: 0 }, Verdict::Keep),
+            (gone(1), Verdict::Write),
+        ] {
+            let change = apply(&mut integration, &input, at(102), &RULES);
+            assert_eq!(change.verdict, verdict, "{input:?}");
+        }
+        assert!(!integration.is_running());
+    }
+
+    #[test]
     fn probes_are_sent_after_longer_and_longer_pauses() {
         let mut integration = settled();
-        for n in 0..5 {
-            failed(&mut integration, &n.to_string(), at(100));
+        for n in 96..101 {
+            failed(&mut integration, &n.to_string(), at(n));
         }
         let mut pauses = Vec::new();
         for _ in 0..9 {

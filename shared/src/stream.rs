@@ -47,6 +47,10 @@ pub struct Stream {
     pub duty: Duty,
     /// How the receiver has been answering.
     pub health: Health,
+    /// Counts starts. The result of an attempt carries the one it was made for, and counts for no other: in between the
+    /// receiver may have become another one.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// A range `[from, until)` of the event log that ingest does not send.
@@ -123,7 +127,14 @@ impl Stream {
             waits: false,
             duty: Duty::asked(now),
             health: Health::default(),
+            epoch: 0,
         }
+    }
+
+    /// Starts again where it stood.
+    pub fn start(&mut self, now: Millis) {
+        self.epoch += 1;
+        self.health.start(now);
     }
 
     /// Starts afresh at `now`, too late to catch up: nothing before is sent any more.
@@ -131,6 +142,7 @@ impl Stream {
         *self = Stream {
             unsent: self.unsent,
             duty: self.duty,
+            epoch: self.epoch + 1,
             ..Stream::registered(now, now, None)
         };
     }
@@ -166,7 +178,9 @@ impl Stream {
         if self.unconfirmed || self.gaps.len() >= MAX_RANGES {
             return self.reopen();
         }
-        let from = now.after(seal);
+        // By a clock that is behind, the last gap may not have ended: what lies in it is owed once.
+        let ended = self.gaps.last().and_then(|gap| gap.until);
+        let from = ended.max(Some(now.after(seal))).unwrap_or_default();
         self.gaps.push(Gap { from, until: None });
         self.owe(from);
     }
@@ -209,19 +223,20 @@ impl Stream {
         };
         let until = now.after(seal).max(gap.from);
         gap.until = Some(until);
-        self.unconfirmed = gap.from < until;
+        self.unconfirmed = true;
         if let Some(owed) = self.owed.last_mut().filter(|owed| owed.until.is_none()) {
             owed.until = Some(until);
         }
-        // Stopped and started within a millisecond, or by clocks that differ: there is nothing to leave out, or to owe.
-        self.gaps
-            .retain(|gap| gap.until.is_none_or(|until| gap.from < until));
+        // Stopped and started within a millisecond, or by clocks that differ, there is nothing to owe. The gap stays all the same:
+        // where this write comes late, its end is moved.
         self.owed.retain(|owed| !owed.is_empty());
     }
 
     /// Takes note that the write that ended the last gap was confirmed in time.
     pub fn confirm(&mut self) {
         self.unconfirmed = false;
+        self.gaps
+            .retain(|gap| gap.until.is_none_or(|until| gap.from < until));
     }
 
     /// Moves the end of the last gap to a seal from `now`, after the write that had ended it was confirmed too late.
@@ -242,10 +257,16 @@ impl Stream {
             Some(owed) => owed.until = Some(until),
             None => self.owed.push(Owed::new(ended, Some(until))),
         }
+        // By a clock that is behind, the end may not move at all.
+        self.owed.retain(|owed| !owed.is_empty());
     }
 
-    /// Forgets the gaps at which no ingest can be at work any more.
+    /// Forgets the gaps at which no ingest can be at work any more. One whose end is unconfirmed stays: that end may have to be
+    /// moved.
     pub fn forget_old_gaps(&mut self, now: Millis, seal: Duration) {
+        if self.unconfirmed {
+            return;
+        }
         self.gaps.retain(|gap| {
             gap.until
                 .is_none_or(|until| until.after(INGEST_TIMEOUT + seal) > now)
@@ -338,6 +359,57 @@ mod tests {
                 until: Some(at(210))
             }]
         );
+    }
+
+    #[test]
+    fn a_gap_whose_end_is_unconfirmed_is_remembered_until_it_has_been_moved() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(0), SEAL);
+        let late = at(100).after(INGEST_TIMEOUT);
+        stream.forget_old_gaps(late, SEAL);
+        stream.resume_later(late, SEAL);
+        assert!(!stream.is_live(late));
+        let owed = stream.owed.iter().map(|owed| (owed.start, owed.until));
+        let owed: Vec<_> = owed.collect();
+        assert_eq!(owed, [(at(0), Some(late.after(SEAL)))]);
+    }
+
+    #[test]
+    fn a_start_right_behind_a_stop_owes_what_was_left_out_until_it_was_confirmed() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(0), SEAL);
+        stream.confirm();
+        stream.advance(Position::at(at(10).place()));
+        stream.pause(at(20), SEAL);
+        stream.resume(at(20), SEAL);
+        assert!(stream.is_live(at(30)) && stream.owed.is_empty());
+        // The start was written at 80: until then the stop's gap was what ingest saw.
+        stream.resume_later(at(80), SEAL);
+        let owed = stream.owed.iter().map(|owed| (owed.start, owed.until));
+        let owed: Vec<_> = owed.collect();
+        assert_eq!(owed, [(at(30), Some(at(90)))]);
+        assert!(!stream.is_live(at(80)) && stream.is_live(at(90)));
+    }
+
+    #[test]
+    fn an_end_that_is_moved_by_a_clock_that_is_behind_owes_no_empty_range() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(5), SEAL);
+        stream.advance(Position::at(at(15).place()));
+        stream.resume_later(at(3), SEAL);
+        assert_eq!(stream.owed, []);
+        assert!(stream.is_live(at(15)));
+    }
+
+    #[test]
+    fn a_stop_by_a_clock_that_is_behind_owes_nothing_twice() {
+        let mut stream = Stream::registered(at(0), at(0), None);
+        stream.resume(at(5), SEAL);
+        stream.confirm();
+        stream.pause(at(3), SEAL);
+        let ranges = stream.owed.iter().map(|owed| (owed.start, owed.until));
+        let ranges: Vec<_> = ranges.collect();
+        assert_eq!(ranges, [(at(0), Some(at(15))), (at(15), None)]);
     }
 
     #[test]
@@ -447,6 +519,7 @@ mod tests {
     fn gaps_are_remembered_while_an_ingest_may_be_at_work_on_them() {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
+        stream.confirm();
         let end = at(10);
         stream.forget_old_gaps(end.after(INGEST_TIMEOUT), SEAL);
         assert_eq!(stream.gaps.len(), 1);
@@ -474,6 +547,7 @@ mod tests {
     fn nothing_is_live_below_the_floor() {
         let mut stream = Stream::registered(at(100), at(100), None);
         stream.resume(at(100), SEAL);
+        stream.confirm();
         stream.forget_old_gaps(at(100_000), SEAL);
         assert!(!stream.is_live(at(99)));
         assert!(stream.is_live(at(100)));

@@ -2,6 +2,7 @@
 
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
+use shared::filter::Filter;
 
 use crate::receiver::{Bad, Down, Receiver};
 
@@ -23,6 +24,8 @@ pub struct History {
     pub crashes: f64,
     /// How likely a request takes longer than half a seal.
     pub slowness: f64,
+    /// How likely a worker is held up between two requests, for up to a minute.
+    pub freezes: f64,
     /// How likely a write that was applied is reported as failed.
     pub unreported: f64,
     /// How likely a message of the ingest or the delivery queue is handed out twice.
@@ -31,7 +34,10 @@ pub struct History {
     pub step_repeats: f64,
     /// Whether clocks differ.
     pub is_skewed: bool,
-    /// The receivers of the integrations.
+    /// How long it takes to read a segment of the event log, in milliseconds: long, where a segment stands for a stretch of
+    /// which nothing passes any filter.
+    pub read_millis: (u64, u64),
+    /// The receivers of the integrations, [`URLS`] each.
     pub receivers: Vec<Receiver>,
     /// When how many events are published.
     pub publications: Vec<(u64, u32)>,
@@ -52,12 +58,29 @@ pub enum Call {
     Start(usize),
     /// Stop it.
     Stop(usize),
+    /// Give it this filter (see [`filter`]), if it is stopped.
+    SetFilter(usize, usize),
+    /// Give it the other URL, if it is stopped.
+    SwitchUrl(usize),
     /// Delete it.
     Delete(usize),
 }
 
 /// How many integrations there are.
 pub const INTEGRATIONS: usize = 2;
+/// How many URLs an integration may be given, each with a receiver of its own.
+pub const URLS: usize = 2;
+/// How many filters there are.
+const FILTERS: usize = 3;
+
+/// A filter: none, one entity, or the other one.
+pub fn filter(index: usize) -> Option<Filter> {
+    let entity = ["order", "return"].get(index.checked_sub(1)?)?;
+    Some(Filter {
+        event_filter: None,
+        entity_filter: Some(vec![(*entity).to_owned()]),
+    })
+}
 
 impl History {
     /// Draws a history.
@@ -70,6 +93,7 @@ impl History {
         };
         let (crashes, slowness) = (likely(0.5, 0.02), likely(0.4, 0.1));
         let (unreported, repeats) = (likely(0.3, 0.05), likely(0.3, 0.05));
+        let freezes = likely(0.3, 0.02);
         let (step_repeats, is_skewed) = (
             if random.random_bool(0.3) { 0.1 } else { 0.0 },
             random.random_bool(0.7),
@@ -80,7 +104,7 @@ impl History {
         let mut calls = vec![(BEGIN, Call::Register(0, 0))];
         for _ in 0..random.random_range(0..7) {
             let (when, who) = (at(&mut random), random.random_range(0..INTEGRATIONS));
-            let call = match random.random_range(0..10) {
+            let call = match random.random_range(0..12) {
                 0..3 => (when, Call::Stop(who)),
                 3..6 => (when, Call::Start(who)),
                 6 => (when, Call::Delete(who)),
@@ -93,6 +117,17 @@ impl History {
                     let length = random.random_range(1..5) * MINUTE;
                     (when, Call::RegisterTemporary(who, ago, length))
                 }
+                // Stopped, changed and started, the way that an update is made.
+                9 | 10 => {
+                    let pause = random.random_range(0..3 * SEAL);
+                    calls.push((when, Call::Stop(who)));
+                    let change = match random.random_bool(0.5) {
+                        true => Call::SetFilter(who, random.random_range(0..FILTERS)),
+                        false => Call::SwitchUrl(who),
+                    };
+                    calls.push((when + pause / 2, change));
+                    (when + pause, Call::Start(who))
+                }
                 // Stopped and started within the seal, or soon after.
                 _ => {
                     let pause = random.random_range(0..3 * SEAL);
@@ -104,7 +139,11 @@ impl History {
         }
         let mut publications = Vec::new();
         for _ in 0..random.random_range(1..12) {
-            publications.push((at(&mut random), random.random_range(1..6)));
+            let count = match random.random_bool(0.2) {
+                true => random.random_range(10..30),
+                false => random.random_range(1..6),
+            };
+            publications.push((at(&mut random), count));
         }
         // Around calls, where the boundaries are.
         for (when, _) in &calls {
@@ -112,12 +151,17 @@ impl History {
                 publications.push((when + random.random_range(0..4 * SEAL), 1));
             }
         }
-        let mut receivers = vec![Receiver::default(); INTEGRATIONS];
+        let read_millis = match random.random_bool(0.05) {
+            true => (2_000, 10_000),
+            false => (1, 50),
+        };
+        let mut receivers = vec![Receiver::default(); INTEGRATIONS * URLS];
         if !is_calm && random.random_bool(0.6) {
             for receiver in &mut receivers {
                 for _ in 0..random.random_range(0..3) {
                     let from = at(&mut random);
-                    let how = match random.random_range(0..4) {
+                    let how = match random.random_range(0..5) {
+                        4 => Down::Gone(random.random_range(0..8_000)),
                         0 => Down::Hangs,
                         1 => Down::Flaps,
                         2 => Down::Refuses(Some(random.random_range(0..60))),
@@ -150,10 +194,12 @@ impl History {
             seed,
             crashes,
             slowness,
+            freezes,
             unreported,
             repeats,
             step_repeats,
             is_skewed,
+            read_millis,
             receivers,
             publications,
             calls,
@@ -161,9 +207,15 @@ impl History {
         }
     }
 
-    /// Whether nothing goes wrong, so that no event may come twice.
+    /// Whether nothing goes wrong on our side.
+    pub fn is_sound(&self) -> bool {
+        self.crashes + self.slowness + self.freezes + self.unreported + self.repeats == 0.0
+            && self.read_millis.1 <= 50
+    }
+
+    /// Whether nothing goes wrong at all, so that no event may come twice.
     pub fn is_calm(&self) -> bool {
-        self.crashes + self.slowness + self.unreported + self.repeats == 0.0
+        self.is_sound()
             && self
                 .receivers
                 .iter()

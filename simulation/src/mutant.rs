@@ -27,10 +27,22 @@ pub enum Mutant {
     ParkedUnheard,
     /// The status is read before the queue is, not right before the attempt.
     StaleStatus,
+    /// What there is to read grows with the clock while a step is at work.
+    HorizonMoves,
+    /// A read takes no notice of the time that is left.
+    DeadlineIgnored,
+    /// Ingest leaves out what the filter refuses after a stop, too, though the filter may be changed then.
+    FilteredAfterStop,
+    /// An event that fails for long is given up though no other one was taken since, and whatever time it was stopped.
+    AloneUnproven,
+    /// The result of an attempt counts whatever the integration was started with since.
+    LateResults,
+    /// Failures at one moment are an outage, whatever was taken beside them.
+    ConcurrentFailures,
 }
 
 /// Every bug.
-pub const ALL: [Mutant; 12] = [
+pub const ALL: [Mutant; 18] = [
     Mutant::GapsForgotten,
     Mutant::NoSweep,
     Mutant::TokensIgnored,
@@ -43,4 +55,10 @@ pub const ALL: [Mutant; 12] = [
     Mutant::AcknowledgedFirst,
     Mutant::ParkedUnheard,
     Mutant::StaleStatus,
+    Mutant::HorizonMoves,
+    Mutant::DeadlineIgnored,
+    Mutant::FilteredAfterStop,
+    Mutant::AloneUnproven,
+    Mutant::LateResults,
+    Mutant::ConcurrentFailures,
 ];

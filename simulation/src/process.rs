@@ -16,7 +16,7 @@ use shared::tasks::{Dispatch, EventRef, Origin};
 use shared::webhook::Outcome;
 use ulid::Ulid;
 
-use crate::history::SEAL;
+use crate::history::{MINUTE, SEAL};
 use crate::mutant::Mutant;
 use crate::world::{Body, Happening, Owner, World};
 
@@ -145,13 +145,16 @@ impl World {
         {
             let fresh = self.ulid(local);
             let seen = seen.take().map_or(Seen::Done, |seen| *seen);
+            if self.mutant == Some(Mutant::HorizonMoves) {
+                step.horizon = self.rules.horizon(local);
+            }
             match step.next(self.bend(seen, local), local, fresh) {
                 Do::End => {}
                 next => {
                     let owner = *owner;
-                    self.carry_out(&mut process, owner, next, local);
+                    let took = self.carry_out(&mut process, owner, next, local);
                     // Each thing that a step wants takes a request, though some have none of their own here.
-                    let at = self.now + self.latency();
+                    let at = self.now + took + self.latency();
                     self.processes.insert(id, process);
                     return self.at(at, Happening::Go(id));
                 }
@@ -166,7 +169,12 @@ impl World {
         self.report.effects += 1;
         self.trace(id, &op);
         let took = self.perform(&mut process, op, local);
-        let at = self.now + took.unwrap_or_else(|| self.latency());
+        let freezes = self.history.freezes;
+        let held_up = match self.unlucky(freezes) {
+            true => self.random.random_range(0..MINUTE),
+            false => 0,
+        };
+        let at = self.now + held_up + took.unwrap_or_else(|| self.latency());
         self.processes.insert(id, process);
         self.at(at, Happening::Go(id));
     }
@@ -197,9 +205,10 @@ impl World {
         seen
     }
 
-    fn carry_out(&mut self, process: &mut Process, owner: Owner, what: Do, local: Millis) {
+    /// Carries out what a step wants; how long reading takes, in milliseconds.
+    fn carry_out(&mut self, process: &mut Process, owner: Owner, what: Do, local: Millis) -> u64 {
         let (_, generation) = owner;
-        let mut told = Seen::Done;
+        let (mut told, mut took) = (Seen::Done, 0);
         match what {
             Do::Apply(input, chunk) => process.ops.push_back(Op::Apply(owner, input, chunk)),
             Do::CountOutstanding => {
@@ -218,19 +227,37 @@ impl World {
                 from,
                 until,
                 limit,
+                deadline,
             } => {
                 let until = match self.mutant {
                     Some(Mutant::UnsealedRead) => local.place(),
                     _ => until,
                 };
-                let first = Selection::reads_from(start, from).place();
+                let deadline = match self.mutant {
+                    Some(Mutant::DeadlineIgnored) => Millis(u64::MAX),
+                    _ => deadline,
+                };
+                let mut first = Selection::reads_from(start, from).place();
+                let (least, most) = self.history.read_millis;
+                let before = self.log.range(first..from.place.max(first)).count() as u64;
+                if Millis(local.0 + before * most) >= local.after(deadline.since(local) / 2) {
+                    // What comes before takes too long: repeats are not looked for in it.
+                    took += deadline.since(local).as_millis() as u64 / 2;
+                    first = Ulid::from_parts(from.place.timestamp_ms(), 0);
+                }
                 let mut selection = Selection::new(from);
                 let mut events = Vec::new();
                 let passes = |name: &str| {
                     let integration = self.integrations[owner.0].as_ref();
                     integration.is_some_and(|integration| integration.passes(name))
                 };
+                let mut is_late = false;
                 for (place, ids) in self.log.range(first..until.max(first)) {
+                    is_late = selection.next() > from && Millis(local.0 + took) >= deadline;
+                    if is_late {
+                        break;
+                    }
+                    took += self.random.random_range(least..=most);
                     let texts: Vec<String> = ids.iter().map(u32::to_string).collect();
                     let named = texts.iter().zip(ids);
                     let named = named.map(|(text, id)| (text.as_str(), World::name(*id)));
@@ -245,7 +272,7 @@ impl World {
                         break;
                     }
                 }
-                if events.len() < limit {
+                if events.len() < limit && !is_late {
                     selection.end(until);
                 }
                 let next = selection.next();
@@ -278,6 +305,7 @@ impl World {
         if let Role::Replay(_, _, seen) = &mut process.role {
             *seen = Some(Box::new(told));
         }
+        took
     }
 
     fn send_chunk(&mut self, process: &mut Process, owner: Owner, chunk: &Chunk) {
@@ -294,7 +322,7 @@ impl World {
     }
 
     fn dispatch(&self, event: &ChunkEvent, origin: Origin) -> Dispatch {
-        let id = self.log[&event.event.segment][event.event.index as usize];
+        let id = self.id_of(&event.event);
         Dispatch {
             event: event.event,
             event_id: id.to_string(),

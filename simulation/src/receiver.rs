@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use shared::webhook::{Failure, Outcome};
 
+/// What a receiver says of an event that it will never take.
+pub const REFUSAL: &str = "no";
+
 /// A receiver: up but for some time, and with events that it does not take.
 #[derive(Clone, Debug, Default)]
 pub struct Receiver {
@@ -23,6 +26,8 @@ pub enum Down {
     Hangs,
     /// It fails every second event.
     Flaps,
+    /// It wants nothing any more (410), and takes so many milliseconds to say so.
+    Gone(u64),
 }
 
 /// How an event is not taken.
@@ -52,11 +57,12 @@ impl Receiver {
         match down {
             Some((_, _, Down::Refuses(pause))) => return (fail(*pause), 5),
             Some((_, _, Down::Hangs)) => return (fail(None), 15_000),
+            Some((_, _, Down::Gone(took))) => return (Outcome::Gone, *took),
             Some((_, _, Down::Flaps)) if flip => return (fail(None), 20),
             _ => {}
         }
         match self.bad.get(&event) {
-            Some(Bad::Rejected) => (Outcome::Rejected("no".to_owned()), 10),
+            Some(Bad::Rejected) => (Outcome::Rejected(REFUSAL.to_owned()), 10),
             Some(Bad::Poison) => (fail(None), 10),
             Some(Bad::Until(instant)) if now < *instant => (fail(None), 10),
             _ => (Outcome::Delivered, 10),

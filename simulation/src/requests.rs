@@ -6,15 +6,17 @@ use delivery::attempt::{self, Admission, Attempt, admit, judge};
 use rand::RngExt;
 use replay::step::{Seated, Seen};
 use shared::clock::Millis;
-use shared::integration::Integration;
+use shared::integration::{Integration, Target};
 use shared::lifecycle::{self, Effect, Input, Verdict};
 use shared::store::chunks::Chunk;
 use shared::tasks::{Dispatch, EventRef, Origin};
 
-use crate::history::{MINUTE, SEAL};
+use crate::Broken;
+use crate::history::{MINUTE, SEAL, URLS};
 use crate::mutant::Mutant;
 use crate::process::{Op, Process, Role, Write};
-use crate::world::{Body, Happening, Owner, World};
+use crate::receiver::REFUSAL;
+use crate::world::{Body, Happening, Owner, World, url_index};
 
 impl World {
     /// Does one request; how long it takes, where that is not like any other.
@@ -29,6 +31,7 @@ impl World {
             }
             Op::Apply(owner, input, chunk) => self.decide(process, owner, input, chunk, local),
             Op::Write(owner, write, effects) => {
+                self.check_addresses(&write, &effects);
                 let (input, chunk) = (write.input.clone(), write.chunk.clone());
                 let seated = Seated {
                     integration: write.integration.clone(),
@@ -86,7 +89,9 @@ impl World {
                     };
                     for (index, id) in (0..).zip(&ids) {
                         let name = World::name(*id);
-                        if !integration.takes_live(published_at, name) {
+                        let is_left_out = self.mutant == Some(Mutant::FilteredAfterStop)
+                            && !integration.passes(name);
+                        if is_left_out || !integration.takes_live(published_at, name) {
                             continue;
                         }
                         let dispatch = Dispatch {
@@ -113,11 +118,25 @@ impl World {
             Op::Admit(owner, dispatch, read) => {
                 return self.attempt(process, owner, dispatch, read, local);
             }
-            Op::Judge(integration, dispatch, outcome) => {
+            Op::Judge(mut integration, dispatch, outcome) => {
+                if self.mutant == Some(Mutant::AloneUnproven)
+                    && let Some(stream) = integration.stream_mut()
+                {
+                    let since = dispatch.failing_since.unwrap_or(local);
+                    let is_alone = |it: Millis| it > since;
+                    if stream.health.failing_since.is_none_or(is_alone) {
+                        stream.health.last_success_at = Some(local);
+                        stream.health.resumed_at = None;
+                    }
+                }
+                let url = match &integration.target {
+                    Target::Webhook { callback, .. } => callback.callback_url.clone(),
+                    Target::S3 { .. } => return None,
+                };
                 let attempt = Attempt {
                     integration: &integration,
                     dispatch: &dispatch,
-                    url: "",
+                    url: &url,
                     body: "",
                     now: local,
                     rules: &self.rules.clone(),
@@ -175,6 +194,21 @@ impl World {
             *turn = stream.duty.turn;
             stream.duty.busy = None;
         }
+        let now_epoch = integration.stream().map_or(0, |stream| stream.epoch);
+        if self.mutant == Some(Mutant::LateResults)
+            && let Input::Gone { epoch, .. }
+            | Input::Succeeded { epoch }
+            | Input::Failed { epoch, .. } = &mut input
+        {
+            *epoch = now_epoch;
+        }
+        if self.mutant == Some(Mutant::ConcurrentFailures)
+            && let (Input::Failed { .. }, Some(stream)) = (&input, integration.stream_mut())
+        {
+            let health = &mut stream.health;
+            let earlier = |since: Millis| since.before(Duration::from_secs(3));
+            health.several_since = health.several_since.or(health.failing_since).map(earlier);
+        }
         let (before, read_version) = (integration.clone(), integration.version);
         let change = lifecycle::apply(&mut integration, &input, local, &self.rules);
         process.ops.push_front(match change.verdict {
@@ -199,6 +233,22 @@ impl World {
                 Op::Applied(owner, Box::new(seated), input, Vec::new())
             }
         });
+    }
+
+    /// A failed request that is written down was made to the receiver of now.
+    fn check_addresses(&mut self, write: &Write, effects: &[Effect]) {
+        let Target::Webhook { callback, .. } = &write.integration.target else {
+            return;
+        };
+        for effect in effects {
+            if let Effect::Log(_, reason) = effect
+                && let Some(request) = reason.strip_prefix("Request to URL ")
+                && !request.starts_with(&format!("{} ", callback.callback_url))
+            {
+                let text = format!("an answer of an old address counts: {reason}");
+                self.ledger.broken.get_or_insert(Broken(text));
+            }
+        }
     }
 
     /// Writes on condition that nobody else wrote in between; whether it did.
@@ -233,7 +283,11 @@ impl World {
                 .insert((integration.generation, chunk.id), chunk);
         }
         let is_good = self.now > self.history.end + MINUTE;
-        self.ledger.note_status(&integration, decided_at, is_good);
+        self.ledger
+            .note_status(&integration, decided_at, self.now, is_good);
+        if self.history.is_sound() && !self.history.is_skewed {
+            self.ledger.note_interruption(&integration, self.now);
+        }
         self.integrations[who] = Some(integration);
         true
     }
@@ -284,11 +338,17 @@ impl World {
             Admission::Post => {
                 let event: u32 = dispatch.event_id.parse().unwrap_or(0);
                 let flip = self.random.random_bool(0.5);
-                let (outcome, took) = self.history.receivers[owner.0].answer(self.now, event, flip);
+                let Target::Webhook { callback, .. } = &integration.target else {
+                    return None;
+                };
+                let receiver = owner.0 * URLS + url_index(&callback.callback_url);
+                let (outcome, took) =
+                    self.history.receivers[receiver].answer(self.now, event, flip);
                 self.report.attempts += 1;
-                self.ledger
-                    .attempt(owner.1, event, dispatch.event.segment, &outcome);
                 let took = took + self.latency();
+                let place = dispatch.event.segment;
+                let times = (self.now, self.now + took);
+                self.ledger.attempt(owner.1, event, place, &outcome, times);
                 process
                     .ops
                     .push_back(Op::Judge(Box::new(integration), dispatch, outcome));
@@ -338,9 +398,10 @@ impl World {
                 let delay = delay.as_secs_f64().ceil() as u64 * 1_000;
                 self.send(Body::Dispatch(owner, dispatch), delay);
             }
-            attempt::Effect::Reject { .. } => {
+            attempt::Effect::Reject { answer, .. } => {
                 let event = dispatch.event_id.parse().unwrap_or(0);
-                self.ledger.reject(owner.1, event);
+                let is_given_up = answer != REFUSAL;
+                self.ledger.reject(owner.1, event, is_given_up, self.now);
             }
             attempt::Effect::Apply(input) => process.ops.push_front(Op::Apply(owner, input, None)),
         }

@@ -16,17 +16,24 @@ use ulid::Ulid;
 
 use crate::Report;
 use crate::check::Ledger;
-use crate::history::{BEGIN, Call, GIVE_UP, History, INTEGRATIONS, MINUTE, SEAL};
+use crate::history::{BEGIN, Call, GIVE_UP, History, INTEGRATIONS, MINUTE, SEAL, filter};
 use crate::mutant::Mutant;
 use crate::process::{Op, Process, Write};
 
 /// For how long after its end events go on to be published: longer than a poisonous event is tried. Receivers are up, so that
 /// from then on no integration may be given up.
-const AFTERMATH: u64 = GIVE_UP + 60 * MINUTE;
+const AFTERMATH: u64 = GIVE_UP + 100 * MINUTE;
 /// How long a history goes on then, so that all work can end.
 const REST: u64 = 60 * MINUTE;
 /// From this one on, events are good.
 const FIRST_GOOD: u32 = 1_000;
+
+/// Sorts before every event of the event log.
+const FIRST: EventRef = EventRef {
+    segment: Ulid(0),
+    index: 0,
+    shard: 0,
+};
 
 /// Which integration, and which generation of it.
 pub type Owner = (usize, Ulid);
@@ -55,7 +62,19 @@ pub enum Happening {
     /// An append that nobody waits for any more takes effect.
     Appears(Ulid, Vec<u32>),
     Sweep,
+    /// It is looked whether somebody waits for too long.
+    Look,
     Purge(Ulid),
+}
+
+/// The URL of this number.
+fn url(index: usize) -> String {
+    format!("https://erp.example/{index}")
+}
+
+/// The number of a URL.
+pub fn url_index(url: &str) -> usize {
+    usize::from(url.ends_with('1'))
 }
 
 /// All there is.
@@ -115,7 +134,8 @@ impl World {
         for who in 0..INTEGRATIONS {
             world.at(world.history.end, Happening::Call(Call::Start(who)));
         }
-        for at in (0..AFTERMATH).step_by(4 * MINUTE as usize) {
+        world.at(BEGIN + MINUTE, Happening::Look);
+        for at in (0..AFTERMATH).step_by(2 * MINUTE as usize) {
             world.at(world.history.end + at, Happening::PublishGood);
         }
         world
@@ -160,8 +180,10 @@ impl World {
                 self.send(Body::Events(ids), 0);
             }
             Happening::PublishGood => {
-                self.next_event = self.next_event.max(FIRST_GOOD) / 3 * 3 + 4;
-                self.send(Body::Events(vec![self.next_event]), 0);
+                // One of each name, so that every filter lets one pass.
+                let first = self.next_event.max(FIRST_GOOD) / 3 * 3 + 3;
+                self.next_event = first + 2;
+                self.send(Body::Events(vec![first, first + 1]), 0);
             }
             Happening::Call(call) => self.call(call),
             Happening::Receive(message) => self.receive(message),
@@ -173,6 +195,7 @@ impl World {
                 self.log.insert(place, ids);
             }
             Happening::Sweep => self.sweep(),
+            Happening::Look => self.look(),
             Happening::Purge(generation) => {
                 self.parked.retain(|(owner, _), _| *owner != generation);
                 self.chunks.retain(|(owner, _), _| *owner != generation);
@@ -196,7 +219,46 @@ impl World {
         let slowness = self.history.slowness;
         match self.unlucky(slowness) {
             true => self.random.random_range(1..SEAL * 3 / 2),
-            false => self.random.random_range(1..40),
+            false => self.random.random_range(1..=50),
+        }
+    }
+
+    /// Looks every minute whether somebody waits for too long, where nothing goes wrong on our side, or has not for a while: an
+    /// interrupted stream for a probe that was due two minutes ago, or a parked event for replay, which nothing will wake.
+    fn look(&mut self) {
+        let is_sound = self.history.is_sound() || self.now > self.history.end + 10 * MINUTE;
+        let is_fast = self.history.read_millis.1 <= 50;
+        for (who, integration) in self.integrations.iter().enumerate() {
+            let Some(integration) = integration.as_ref().filter(|it| it.is_running()) else {
+                continue;
+            };
+            let Some(stream) = integration.stream() else {
+                continue;
+            };
+            let of = (integration.generation, FIRST);
+            let next = self.parked.range(of..).next().map(|(key, _)| *key);
+            let forgotten = next
+                .map(|(owner, event)| (owner, event, self.id_of(&event)))
+                .filter(|(owner, ..)| *owner == of.0)
+                .filter(|_| is_sound && stream.duty.wake_at.is_none());
+            self.ledger
+                .parked_unheard(who, of.0, forgotten.map(|(_, at, id)| (at, id)));
+            let interruption = stream.health.interruption;
+            if let Some(it) = interruption.filter(|_| is_sound && is_fast) {
+                let due = it.next_probe_at.0 + 2 * MINUTE + SEAL;
+                self.ledger
+                    .probe_due(integration.generation, who, due, self.now);
+            }
+        }
+        // Nothing happens in the days for which an integration is stopped.
+        let next = self.now + MINUTE;
+        let is_idle = next > BEGIN + 60 * MINUTE && next < self.history.end - 10 * MINUTE;
+        let next = match is_idle {
+            true => self.history.end - 10 * MINUTE,
+            false => next,
+        };
+        if next < self.history.end + AFTERMATH + REST {
+            self.at(next, Happening::Look);
         }
     }
 
@@ -274,6 +336,18 @@ impl World {
                 let reason = "Stopped via API.".to_owned();
                 Op::Call(who, Input::Stop { reason })
             }
+            Call::SetFilter(who, index) => {
+                self.update(who, |integration| integration.filter = filter(index));
+                return;
+            }
+            Call::SwitchUrl(who) => {
+                self.update(who, |integration| {
+                    if let Target::Webhook { callback, .. } = &mut integration.target {
+                        callback.callback_url = url(1 - url_index(&callback.callback_url));
+                    }
+                });
+                return;
+            }
             Call::Delete(who) => {
                 if let Some(gone) = self.integrations[who].take() {
                     self.ledger.delete(gone.generation);
@@ -283,6 +357,22 @@ impl World {
             }
         };
         self.spawn(Process::api(op, skew, self.now + MINUTE));
+    }
+
+    /// Updates an integration that is stopped: a conditional write right behind the read.
+    fn update(&mut self, who: usize, change: impl FnOnce(&mut Integration)) {
+        if let Some(integration) = self.integrations[who]
+            .as_mut()
+            .filter(|it| !it.is_running())
+        {
+            change(integration);
+            integration.version += 1;
+        }
+    }
+
+    /// The id of the event that stands there.
+    pub fn id_of(&self, event: &EventRef) -> u32 {
+        self.log[&event.segment][event.index as usize]
     }
 
     /// Registers an integration, unless there is one.
@@ -304,22 +394,21 @@ impl World {
             },
             target: Target::Webhook {
                 callback: Callback {
-                    callback_url: "https://erp.example/".to_owned(),
+                    callback_url: url(0),
                     api_key: None,
                 },
                 stream: Box::new(Stream::registered(local, starts_at, ends_at)),
             },
             starts_at,
             ends_at,
-            filter: (who == 1).then(|| shared::filter::Filter {
-                event_filter: None,
-                entity_filter: Some(vec!["order".to_owned()]),
-            }),
+            filter: filter(who),
             status: Status::Running,
             stopped_at: None,
             is_finished: false,
         });
-        self.ledger.register(who, generation, starts_at, ends_at);
+        let (begins, filter) = (self.now, filter(who));
+        self.ledger
+            .register(who, generation, starts_at, ends_at, begins, filter);
         self.look_after(local);
         self.send(Body::Step((who, generation), 0), 0);
     }

@@ -16,6 +16,8 @@ mod hostile;
 mod lifecycle;
 mod notifications;
 mod outages;
+mod recovery;
+mod restarts;
 mod roles;
 mod safety;
 mod secrets;

@@ -152,6 +152,7 @@ impl World {
                 integration_log: integration_log.clone(),
                 rejected_events,
                 parked_events: parked_events.clone(),
+                chunks: chunks.clone(),
                 // What calls STS in these tests is the root user.
                 export_role_arn: "arn:aws:iam::000000000000:root".to_owned(),
                 delivery_function: DeliveryFunction::new(
@@ -377,6 +378,30 @@ impl World {
         let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
         let response = self.handle(&self.queues.delivery, event(&messages)).await;
         response.batch_item_failures.len()
+    }
+
+    /// Hands the delivery queue's messages once to another process of the delivery function.
+    pub async fn deliver_once_by(&self, app: &delivery::App) {
+        let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
+        let batch = delivery::Invocation::Batch(event(&messages));
+        delivery::handle(app, batch).await.unwrap();
+        delete(&self.sqs, &self.queues.delivery, &messages).await;
+    }
+
+    /// Pumps until the stream is interrupted: failures count for an outage once they have gone on for some seconds.
+    pub async fn drain_until_interrupted(&self, id: &str, deadline: Duration) {
+        let interrupted = async {
+            loop {
+                self.drain().await;
+                let shown = self.call("GET", &format!("/{id}"), "").await.body;
+                if shown["health"] == "interrupted" {
+                    break;
+                }
+                self.pass(Duration::from_secs(1));
+            }
+        };
+        let interrupted = tokio::time::timeout(deadline, interrupted).await;
+        interrupted.expect("the stream was not interrupted in time");
     }
 
     /// Pumps the ingest queue only: events are appended and routed, and not yet sent.

@@ -1,5 +1,6 @@
 //! Answers: JSON, and the form in which callers see an integration.
 
+use futures_util::future::try_join;
 use lambda_http::Response;
 use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CONTENT_TYPE, HeaderValue};
@@ -128,7 +129,8 @@ struct RoleTrustAnswer {
 #[derive(Default, Serialize)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "Pending"))]
 struct PendingAnswer {
-    /// Whether older events are being sent from the event log.
+    /// Whether events that were published before are still to be delivered: they wait, are being sent from the event log, or
+    /// are being retried.
     catching_up: bool,
     /// No event that waits was published earlier.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -223,27 +225,25 @@ pub async fn integration(
     Ok(answer)
 }
 
-/// What of a stream is still on its way. Parked events are looked for where there can be any.
+/// What of a stream is still on its way: owed from the event log, parked, sent from it and not settled, or in retry.
 async fn pending(
     app: &App,
     integration: &Integration,
     stream: &Stream,
 ) -> Result<PendingAnswer, ApiError> {
-    let catching_up = stream.is_catching_up();
+    let owner = Owner::from(integration);
+    let parked = app.parked_events.list(&owner, None, 1);
+    let (parked, is_outstanding) = try_join(parked, app.chunks.has_any(&owner)).await?;
+    let is_retrying = stream.health.is_retrying(app.clock.now());
+    let catching_up = !integration.is_finished
+        && (stream.is_catching_up() || !parked.is_empty() || is_outstanding || is_retrying);
     let owed = stream
         .owed
         .first()
         .map(|owed| Millis(owed.from.place.timestamp_ms()).min(app.clock.now()));
-    let parked = match integration.is_running() && !catching_up {
-        true => None,
-        false => {
-            let owner = Owner::from(integration);
-            let first = app.parked_events.list(&owner, None, 1).await?;
-            first
-                .first()
-                .map(|parked| Millis(parked.event.segment.timestamp_ms()))
-        }
-    };
+    let parked = parked
+        .first()
+        .map(|parked| Millis(parked.event.segment.timestamp_ms()));
     let oldest = owed.into_iter().chain(parked).min();
     let progress = integration.ends_at.map(|ends_at| {
         let done = owed.unwrap_or(ends_at).since(integration.starts_at);

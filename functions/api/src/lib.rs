@@ -21,6 +21,7 @@ use shared::env;
 use shared::lifecycle::Rules;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
+use shared::store::chunks::Chunks;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::parked_events::ParkedEvents;
@@ -44,6 +45,8 @@ pub struct App {
     pub rejected_events: RejectedEvents,
     /// What waits until it may be sent.
     pub parked_events: ParkedEvents,
+    /// What replay has sent, and what of it is not settled.
+    pub chunks: Chunks,
     /// Encrypts what callers entrust to us.
     pub secrets: Secrets,
     /// Where published events go.
@@ -77,7 +80,8 @@ impl App {
             integrations: Integrations::new(dynamodb.clone(), table.clone()),
             integration_log: IntegrationLog::new(dynamodb.clone(), table.clone()),
             rejected_events: RejectedEvents::new(dynamodb.clone(), table.clone()),
-            parked_events: ParkedEvents::new(dynamodb, table),
+            parked_events: ParkedEvents::new(dynamodb.clone(), table.clone()),
+            chunks: Chunks::new(dynamodb, table),
             secrets: Secrets::new(
                 aws_sdk_kms::Client::new(&config),
                 env::required("SECRETS_KEY_ID"),

@@ -130,7 +130,8 @@ pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome) -> Vec<Effect> {
         }
         Outcome::Gone => {
             let reason = "gone (HTTP status code 410), so the integration was stopped";
-            let mut effects = vec![Effect::Apply(Input::Stop {
+            let mut effects = vec![Effect::Apply(Input::Gone {
+                epoch: epoch(integration),
                 reason: failure(attempt, reason),
             })];
             if probe.is_none() {
@@ -149,14 +150,7 @@ pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome) -> Vec<Effect> {
             }
             let failing_since = dispatch.failing_since.unwrap_or(attempt.now);
             let pause = retry::pause(dispatch.attempt, failed.retry_after, attempt.jitter);
-            // Others have succeeded since: it is this event that the receiver does not take.
-            let is_alone = integration.stream().is_some_and(|stream| {
-                stream
-                    .health
-                    .failing_since
-                    .is_none_or(|since| since > failing_since)
-            });
-            if is_alone && attempt.now.since(failing_since) >= attempt.rules.give_up {
+            if is_given_up(attempt, failing_since) {
                 let reason = format!(
                     "{}, after {} attempts since {failing_since}",
                     failed.reason, dispatch.attempt
@@ -179,6 +173,7 @@ pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome) -> Vec<Effect> {
                     delay: pause,
                 },
                 Effect::Apply(Input::Failed {
+                    epoch: epoch(integration),
                     event_id: dispatch.event_id.clone(),
                     reason: failure(attempt, &failed.reason),
                     pause,
@@ -204,9 +199,25 @@ fn accepted(attempt: &Attempt<'_>) -> Vec<Effect> {
         .stream()
         .is_some_and(|stream| stream.health.notes_success(attempt.now));
     if is_noted {
-        effects.push(Effect::Apply(Input::Succeeded));
+        let epoch = epoch(attempt.integration);
+        effects.push(Effect::Apply(Input::Succeeded { epoch }));
     }
     effects
+}
+
+/// The start for which an attempt was made.
+fn epoch(integration: &Integration) -> u64 {
+    integration.stream().map_or(0, |stream| stream.epoch)
+}
+
+/// Whether it is this event that the receiver does not take, for too long by now: it has taken another one since this one
+/// began to fail. Time before the last start, or before the end of the last interruption, is not the event's.
+fn is_given_up(attempt: &Attempt<'_>, failing_since: Millis) -> bool {
+    attempt.integration.stream().is_some_and(|stream| {
+        let since = stream.health.resumed_at.max(Some(failing_since));
+        stream.health.last_success_at > Some(failing_since)
+            && since.is_some_and(|since| attempt.now.since(since) >= attempt.rules.give_up)
+    })
 }
 
 fn settle(dispatch: &Dispatch) -> Vec<Effect> {
@@ -234,4 +245,108 @@ fn park(dispatch: &Dispatch, token: Ulid, running: bool) -> Vec<Effect> {
 
 fn failure(attempt: &Attempt<'_>, reason: &str) -> String {
     request_failed(attempt.url, reason, attempt.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::integration::{Callback, IntegrationType, Status, Target};
+    use shared::stream::Stream;
+    use shared::webhook::Failure;
+
+    use super::*;
+
+    const GIVE_UP: Duration = Duration::from_secs(5 * 24 * 3600);
+    const RULES: Rules = Rules {
+        seal: Duration::from_secs(10),
+        give_up: GIVE_UP,
+    };
+
+    fn at(hours: u64) -> Millis {
+        Millis(1_700_000_000_000).after(Duration::from_secs(hours * 3600))
+    }
+
+    fn webhook() -> Integration {
+        Integration {
+            tenant: "acme".into(),
+            id: "erp-1".into(),
+            generation: Ulid(1),
+            version: 1,
+            integration_type: IntegrationType::Permanent,
+            target: Target::Webhook {
+                callback: Callback {
+                    callback_url: "https://erp.example/".into(),
+                    api_key: None,
+                },
+                stream: Box::new(Stream::registered(at(0), at(0), None)),
+            },
+            starts_at: at(0),
+            ends_at: None,
+            filter: None,
+            status: Status::Running,
+            stopped_at: None,
+            is_finished: false,
+        }
+    }
+
+    /// Whether an event that has failed since `failing_since`, and fails at hour 200, is given up.
+    fn is_rejected(integration: &Integration, failing_since: Millis) -> bool {
+        let dispatch = Dispatch {
+            event: EventRef {
+                segment: at(0).place(),
+                index: 0,
+                shard: 0,
+            },
+            event_id: "e".into(),
+            name: "order.created".into(),
+            attempt: 7,
+            failing_since: Some(failing_since),
+            origin: Origin::Live,
+        };
+        let attempt = Attempt {
+            integration,
+            dispatch: &dispatch,
+            url: "https://erp.example/",
+            body: "{}",
+            now: at(200),
+            rules: &RULES,
+            jitter: 0.0,
+            token: Ulid(2),
+        };
+        let failed = Outcome::Failed(Failure {
+            reason: "no".into(),
+            retry_after: None,
+        });
+        let effects = judge(&attempt, &failed);
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Reject { .. }))
+    }
+
+    #[test]
+    fn an_event_is_given_up_after_days_of_its_own_in_which_another_one_was_taken() {
+        // The hours of the last success and of the last start or resumption; whether it is given up that has failed since 50.
+        for (last_success, resumed, expected) in [
+            (Some(60), None, true),
+            (Some(60), Some(40), true),
+            (Some(190), Some(79), true),
+            // Less than five days since it was started, or since an outage ended.
+            (Some(190), Some(81), false),
+            (Some(199), Some(150), false),
+            // Nothing was taken since: the receiver is down, or was given up and has just been started again.
+            (Some(50), None, false),
+            (Some(49), Some(40), false),
+            (None, None, false),
+            (None, Some(60), false),
+        ] {
+            let mut integration = webhook();
+            let health = &mut integration.stream_mut().unwrap().health;
+            health.last_success_at = last_success.map(at);
+            health.resumed_at = resumed.map(at);
+            let case = format!("{last_success:?} {resumed:?}");
+            assert_eq!(is_rejected(&integration, at(50)), expected, "{case}");
+        }
+        let mut integration = webhook();
+        integration.stream_mut().unwrap().health.last_success_at = Some(at(190));
+        assert!(!is_rejected(&integration, at(81)), "not five days yet");
+    }
 }

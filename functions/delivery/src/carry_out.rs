@@ -49,7 +49,7 @@ pub async fn effects(
             Effect::Apply(input) => match apply(app, owner, &input).await {
                 Ok(()) => {}
                 // Counting goes by samples anyway. To hand the message back would send the event twice.
-                Err(error) if matches!(input, Input::Succeeded | Input::Failed { .. }) => {
+                Err(error) if matches!(input, Input::Succeeded { .. } | Input::Failed { .. }) => {
                     tracing::warn!(error = chain(&error), "an attempt is not counted");
                 }
                 Err(error) => return Err(error),

@@ -15,6 +15,7 @@ use shared::store::parked_events::Parked;
 use shared::store::{Owner, StoreError};
 use shared::stream::Position;
 use shared::tasks::{self, DeliveryTask, Dispatch, EventRef, Origin};
+use shared::telemetry::chain;
 use ulid::Ulid;
 
 use crate::selection::Selection;
@@ -37,9 +38,25 @@ pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError
     let mut seen = Seen::Nothing;
     loop {
         let next = step.next(seen, app.clock.now(), app.clock.ulid());
-        seen = match next {
+        let done = match next {
             Do::End => return Ok(()),
-            next => at_work.carry_out(next).await?,
+            next => at_work.carry_out(next).await,
+        };
+        seen = match done {
+            Ok(seen) => seen,
+            // Its message cannot begin this turn again, so the step leaves, and another one is due soon.
+            Err(error) => {
+                let Some(leave) = step.fail() else {
+                    return Err(error);
+                };
+                tracing::error!(
+                    tenant = owner.tenant,
+                    integration = owner.integration_id,
+                    error = chain(&error),
+                    "a step failed, and leaves"
+                );
+                return at_work.carry_out(leave).await.map(drop);
+            }
         };
     }
 }
@@ -85,7 +102,8 @@ impl AtWork<'_> {
                 from,
                 until,
                 limit,
-            } => return self.read(start, from, until, limit).await,
+                deadline,
+            } => return self.read(start, from, until, limit, deadline).await,
             Do::Send(chunk) => self.send(&chunk).await?,
             Do::SendAgain(id) => {
                 if let Some(chunk) = app.chunks.get(owner, id).await? {
@@ -146,14 +164,19 @@ impl AtWork<'_> {
         }))))
     }
 
-    /// Reads on, from where the last read ended if that is where to go on.
+    /// Reads on, from where the last read ended if that is where to go on. At the deadline it returns what it has found, having
+    /// moved on by a segment at least.
     async fn read(
         &mut self,
         start: Millis,
         from: Position,
         until: Ulid,
         limit: usize,
+        deadline: Millis,
     ) -> Result<Seen, ReplayError> {
+        let now = self.app.clock.now();
+        // Repeats are looked for in what comes before; where that alone takes half of the time, they are not.
+        let mut look_back_until = Some(now.after(deadline.since(now) / 2));
         let goes_on = |reading: &Reading| {
             (reading.start, reading.selection.next(), reading.until) == (start, from, until)
         };
@@ -164,6 +187,17 @@ impl AtWork<'_> {
         self.segments.clear();
         let mut events = Vec::new();
         while events.len() < limit {
+            let (now, has_moved) = (self.app.clock.now(), reading.selection.next() > from);
+            if has_moved && now >= deadline {
+                break;
+            }
+            if !has_moved && look_back_until.take_if(|until| now >= *until).is_some() {
+                let at = Millis(from.place.timestamp_ms());
+                reading = Reading {
+                    start,
+                    ..self.begin_reading(at, from, until)
+                };
+            }
             let next = match reading.rest.take() {
                 Some(rest) => Some(rest),
                 None => reading.reader.next().await?,

@@ -41,6 +41,9 @@ pub enum Do {
         until: Ulid,
         /// How many events at the most.
         limit: usize,
+        /// When to come back with what was found, having moved on by a segment at least: a range may have more that does not
+        /// pass the filter than a step has time to read.
+        deadline: Millis,
     },
     /// Send tasks for what is outstanding of a chunk that was just written; then [`Seen::Done`].
     Send(Chunk),
@@ -97,6 +100,8 @@ pub struct Seated {
 /// A step under way.
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// The end of what this step reads: what was sealed when it began. It stays, so that what there is to read only shrinks.
+    pub horizon: Millis,
     turn: u64,
     holder: Ulid,
     deadline: Millis,
@@ -149,6 +154,7 @@ impl Step {
     /// The step of the task of `turn`, which begins at `now` and has to leave before `over`. `holder` is a new ULID.
     pub fn new(turn: u64, holder: Ulid, now: Millis, over: Millis, rules: Rules) -> Step {
         Step {
+            horizon: rules.horizon(now),
             turn,
             holder,
             // Half of the time is for the chunk that is under way.
@@ -161,6 +167,13 @@ impl Step {
             outstanding: 0,
             stream: None,
         }
+    }
+
+    /// Leaves because something of ours failed, unless the step has not begun or is leaving already. What it was at is done
+    /// again by the next one.
+    pub fn fail(&mut self) -> Option<Do> {
+        let is_under_way = !matches!(self.state, State::Beginning | State::Leaving);
+        is_under_way.then(|| self.leave(Rest::Failed))
     }
 
     /// Goes on. `id` is a new ULID.
@@ -241,8 +254,10 @@ impl Step {
                 if now < decided_at.after(self.rules.seal / 2) {
                     self.confirmed = true;
                     self.count()
-                } else {
+                } else if now < self.deadline {
                     self.apply(Does::Open, State::Opening, None)
+                } else {
+                    self.leave(Rest::More)
                 }
             }
             (State::TakingParked(chunk, page), _) => {
@@ -309,7 +324,7 @@ impl Step {
         }
         let Some(range) = self
             .stream()
-            .and_then(|stream| stream.readable(self.rules.horizon(now)))
+            .and_then(|stream| stream.readable(self.horizon))
         else {
             return self.leave(match self.outstanding {
                 0 => Rest::Nothing,
@@ -326,6 +341,7 @@ impl Step {
             from: range.from,
             until: range.until,
             limit,
+            deadline: self.deadline,
         }
     }
 
@@ -441,9 +457,12 @@ impl Step {
     }
 
     fn probe_owed(&mut self, seen: bool, now: Millis) -> Do {
+        if now >= self.deadline {
+            return self.leave(Rest::More);
+        }
         let range = self
             .stream()
-            .and_then(|stream| stream.readable(self.rules.horizon(now)));
+            .and_then(|stream| stream.readable(self.horizon));
         match range {
             Some(range) => {
                 self.state = State::ProbeWith(ProbeSource::Owed(seen));
@@ -452,6 +471,7 @@ impl Step {
                     from: range.from,
                     until: range.until,
                     limit: 1,
+                    deadline: self.deadline,
                 }
             }
             None if seen => self.nothing_to_probe(),

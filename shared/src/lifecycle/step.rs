@@ -11,6 +11,8 @@ use crate::stream::{SEALS_BEHIND, Stream};
 const FOLLOW_EVERY: Duration = Duration::from_secs(60);
 /// When replay looks again at what is outstanding, should nobody wake it.
 const WAIT_AT_MOST: Duration = Duration::from_secs(30);
+/// When replay tries again after something of ours failed.
+const FAILED_PAUSE: Duration = Duration::from_secs(10);
 /// When the next probe is sent, should nobody learn what became of this one.
 const PROBE_LOST: Duration = Duration::from_secs(120);
 
@@ -88,13 +90,10 @@ pub(super) fn apply(
             Change::write(Vec::new())
         }
         Step::NothingToProbe => {
-            if !running || stream.health.interruption.take().is_none() {
+            if !running || stream.health.interruption.is_none() {
                 return Change::refuse();
             }
-            stream.health.failures = 0;
-            stream.health.first_failed = None;
-            stream.health.is_several = false;
-            stream.health.next_attempt_at = None;
+            stream.health.resume(now);
             Change::write(vec![resumed(
                 "Nothing is left to try the receiver with: events are sent as they come.",
             )])
@@ -129,6 +128,7 @@ fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) 
     let interruption = stream.health.interruption;
     let at = match (interruption, rest) {
         _ if !running => None,
+        (_, Rest::Failed) => Some(now.after(FAILED_PAUSE)),
         (Some(it), _) => Some(it.next_probe_at.max(now)),
         _ if stream.duty.nudged || is_unopened || rest == Rest::More => Some(now),
         (None, Rest::Outstanding) => {
@@ -158,12 +158,10 @@ fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) 
     }])
 }
 
-/// When replay has to look at a stream again: at once while there is something to read, when the rest of what is owed is
-/// sealed, every minute while a range goes on, or never.
+/// When replay has to look again at a stream of which it has sent all that was sealed when its step began: when the rest of
+/// what is owed is sealed, every minute while a range goes on, or never. Not because the clock has moved since: there would
+/// always be some milliseconds more to read, and step would follow step without end.
 fn next_look(stream: &Stream, now: Millis, rules: &Rules) -> Option<Millis> {
-    if stream.readable(rules.horizon(now)).is_some() {
-        return Some(now);
-    }
     let owed = stream.owed.first()?;
     let sealed = owed.until.map_or(now.after(FOLLOW_EVERY), |until| {
         Millis(until.after(rules.seal * SEALS_BEHIND).0 + 1)

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -106,8 +107,26 @@ impl Chunks {
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn count_outstanding(&self, owner: &Owner) -> Result<usize, StoreError> {
-        let mut pages = self
-            .client
+        let mut pages = self.of(owner).into_paginator().items().send();
+        let mut count = 0;
+        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
+            count += outstanding(&item)?.len();
+        }
+        Ok(count)
+    }
+
+    /// Whether any event of an integration is outstanding; read consistently.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn has_any(&self, owner: &Owner) -> Result<bool, StoreError> {
+        let found = self.of(owner).limit(1).send().await;
+        Ok(!found.map_err(unavailable)?.items().is_empty())
+    }
+
+    /// What is outstanding of each chunk of an integration.
+    fn of(&self, owner: &Owner) -> QueryFluentBuilder {
+        self.client
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
@@ -115,14 +134,6 @@ impl Chunks {
             .expression_attribute_values(":prefix", text(PREFIX))
             .projection_expression("outstanding")
             .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let mut count = 0;
-        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-            count += outstanding(&item)?.len();
-        }
-        Ok(count)
     }
 
     /// Settles an event of a chunk, and removes the chunk when that was the last one.

@@ -72,10 +72,18 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     lies_in(&GLOBAL_UNICAST_V6) && !BLOCKED_V6.iter().any(lies_in)
 }
 
-/// Whether `name` has the form of a host name: labels of 1 to 63 characters, 253 in all (RFC 1035, section 2.3.4).
+/// Whether `name`, in lower case and in its ASCII form, has the form of a host name: labels of 1 to 63 letters, digits and dashes,
+/// no dash at their ends, 253 characters in all (RFC 1123, section 2.1). Underscores are no part of host names, but of the
+/// names of hosts that exist.
 pub fn is_host_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let is_label = |label: &str| (1..=63).contains(&label.len());
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_letter)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
     name.len() <= 253 && name.split('.').all(is_label)
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
@@ -15,8 +17,11 @@ use ulid::Ulid;
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
-/// 9999-12-30T00:00:00Z: the last instant counted with; the library behind this module ends within the day.
-const LAST: u64 = 253_402_128_000_000;
+/// 9999-12-31T23:59:59.999Z: the last instant. SAP, .NET and SQL write "for ever" so.
+const LAST: u64 = 253_402_300_799_999;
+
+/// The epoch as a date and time of UTC. Those of the library end with the year 9999; its instants end a day earlier.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 impl Millis {
     /// This instant plus `duration`, never past the year 9999.
@@ -63,8 +68,10 @@ impl Millis {
         if !is_rfc3339_utc(text.as_bytes()) {
             return Err(refusal());
         }
-        let instant: jiff::Timestamp = text.parse().map_err(|_| refusal())?;
-        u64::try_from(instant.as_millisecond())
+        let zone = text.rfind(['Z', 'z', '+']).unwrap_or(text.len());
+        let at: DateTime = text[..zone].parse().map_err(|_| refusal())?;
+        let millis = at.duration_since(EPOCH).as_millis();
+        u64::try_from(millis)
             .map(Millis)
             .map_err(|_| "must not be before 1970".to_owned())
     }
@@ -105,9 +112,9 @@ fn is_rfc3339_utc(text: &[u8]) -> bool {
 /// RFC 3339 UTC with milliseconds and `Z`, the form of every timestamp in our answers.
 impl fmt::Display for Millis {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant =
-            jiff::Timestamp::from_millisecond(self.0.min(LAST) as i64).map_err(|_| fmt::Error)?;
-        write!(formatter, "{instant:.3}")
+        let since = SignedDuration::from_millis(self.0.min(LAST) as i64);
+        let at = EPOCH.checked_add(since).map_err(|_| fmt::Error)?;
+        write!(formatter, "{at:.3}Z")
     }
 }
 
@@ -171,7 +178,7 @@ mod tests {
             Millis(1_262_347_200_007).to_string(),
             "2010-01-01T12:00:00.007Z"
         );
-        assert_eq!(Millis(u64::MAX).to_string(), "9999-12-30T00:00:00.000Z");
+        assert_eq!(Millis(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]
@@ -182,6 +189,8 @@ mod tests {
             ("2019-01-17t12:00:00.123456789z", 1_547_726_400_123),
             ("2019-01-17T12:00:00+00:00", 1_547_726_400_000),
             ("1970-01-01T00:00:00Z", 0),
+            ("9999-12-31T23:59:59Z", LAST - 999),
+            ("9999-12-31T23:59:59.9999999Z", LAST),
         ] {
             assert_eq!(Millis::parse(text), Ok(Millis(millis)), "{text}");
         }
@@ -198,6 +207,9 @@ mod tests {
             "2019-01-17T12:00Z",
             "2019-01-17T12:00:00.Z",
             "1969-12-31T23:59:59Z",
+            "1969-12-31T23:59:59.999Z",
+            "0001-01-01T00:00:00Z",
+            "9999-12-31T24:00:00Z",
             "+02019-01-17T12:00:00Z",
             "2019-01-17T12:00:00Z[UTC]",
             "1547726400",
@@ -217,7 +229,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_is_read_back(millis in 0..LAST) {
+        fn what_is_written_is_read_back(millis in 0..=LAST) {
             proptest::prop_assert_eq!(Millis::parse(&Millis(millis).to_string()), Ok(Millis(millis)));
         }
 

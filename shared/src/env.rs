@@ -15,6 +15,11 @@ pub fn required(name: &str) -> String {
     }
 }
 
+/// The value of a variable that may be left empty.
+pub fn optional(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
 /// The value of a required variable, as a number, a truth value or any other type that can be read from text.
 ///
 /// # Panics

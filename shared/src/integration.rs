@@ -16,6 +16,14 @@ pub const MAX_INTEGRATIONS: usize = 25;
 /// A restart within this time catches up on the gap; a later one starts afresh (the API page).
 pub const CATCH_UP: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How far behind a permanent integration is that counts as one that sends the past.
+const REPLAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether an integration registered at `now` sends what is long past: a temporary one, or one that begins more than a day ago.
+pub fn is_replay(integration_type: IntegrationType, starts_at: Millis, now: Millis) -> bool {
+    integration_type == IntegrationType::Temporary || now.since(starts_at) > REPLAY
+}
+
 /// An integration and the state of its stream or export.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Integration {
@@ -223,6 +231,19 @@ impl Integration {
         true
     }
 
+    /// Whether it sends what is long past when it runs: it is temporary and not done, or more than a day of the event log waits
+    /// for it. One that starts afresh leaves the past behind.
+    pub fn would_replay(&self, now: Millis) -> bool {
+        if self.is_finished || self.is_start_afresh(now) {
+            return false;
+        }
+        let behind = match &self.target {
+            Target::Webhook { stream, .. } => stream.backlog(now),
+            Target::S3 { export, .. } => now.since(Millis(export.place.timestamp_ms())),
+        };
+        self.integration_type == IntegrationType::Temporary || behind > REPLAY
+    }
+
     /// Whether a start at `now` comes too late to catch up. A temporary integration's range is fixed: it always does.
     pub fn is_start_afresh(&self, now: Millis) -> bool {
         self.integration_type == IntegrationType::Permanent
@@ -295,6 +316,48 @@ pub(crate) mod tests {
             let bucket: Bucket = serde_json::from_str(stored).unwrap();
             assert_eq!(serde_json::to_string(&bucket).unwrap(), stored);
         }
+    }
+
+    #[test]
+    fn more_than_a_day_behind_is_a_replay() {
+        let now = Millis(1_700_000_000_000);
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        for (kind, starts_at, expected) in [
+            (IntegrationType::Permanent, now, false),
+            (IntegrationType::Permanent, now.before(day), false),
+            (IntegrationType::Permanent, now.before(day + hour), true),
+            (IntegrationType::Temporary, now.before(hour), true),
+        ] {
+            assert_eq!(is_replay(kind, starts_at, now), expected);
+            let mut integration = webhook(starts_at);
+            integration.integration_type = kind;
+            assert_eq!(integration.would_replay(now), expected, "{kind:?}");
+            integration.target = Target::S3 {
+                bucket: Bucket {
+                    access: Access::Role {
+                        role_arn: "r".into(),
+                        external_id: "e".into(),
+                    },
+                    aws_region: "eu-west-1".into(),
+                    bucket: "b".into(),
+                    key_prefix: None,
+                },
+                export: Box::new(Export::registered(starts_at)),
+            };
+            assert_eq!(integration.would_replay(now), expected, "{kind:?}, S3");
+        }
+        // Stopped for two days, of which all is owed; for more than 30, of which nothing is; and a replay that is done.
+        let mut integration = webhook(now.before(day * 40));
+        let stream = integration.stream_mut().unwrap();
+        stream.owed.clear();
+        stream.gaps.clear();
+        integration.stop(now.before(day * 2), hour);
+        assert!(integration.would_replay(now));
+        assert!(!integration.would_replay(now.after(day * 29)));
+        integration.integration_type = IntegrationType::Temporary;
+        assert!(integration.would_replay(now.after(day * 29)));
+        integration.is_finished = true;
+        assert!(!integration.would_replay(now.after(day * 29)));
     }
 
     #[test]

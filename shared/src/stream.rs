@@ -170,6 +170,15 @@ impl Stream {
         self.duty.wake_at.is_some() || !self.owed.is_empty()
     }
 
+    /// How much of the event log is owed, in time: of open ranges what lies before `now`.
+    pub fn backlog(&self, now: Millis) -> Duration {
+        let owed = self.owed.iter().map(|owed| {
+            let until = owed.until.map_or(now, |until| until.min(now));
+            until.since(Millis(owed.from.place.timestamp_ms()))
+        });
+        owed.sum()
+    }
+
     /// Opens a gap a seal from `now`, unless one is open.
     pub fn pause(&mut self, now: Millis, seal: Duration) {
         if self.is_paused() {

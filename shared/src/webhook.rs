@@ -236,7 +236,7 @@ pub fn check_url(text: &str, allow_private: bool) -> Result<Url, String> {
     let public = match url.host() {
         None => return Err("must name a host".to_owned()),
         Some(Host::Domain(name)) if !is_host_name(name) => {
-            return Err("must name a host that can exist".to_owned());
+            return Err("must name a host that can exist: letters, digits, dashes and dots, with no placeholder left in it".to_owned());
         }
         Some(Host::Domain(name)) => can_be_public(name),
         Some(Host::Ipv4(address)) => is_public(address.into()),
@@ -400,6 +400,17 @@ mod tests {
             "https://intranet./",
             "https://printer.local/",
             "https://ip-10-0-0-1.ec2.internal/",
+            // Placeholders that were not filled in, and what else no host is called.
+            "https://${CALLBACK_HOST}.example.com/h",
+            "https://{{host}}.example.com/",
+            "https://$host.example.com/",
+            "https://%24host.example.com/",
+            "https://<host>.example.com/",
+            "https://[host].example.com/",
+            "https://a,b.example.com/",
+            "https://-a.example.com/",
+            "https://a-.example.com/",
+            "https://a..example.com/",
             &format!("https://erp.example.com/{}", "a".repeat(2_048)),
         ] {
             assert!(check_url(url, false).is_err(), "{url}");

@@ -161,6 +161,36 @@ async fn every_bad_registration_is_a_400_that_names_the_field() {
                 webhook("a"),
                 &[(
                     "callback_parameters.callback_url",
+                    json!("https://${CALLBACK_HOST}.example.com/h"),
+                )],
+            ),
+            "callback_parameters.callback_url",
+        ),
+        (
+            with(
+                s3("a"),
+                &[(
+                    "s3_parameters.aws_access_key_id",
+                    json!("ASIAIOSFODNN7EXAMPLE"),
+                )],
+            ),
+            "s3_parameters.aws_access_key_id",
+        ),
+        (
+            with(
+                s3("a"),
+                &[(
+                    "s3_parameters.aws_secret_access_key",
+                    json!("AKIAIOSFODNN7EXAMPLE"),
+                )],
+            ),
+            "s3_parameters.aws_secret_access_key",
+        ),
+        (
+            with(
+                webhook("a"),
+                &[(
+                    "callback_parameters.callback_url",
                     json!("ftp://erp.example.com"),
                 )],
             ),
@@ -556,4 +586,87 @@ async fn bad_events_are_refused_with_their_index_and_none_is_accepted() {
         world.publish_text(&given).await,
         ["6a7e8feb-b491-4cf7-a9f1-bf3703467718"]
     );
+}
+
+#[tokio::test]
+async fn twenty_concurrent_updates_are_all_made() {
+    let world = World::start().await;
+    let registered = world
+        .call("POST", "/", r#"{"id":"erp-1","integration_type":"permanent","callback_url":"https://erp.example/"}"#)
+        .await;
+    assert_eq!(registered.status, 200);
+    world.call("POST", "/erp-1/_stop", "").await;
+    let update = |n: usize| {
+        let filter = json!({"filter_conditions": {"entity_filter": [format!("e{n}")]}});
+        world.call("PATCH", "/erp-1", filter)
+    };
+    let answers = join_all((0..20).map(update)).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200; 20]);
+    let actions = world.actions("erp-1").await;
+    let updates = actions
+        .iter()
+        .filter(|action| *action == "integration_updated");
+    assert_eq!(updates.count(), 20);
+}
+
+#[tokio::test]
+async fn a_custom_domain_may_map_the_api_under_a_base_path() {
+    let world = World::start().await;
+    for (path, status) in [
+        ("/events/api/v1/org/integrations/eventstream", 200),
+        ("/events/health", 200),
+        ("/health", 200),
+        ("/events/events/health", 404),
+        ("/others/health", 404),
+    ] {
+        let answer = world.call_as(&world.tenant, "GET", path, "").await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn headers_of_a_caller_are_data() {
+    let world = World::start().await;
+    for (name, value) in [
+        ("x-forwarded-proto", "https, http"),
+        ("x-forwarded-proto", "ht tp"),
+        ("host", "127.0.0.1:99999"),
+        ("host", "a b/c?d#e"),
+        ("host", ""),
+        ("cookie", "\u{0}"),
+    ] {
+        let event = json!({
+            "version": "2.0", "rawPath": "/health", "rawQueryString": "a b\u{e9}", "headers": {name: value},
+            "cookies": [value], "requestContext": {"requestId": "r-1", "http": {"method": "GET", "path": "/health"}},
+        });
+        let request = serde_json::from_value(event).unwrap();
+        let response = ::api::handle(&world.api, request).await;
+        assert_eq!(response.status(), 200, "{name}: {value}");
+        assert_eq!(response.body(), r#"{"status":"ok"}"#);
+    }
+}
+
+#[tokio::test]
+async fn an_end_of_all_days_is_shown_as_it_was_given() {
+    let world = World::start().await;
+    for (id, given, shown) in [
+        ("sap", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
+        (
+            "net",
+            "9999-12-31T23:59:59.9999999Z",
+            "9999-12-31T23:59:59.999Z",
+        ),
+    ] {
+        let starts_at = world.now().to_string();
+        let body = json!({
+            "id": id, "integration_type": "temporary", "starts_at": starts_at, "ends_at": given,
+            "callback_parameters": {"callback_url": "https://erp.example/"},
+        });
+        let answer = world.call("POST", "/", body).await;
+        assert_eq!(answer.body["ends_at"], shown, "{answer:?}");
+    }
+    world.settle().await;
+    let answer = world.call("GET", "/sap", "").await;
+    assert_eq!(answer.body["status"], "running");
 }

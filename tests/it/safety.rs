@@ -1,5 +1,7 @@
 //! Tenants stay apart, whatever is put into a request; limits hold; what the document shows is taken.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tests::receiver::Receiver;
 
@@ -208,6 +210,31 @@ async fn a_tenant_has_only_so_many_replays_running() {
         world.call("POST", "/", replay("one-more")).await.status,
         200
     );
+    // What is stopped is not started beside as many others, and what runs stays started.
+    let refused = world.call("POST", "/replay-0/_start", "").await;
+    assert_eq!(
+        (refused.status, &refused.body["error_code"]),
+        (409, &json!("limit_exceeded"))
+    );
+    assert_eq!(world.call("POST", "/replay-1/_start", "").await.status, 200);
+    // A permanent one that begins long ago sends the past as well.
+    let mut old = webhook("old", "http://127.0.0.1:1/");
+    old["starts_at"] = json!(
+        world
+            .now()
+            .before(Duration::from_secs(25 * 3600))
+            .to_string()
+    );
+    assert_eq!(world.call("POST", "/", &old).await.status, 409);
+    old["starts_at"] = json!(
+        world
+            .now()
+            .before(Duration::from_secs(23 * 3600))
+            .to_string()
+    );
+    assert_eq!(world.call("POST", "/", &old).await.status, 200);
+    assert_eq!(world.call("DELETE", "/one-more", "").await.status, 204);
+    assert_eq!(world.call("POST", "/replay-0/_start", "").await.status, 200);
 }
 
 #[tokio::test]

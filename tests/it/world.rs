@@ -10,7 +10,6 @@ use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttribute
 use axum::extract::State;
 use axum::routing::post;
 use export::roles::Roles;
-use lambda_http::Response;
 use serde_json::{Value, json};
 use shared::clock::{Clock, Millis};
 use shared::lifecycle::Rules;
@@ -164,6 +163,7 @@ impl World {
                 replay_queue: queue(&queues.replay),
                 tenant_claim: "tenant".to_owned(),
                 max_running_replays: 5,
+                base_path: "/events".to_owned(),
                 allow_private_receivers: true,
                 plain_secrets: false,
             },
@@ -240,8 +240,8 @@ impl World {
                 "authorizer": {"jwt": {"claims": {"tenant": tenant}, "scopes": null}},
             },
         });
-        let request = lambda_http::request::from_str(&event.to_string()).unwrap();
-        let response: Response<String> = ::api::handle(&self.api, request).await;
+        let request = serde_json::from_value(event).unwrap();
+        let response = ::api::handle(&self.api, request).await;
         assert_eq!(response.headers()["x-request-id"], "r-1");
         let text = response.body().clone();
         Answer {

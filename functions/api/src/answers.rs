@@ -1,9 +1,9 @@
 //! Answers: JSON, and the form in which callers see an integration.
 
 use futures_util::future::try_join;
-use lambda_http::Response;
-use lambda_http::http::StatusCode;
-use lambda_http::http::header::{CONTENT_TYPE, HeaderValue};
+use http::Response;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Serialize;

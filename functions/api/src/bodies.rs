@@ -1,10 +1,11 @@
 //! Bodies of requests: JSON, read strictly. What does not fit is a 400 that names the field.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Read;
 use std::marker::PhantomData;
 
-use lambda_http::Request;
-use lambda_http::http::header::CONTENT_TYPE;
+use flate2::read::MultiGzDecoder;
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
@@ -20,6 +21,7 @@ use crate::error::ApiError;
 use crate::limits;
 #[cfg(test)]
 use crate::openapi::schemas;
+use crate::request::Request;
 
 /// The largest body of events: 4 MiB (contract, section 4).
 pub const MAX_EVENTS_BYTES: usize = 4 * 1024 * 1024;
@@ -204,15 +206,16 @@ fn given_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     object(deserializer).map(Some)
 }
 
-/// The body of a request as text, at most `max_bytes` of it.
+/// The body of a request as text, decompressed, at most `max_bytes` of it.
 ///
 /// # Errors
-/// 413 where it is larger, 415 where its `content-type` is none of `accepted`, 400 where it is not UTF-8.
+/// 413 where it is larger, 415 where its `content-type` is none of `accepted` or its `content-encoding` is another one than gzip,
+/// 400 where it is not UTF-8.
 pub fn text<'a>(
     request: &'a Request,
     accepted: &[&str],
     max_bytes: usize,
-) -> Result<&'a str, ApiError> {
+) -> Result<Cow<'a, str>, ApiError> {
     let text = untyped(request, max_bytes)?;
     let media_type = media_type(request);
     if !text.is_empty() && !media_type.is_empty() && !accepted.contains(&media_type.as_str()) {
@@ -221,22 +224,65 @@ pub fn text<'a>(
     Ok(text)
 }
 
-fn untyped(request: &Request, max_bytes: usize) -> Result<&str, ApiError> {
-    let bytes: &[u8] = request.body();
+fn untyped(request: &Request, max_bytes: usize) -> Result<Cow<'_, str>, ApiError> {
+    let bytes = request
+        .body()
+        .ok_or_else(|| ApiError::bad_request("The body cannot be read: it is not base64."))?;
+    let coding = request.header("content-encoding").trim();
+    let bytes = match coding.to_ascii_lowercase().as_str() {
+        "" | "identity" => bytes,
+        // The same coding by its old name (RFC 9110, section 8.4.1.3).
+        "gzip" | "x-gzip" => Cow::Owned(gunzip(&bytes, max_bytes)?),
+        _ => return Err(ApiError::unsupported_encoding()),
+    };
     if bytes.len() > max_bytes {
         return Err(ApiError::payload_too_large(max_bytes));
     }
-    str::from_utf8(bytes).map_err(|_| ApiError::bad_request("The body is not UTF-8."))
+    if is_utf16(&bytes) {
+        return Err(ApiError::bad_request(
+            "The body is UTF-16; send it as UTF-8.",
+        ));
+    }
+    // Editors and .NET write a byte order mark before UTF-8, and a parser may ignore it (RFC 8259, section 8.1).
+    let is_marked = bytes.starts_with(BYTE_ORDER_MARK);
+    let start = if is_marked { BYTE_ORDER_MARK.len() } else { 0 };
+    let text = match bytes {
+        Cow::Borrowed(bytes) => str::from_utf8(&bytes[start..]).ok().map(Cow::Borrowed),
+        Cow::Owned(mut bytes) => {
+            bytes.drain(..start);
+            String::from_utf8(bytes).ok().map(Cow::Owned)
+        }
+    };
+    text.ok_or_else(|| ApiError::bad_request("The body is not UTF-8."))
+}
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What a gzip body holds: never more than a byte beyond `max_bytes` is decompressed, whatever it would come to.
+fn gunzip(bytes: &[u8], max_bytes: usize) -> Result<Vec<u8>, ApiError> {
+    let mut plain = Vec::new();
+    let mut decoder = MultiGzDecoder::new(bytes).take(max_bytes as u64 + 1);
+    match decoder.read_to_end(&mut plain) {
+        Ok(_) => Ok(plain),
+        Err(_) => Err(ApiError::bad_request(
+            "The body is not what content-encoding: gzip says.",
+        )),
+    }
+}
+
+/// Whether bytes are UTF-16: by its byte order mark, or by the zero beside the first character of any JSON.
+fn is_utf16(bytes: &[u8]) -> bool {
+    matches!(
+        bytes,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=127, ..] | [1..=127, 0, ..]
+    )
 }
 
 /// The media type of the body, without its parameters, in lower case; empty where none is given.
 pub fn media_type(request: &Request) -> String {
-    let value = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    value
+    request
+        .header("content-type")
         .split(';')
         .next()
         .unwrap_or_default()
@@ -255,7 +301,7 @@ pub fn json<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
             "The body is empty; a JSON object is required.",
         ));
     }
-    parse(text).map_err(ApiError::bad_request)
+    parse(&text).map_err(ApiError::bad_request)
 }
 
 /// Reads a JSON object; the error is a sentence that names the field.
@@ -295,7 +341,7 @@ pub fn none(request: &Request) -> Result<(), ApiError> {
     if text.trim().is_empty() {
         return Ok(());
     }
-    parse::<Nothing>(text).map(|_| ()).map_err(|reason| {
+    parse::<Nothing>(&text).map(|_| ()).map_err(|reason| {
         ApiError::bad_request(format!("The body must be empty or {{}}: {reason}"))
     })
 }
@@ -341,6 +387,87 @@ mod tests {
         for body in ["", "{", "[]", "7", "{} {}", "null"] {
             assert!(parse::<Registration>(body).is_err(), "{body}");
         }
+    }
+
+    /// A request with these headers and this body.
+    fn request(headers: &[(&str, &str)], body: &[u8]) -> Request {
+        use base64::Engine;
+        let headers: std::collections::BTreeMap<&str, &str> = headers.iter().copied().collect();
+        let body = base64::prelude::BASE64_STANDARD.encode(body);
+        let event = serde_json::json!({"headers": headers, "body": body, "isBase64Encoded": true});
+        serde_json::from_value(event).unwrap()
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::read::GzEncoder::new(text, flate2::Compression::best());
+        let mut bytes = Vec::new();
+        encoder.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The body's text, or the status and the message of the refusal.
+    fn read(request: &Request, max_bytes: usize) -> Result<String, (u16, String)> {
+        let text = text(request, &["application/json"], max_bytes);
+        text.map(Cow::into_owned).map_err(|error| {
+            let answer = error.render("r");
+            let body: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
+            let message = body["message"].as_str().unwrap().to_owned();
+            (answer.status().as_u16(), message)
+        })
+    }
+
+    #[test]
+    fn a_gzip_body_is_read_within_the_limit() {
+        let text = br#"{"a":1}"#;
+        let members = [gzip(&text[..3]), gzip(&text[3..])].concat();
+        for (coding, body) in [
+            ("gzip", gzip(text)),
+            ("GZIP", gzip(text)),
+            (" x-gzip ", gzip(text)),
+            ("gzip", members),
+            ("identity", text.to_vec()),
+            ("", text.to_vec()),
+        ] {
+            let request = request(&[("Content-Encoding", coding)], &body);
+            assert_eq!(read(&request, 7), Ok(r#"{"a":1}"#.to_owned()), "{coding}");
+        }
+        // 64 MiB of zeros in 64 KiB.
+        let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
+        assert!(bomb.len() < 100_000);
+        let refused = read(&request(&[("content-encoding", "gzip")], &bomb), 1_000);
+        assert_eq!(refused.unwrap_err().0, 413);
+        for (coding, body, status) in [
+            ("gzip", text.to_vec(), 400),
+            ("gzip", gzip(text)[..12].to_vec(), 400),
+            ("br", text.to_vec(), 415),
+            ("deflate", text.to_vec(), 415),
+            ("gzip, gzip", gzip(&gzip(text)), 415),
+        ] {
+            let refused = read(&request(&[("content-encoding", coding)], &body), 1_000);
+            let (found, message) = refused.unwrap_err();
+            assert_eq!(found, status, "{coding}: {message}");
+            assert!(message.contains("gzip"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored_and_utf_16_is_named() {
+        let text = "\u{feff}{\"a\":\"é\"}";
+        let read = |body: &[u8]| read(&request(&[], body), 100);
+        assert_eq!(read(text.as_bytes()), Ok("{\"a\":\"é\"}".to_owned()));
+        let little =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let big =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_be_bytes).collect() };
+        for body in [little(text), big(text), little("{}"), big("{}")] {
+            let (status, message) = read(&body).unwrap_err();
+            assert_eq!(status, 400);
+            assert_eq!(message, "The body is UTF-16; send it as UTF-8.");
+        }
+        assert_eq!(
+            read(b"{\"a\":\"\xff\"}").unwrap_err().1,
+            "The body is not UTF-8."
+        );
     }
 
     #[test]

@@ -118,11 +118,15 @@ async fn access(
         _ => (None, None),
     };
     let aws_access_key_id = required("s3_parameters.aws_access_key_id", key_id.or(id_before))?;
-    check("aws_access_key_id", limits::credential(&aws_access_key_id))?;
+    let checked = limits::access_key_id(&aws_access_key_id);
+    check("aws_access_key_id", checked)?;
     let field = "s3_parameters.aws_secret_access_key";
     let aws_secret_access_key = match (secret, secret_before) {
         (Some(secret), Some(stored)) if secret.0.expose() == stored.mask => stored,
-        (Some(secret), _) => encrypt(app, tenant, id, field, &secret, limits::credential).await?,
+        (Some(secret), _) => {
+            let rule = limits::secret_access_key;
+            encrypt(app, tenant, id, field, &secret, rule).await?
+        }
         (None, stored) => required(field, stored)?,
     };
     Ok(Access::Key {

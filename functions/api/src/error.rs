@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use lambda_http::Response;
-use lambda_http::http::StatusCode;
-use lambda_http::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::Response;
+use http::StatusCode;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use shared::queue::SendError;
 use shared::secrets::SecretError;
@@ -165,10 +165,10 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, Code::Conflict, message)
     }
 
-    /// 409: as many temporary integrations run as may.
+    /// 409: as many integrations run that send what is long past as may.
     pub fn too_many_replays(limit: usize) -> ApiError {
         let message = format!(
-            "{limit} temporary integrations are running already. Wait until one has stopped, or stop or delete one."
+            "{limit} integrations that send events of the past are running already: temporary ones, and permanent ones that are more than a day behind. Wait until one is done, or stop or delete one."
         );
         ApiError::new(StatusCode::CONFLICT, Code::LimitExceeded, message)
     }
@@ -200,6 +200,23 @@ impl ApiError {
             Code::UnsupportedMediaType,
             message,
         )
+    }
+
+    /// 415: the body is compressed in a way that is not read.
+    pub fn unsupported_encoding() -> ApiError {
+        let message = "The body's content-encoding must be gzip, or left out.";
+        ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::UnsupportedMediaType,
+            message,
+        )
+    }
+
+    /// 409: other calls changed the integration every time that this one had decided.
+    pub fn busy() -> ApiError {
+        let message =
+            "Other calls are changing this integration at the same time. Try again in a moment.";
+        ApiError::new(StatusCode::CONFLICT, Code::Conflict, message)
     }
 
     /// 502: the receiver has been sent the event again, and has not taken it.
@@ -255,6 +272,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
             StoreError::NotFound => ApiError::not_found("There is no such integration."),
+            StoreError::Changed => ApiError::busy(),
             error => ApiError::internal(error),
         }
     }

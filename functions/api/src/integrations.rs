@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use lambda_http::{Request, Response};
+use http::Response;
 use shared::export::Export;
 use shared::history::Action;
-use shared::integration::{Integration, IntegrationType, MAX_INTEGRATIONS, Status, Target};
+use shared::integration::{
+    Integration, IntegrationType, MAX_INTEGRATIONS, Status, Target, is_replay,
+};
 use shared::lifecycle::{Effect, Input};
 use shared::store::integrations::Decision;
 use shared::store::{Entry, Owner, StoreError};
@@ -15,14 +17,18 @@ use shared::tasks::{self, ReplayTask};
 
 use crate::bodies::{self, Changes, Registration};
 use crate::error::ApiError;
+use crate::request::Request;
 use crate::{App, answers, buckets, limits, replays, targets};
 
 /// How long after a deletion its children are removed: later than any attempt or export that was under way
 /// can write one.
 const PURGE_AFTER: Duration = Duration::from_secs(900);
 
-/// How often an update is decided again because somebody else changed the integration in between.
-const MAX_UPDATES: usize = 5;
+/// How often an update is decided again because another writer changed the integration in between: where as many calls come at
+/// once, one of them is written each time. With its pauses, which grow up to [`MAX_PAUSE`], it takes some seconds at the most.
+const MAX_UPDATES: u32 = 40;
+/// The longest pause before an update is decided again.
+const MAX_PAUSE: Duration = Duration::from_millis(200);
 
 /// `GET /`
 pub async fn list(app: &App, tenant: &str) -> Result<Response<String>, ApiError> {
@@ -56,7 +62,9 @@ pub async fn register(
         now,
     )
     .map_err(|(field, reason)| ApiError::bad_field(field, reason))?;
-    replays::check(app, tenant, body.integration_type).await?;
+    if is_replay(body.integration_type, starts_at, now) {
+        replays::check(app, tenant, &body.id).await?;
+    }
     if let Some(filter) = &body.filter_conditions {
         targets::check_filter(filter)?;
     }
@@ -115,12 +123,14 @@ pub async fn update(
     id: &str,
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
-    for _ in 0..MAX_UPDATES {
+    for attempt in 1..=MAX_UPDATES {
         if let Some(integration) = try_update(app, tenant, id, bodies::json(request)?).await? {
             return answers::ok(&answers::integration(app, &integration).await?);
         }
+        let pause = MAX_PAUSE.min(Duration::from_millis(15) * attempt);
+        tokio::time::sleep(pause.mul_f64(rand::random())).await;
     }
-    Err(StoreError::Changed.into())
+    Err(ApiError::busy())
 }
 
 /// Makes the changes to the integration as it is read; `None` when somebody else changed it in between.
@@ -204,6 +214,10 @@ pub async fn start(
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
     bodies::none(request)?;
+    let found = find(app, tenant, id).await?;
+    if !found.is_running() && found.would_replay(app.clock.now()) {
+        replays::check(app, tenant, id).await?;
+    }
     let integration = apply(app, tenant, id, &Input::Start).await?;
     answers::ok(&answers::integration(app, &integration).await?)
 }

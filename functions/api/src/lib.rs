@@ -11,11 +11,12 @@ mod openapi;
 pub mod publish;
 mod rejected_events;
 mod replays;
+pub mod request;
 pub mod routes;
 mod targets;
 mod tenant;
 
-use lambda_http::{Request, RequestExt, Response};
+use http::Response;
 use shared::clock::Clock;
 use shared::env;
 use shared::lifecycle::Rules;
@@ -29,6 +30,7 @@ use shared::store::rejected_events::RejectedEvents;
 use uuid::Uuid;
 
 use crate::delivery::DeliveryFunction;
+use crate::request::Request;
 
 /// What the API works with.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub struct App {
     pub tenant_claim: String,
     /// How many temporary integrations of one tenant may run at a time.
     pub max_running_replays: usize,
+    /// The base path under which a custom domain maps this API: `/events`; empty without one.
+    pub base_path: String,
     /// Whether receivers may be called over plain HTTP and at addresses that are not public.
     pub allow_private_receivers: bool,
     /// Whether answers show secrets as they are, as the API page's samples do; masked otherwise.
@@ -97,6 +101,7 @@ impl App {
             export_role_arn: env::required("EXPORT_ROLE_ARN"),
             tenant_claim: env::required("TENANT_CLAIM"),
             max_running_replays: env::parsed("MAX_RUNNING_REPLAYS"),
+            base_path: env::optional("API_BASE_PATH"),
             allow_private_receivers: env::parsed("ALLOW_PRIVATE_RECEIVERS"),
             plain_secrets: env::required("SECRETS_IN_RESPONSES") == "plain",
         }
@@ -105,22 +110,14 @@ impl App {
 
 /// Handles a request. Whatever goes wrong becomes an answer; every answer carries `x-request-id`.
 pub async fn handle(app: &App, request: Request) -> Response<String> {
-    let request_id = request_id(&request);
+    let request_id = match request.id() {
+        Some(id) => id.to_owned(),
+        None => Uuid::new_v4().to_string(),
+    };
     let answer = routes::dispatch(app, &request).await;
     let mut response = answer.unwrap_or_else(|error| error.render(&request_id));
     if let Ok(value) = request_id.parse() {
         response.headers_mut().insert("x-request-id", value);
     }
     response
-}
-
-/// API Gateway's id of the request, which is also in its access log; a new one where there is none.
-fn request_id(request: &Request) -> String {
-    let from_gateway = match request.request_context_ref() {
-        Some(lambda_http::request::RequestContext::ApiGatewayV2(context)) => {
-            context.request_id.clone()
-        }
-        _ => None,
-    };
-    from_gateway.unwrap_or_else(|| Uuid::new_v4().to_string())
 }

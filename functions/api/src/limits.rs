@@ -75,9 +75,53 @@ pub fn api_key(key: &str) -> Result<(), String> {
     visible(key, MAX_API_KEY_CHARS)
 }
 
-/// `aws_access_key_id` and `aws_secret_access_key`.
-pub fn credential(credential: &str) -> Result<(), String> {
-    visible(credential, MAX_CREDENTIAL_CHARS)
+/// `aws_access_key_id`: by its first four letters AWS says what an id names
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>). An id of another form, as
+/// services that speak S3's protocol have, is taken as it is.
+pub fn access_key_id(id: &str) -> Result<(), String> {
+    visible(id, MAX_CREDENTIAL_CHARS)?;
+    let is_aws = id.len() >= 16
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    match id.get(..4) {
+        Some("ASIA") if is_aws => Err("is a temporary key, which would need a session token and expires; give the access key of a user (AKIA…), or a role_arn".to_owned()),
+        Some(start) if is_aws && OTHER_IDS.contains(&start) => Err(format!(
+            "names something else than an access key: those of users begin with AKIA, not {start}"
+        )),
+        _ if looks_secret(id) => Err("looks like a secret access key; are the two mixed up?".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// `aws_secret_access_key`.
+pub fn secret_access_key(secret: &str) -> Result<(), String> {
+    visible(secret, MAX_CREDENTIAL_CHARS)?;
+    let is_id = secret.len() == 20
+        && secret
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && secret
+            .get(..4)
+            .is_some_and(|start| start == "AKIA" || start == "ASIA");
+    match is_id {
+        true => Err("looks like an access key id; are the two mixed up?".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// How ids of IAM begin that are no access keys: users, roles, groups, policies, certificates and the like.
+const OTHER_IDS: [&str; 9] = [
+    "ABIA", "ACCA", "AGPA", "AIDA", "AIPA", "ANPA", "ANVA", "APKA", "AROA",
+];
+
+/// Whether a text has the form of a secret access key: 40 characters of base64, as no id has.
+fn looks_secret(text: &str) -> bool {
+    text.len() == 40
+        && text.bytes().any(|byte| byte.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+'))
 }
 
 fn visible(text: &str, max: usize) -> Result<(), String> {
@@ -303,6 +347,36 @@ mod tests {
             &["cn-north-1", "us-gov-west-1", "eusc-de-east-1"],
         );
         accepts(bucket_of_role, &["sap-export"], &["point-abc-s3alias"]);
+    }
+
+    #[test]
+    fn access_keys_are_told_from_what_else_aws_calls_by_an_id() {
+        let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        accepts(
+            access_key_id,
+            &[
+                "AKIAIOSFODNN7EXAMPLE",
+                "test",
+                "minioadmin",
+                "ASIA",
+                "GOOG1EXAMPLE",
+            ],
+            &[
+                "",
+                "ASIAIOSFODNN7EXAMPLE",
+                "AIDAIOSFODNN7EXAMPLE",
+                "AROAIOSFODNN7EXAMPLE",
+                secret,
+                "a b",
+            ],
+        );
+        accepts(
+            secret_access_key,
+            &[secret, "test", "AKIA-secret"],
+            &["", "AKIAIOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE", "a b"],
+        );
+        let refusal = access_key_id("ASIAIOSFODNN7EXAMPLE").unwrap_err();
+        assert!(refusal.contains("role_arn"), "{refusal}");
     }
 
     #[test]

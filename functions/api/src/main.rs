@@ -1,13 +1,15 @@
-//! The API function: see the library.
+//! The api function: see the library.
 
-use lambda_http::{Error, Request, run, service_fn};
+use api::request::{Answer, Request};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &api::App::from_env().await;
-    run(service_fn(|request: Request| async move {
-        Ok::<_, Error>(api::handle(app, request).await)
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Request>| async move {
+        let response = Box::pin(api::handle(app, event.payload)).await;
+        Ok::<_, Error>(Answer::from(response))
     }))
     .await
 }

@@ -1,8 +1,9 @@
 //! Publishing: events go straight to the ingest queue, in batches, each payload byte for byte.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use lambda_http::{Request, Response};
+use http::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::event::{Event, check_name, check_payload};
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use crate::bodies::{self, PublishedEvent};
 use crate::error::{ApiError, EventError};
+use crate::request::Request;
 use crate::{App, answers};
 
 /// How many events one request can have (contract, section 1).
@@ -41,7 +43,7 @@ pub async fn publish(
         bodies::MAX_EVENTS_BYTES,
     )?;
     let is_lines = bodies::media_type(request).ends_with("ndjson");
-    let events = read(text, is_lines)?;
+    let events = read(&text, is_lines)?;
     let accepted: Vec<Accepted> = events
         .iter()
         .map(|event| Accepted {
@@ -95,6 +97,9 @@ pub fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
             Err(message) => errors.push(EventError { index, message }),
         }
     }
+    if errors.is_empty() {
+        errors.extend(reused_ids(&events));
+    }
     let Some(first) = errors.first() else {
         return Ok(events);
     };
@@ -111,10 +116,14 @@ pub fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
 fn event(text: &str) -> Result<Event, String> {
     let PublishedEvent { id, name, payload } = bodies::parse(text)?;
     let id = match id {
-        Some(id) => Uuid::try_parse(&id).map_err(|_| {
-            "id must be a UUID, such as 6a7e8feb-b491-4cf7-a9f1-bf3703467718; or leave it out"
-                .to_owned()
-        })?,
+        Some(id) => Uuid::try_parse(&id)
+            .ok()
+            // They stand for the lack of an id (RFC 9562, sections 5.9 and 5.10).
+            .filter(|id| !id.is_nil() && !id.is_max())
+            .ok_or_else(|| {
+                "id must be a UUID of the event's own, such as 6a7e8feb-b491-4cf7-a9f1-bf3703467718; or leave it out"
+                    .to_owned()
+            })?,
         None => Uuid::now_v7(),
     };
     check_name(&name).map_err(|reason| format!("name {reason}"))?;
@@ -124,6 +133,22 @@ fn event(text: &str) -> Result<Event, String> {
         name,
         payload,
     })
+}
+
+/// The events of a request whose id another event before them has. The same event twice is taken once; two different ones
+/// are not told apart any more, and one would be lost.
+fn reused_ids(events: &[Event]) -> Vec<EventError> {
+    let mut seen: HashMap<&str, (usize, &Event)> = HashMap::new();
+    let mut errors = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        let (first, before) = *seen.entry(&event.id).or_insert((index, event));
+        if before.name != event.name || before.payload.get() != event.payload.get() {
+            let message =
+                format!("id is that of event {first}, which is another event; give each its own");
+            errors.push(EventError { index, message });
+        }
+    }
+    errors
 }
 
 /// Puts events into parts of at most [`MAX_TASK_BYTES`], in order.
@@ -156,6 +181,35 @@ mod tests {
             .into_iter()
             .map(|event| event.name)
             .collect()
+    }
+
+    #[test]
+    fn an_id_names_one_event() {
+        let id = "6a7e8feb-b491-4cf7-a9f1-bf3703467718";
+        let event = |id: &str, payload: &str| {
+            format!(r#"{{"id":"{id}","name":"a.b","payload":{payload}}}"#)
+        };
+        let indexes = |events: &[String]| -> Vec<usize> {
+            let Err(error) = read(&events.join("\n"), true) else {
+                return Vec::new();
+            };
+            let answer = error.render("r");
+            assert_eq!(answer.status(), 400);
+            let body: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
+            let errors = body["errors"].as_array().unwrap();
+            let index = |error: &serde_json::Value| error["index"].as_u64().unwrap() as usize;
+            errors.iter().map(index).collect()
+        };
+        for nothing in [Uuid::nil(), Uuid::max()] {
+            for text in [nothing.to_string(), nothing.simple().to_string()] {
+                let events = [event(id, "{}"), event(&text, "{}")];
+                assert_eq!(indexes(&events), [1], "{text}");
+            }
+        }
+        assert_eq!(indexes(&[event(id, "{}"), event(id, "{}")]), [0; 0]);
+        let upper = id.to_uppercase();
+        let events = [event(id, "{}"), event(&upper, "{\"a\":1}"), event(id, "{}")];
+        assert_eq!(indexes(&events), [1]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The endpoints of rejected events.
 
-use lambda_http::{Request, Response};
+use http::Response;
 use shared::store::{Owner, StoreError};
 use shared::tasks::{Retried, RetryRejected};
 
 use crate::bodies;
 use crate::error::ApiError;
 use crate::integrations::find;
+use crate::request::Request;
 use crate::{App, answers};
 
 /// `GET /{integration_id}/rejected_events`

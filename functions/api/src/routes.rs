@@ -1,8 +1,9 @@
 //! The route table: every endpoint on one screen. The OpenAPI document is made from it.
 
-use lambda_http::{Request, RequestExt, Response};
+use http::Response;
 
 use crate::error::ApiError;
+use crate::request::Request;
 use crate::{App, answers, integrations, openapi, publish, rejected_events, tenant};
 
 /// An endpoint of the API.
@@ -68,7 +69,10 @@ pub const ROUTES: [(&str, &str, Endpoint); 16] = [
 
 /// Finds the endpoint of a request and calls it.
 pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, ApiError> {
-    let (endpoint, [id, event]) = find(request.method().as_str(), request.raw_http_path())?;
+    let (endpoint, [id, event]) = find(
+        request.method(),
+        without_base_path(request.path(), &app.base_path),
+    )?;
     let tenant = || tenant::of(request, &app.tenant_claim);
     match endpoint {
         Health => answers::ok(&serde_json::json!({"status": "ok"})),
@@ -110,6 +114,12 @@ pub fn find<'p>(method: &str, path: &'p str) -> Result<(Endpoint, [&'p str; 2]),
     })
 }
 
+/// The path behind the base path of a custom domain's mapping, which API Gateway leaves in it.
+fn without_base_path<'p>(path: &'p str, base: &str) -> &'p str {
+    let rest = path.strip_prefix(base);
+    rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
 /// What stands in `path` where `pattern` has parameters; `None` where they differ elsewhere.
 fn parameters<'p>(pattern: &str, path: &'p str) -> Option<[&'p str; 2]> {
     let mut found = [""; 2];
@@ -144,6 +154,21 @@ mod tests {
                 assert_eq!(id == "erp-1", pattern.contains("{integration_id}"));
                 assert_eq!(event == "e", pattern.contains("{event_id}"));
             }
+        }
+    }
+
+    #[test]
+    fn the_base_path_of_a_custom_domain_is_left_out() {
+        for (path, base, rest) in [
+            ("/events/api/v1/org", "/events", "/api/v1/org"),
+            ("/a/b/health", "/a/b", "/health"),
+            ("/events", "/events", "/events"),
+            ("/eventsapi/v1", "/events", "/eventsapi/v1"),
+            ("/api/v1/org", "/events", "/api/v1/org"),
+            ("/api/v1/org", "", "/api/v1/org"),
+            ("", "", ""),
+        ] {
+            assert_eq!(without_base_path(path, base), rest, "{base} {path}");
         }
     }
 

@@ -1,30 +1,24 @@
 //! The tenant of a request: a claim of the token that API Gateway's JWT authorizer has verified, and nothing else.
 
-use lambda_http::request::RequestContext;
-use lambda_http::{Request, RequestExt};
 use shared::event::is_tenant;
 
 use crate::error::ApiError;
+use crate::request::Request;
 
 /// The scope of a machine client begins with this; the tenant's name follows.
 const SCOPE_PREFIX: &str = "tenant/";
+/// Where issuers put scopes: `scope` is the standard's (RFC 8693, section 4.2), `scp` what Okta and Entra write.
+const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
 /// The tenant that the verified token names: by the claim `claim_name`, or by the one scope `tenant/<name>`.
 ///
 /// # Errors
 /// 401 where no authorizer has verified a token, 403 where it names no tenant, or several.
 pub fn of(request: &Request, claim_name: &str) -> Result<String, ApiError> {
-    let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() else {
-        return Err(ApiError::unauthorized());
-    };
-    let jwt = context
-        .authorizer
-        .as_ref()
-        .and_then(|authorizer| authorizer.jwt.as_ref())
-        .ok_or_else(ApiError::unauthorized)?;
-    let named = match jwt.claims.get(claim_name) {
-        Some(claim) => Some(claim.as_str()),
-        None => from_scopes(jwt.claims.get("scope").map_or("", String::as_str)),
+    let claims = request.claims().ok_or_else(ApiError::unauthorized)?;
+    let named = match claims.get(claim_name) {
+        Some(claim) => Some(claim),
+        None => from_scopes(SCOPE_CLAIMS.map(|name| claims.get(name).unwrap_or_default())),
     };
     named
         .filter(|name| is_tenant(name))
@@ -32,9 +26,15 @@ pub fn of(request: &Request, claim_name: &str) -> Result<String, ApiError> {
         .ok_or_else(ApiError::forbidden)
 }
 
-fn from_scopes(scopes: &str) -> Option<&str> {
-    let mut tenants = scopes
-        .split(' ')
+/// The tenant of the one scope that names any. An array comes from API Gateway as `[one two]`.
+fn from_scopes<const N: usize>(claims: [&str; N]) -> Option<&str> {
+    let mut tenants = claims
+        .into_iter()
+        .flat_map(|scopes| {
+            let array = scopes.strip_prefix('[');
+            let inside = array.and_then(|scopes| scopes.strip_suffix(']'));
+            inside.unwrap_or(scopes).split(' ')
+        })
         .filter_map(|scope| scope.strip_prefix(SCOPE_PREFIX));
     let first = tenants.next();
     if tenants.next().is_some() {
@@ -52,7 +52,7 @@ mod tests {
         let event = format!(
             r#"{{"version":"2.0","routeKey":"ANY /api/{{proxy+}}","rawPath":"/api/v1","rawQueryString":"","headers":{{}},"requestContext":{{"http":{{"method":"GET","path":"/api/v1"}},"timeEpoch":1{context}}},"isBase64Encoded":false}}"#
         );
-        lambda_http::request::from_str(&event).unwrap()
+        serde_json::from_str(&event).unwrap()
     }
 
     fn with_claims(claims: &str) -> Request {
@@ -86,6 +86,16 @@ mod tests {
             (r#"{"scope":"Tenant/acme"}"#, None),
             (r#"{"scope":"xtenant/acme"}"#, None),
             (r#"{"scope":"tenant/acm\u0435"}"#, None),
+            // Okta's array, as API Gateway hands it over, and Entra's text.
+            (r#"{"scp":"[openid tenant/acme]"}"#, Some("acme")),
+            (r#"{"scp":"[tenant/acme]"}"#, Some("acme")),
+            (r#"{"scp":"openid tenant/acme"}"#, Some("acme")),
+            (r#"{"scope":"openid","scp":"tenant/acme"}"#, Some("acme")),
+            (r#"{"scope":"tenant/acme","scp":"tenant/other"}"#, None),
+            (r#"{"scp":"[tenant/acme tenant/other]"}"#, None),
+            (r#"{"scp":"["}"#, None),
+            (r#"{"scp":"[]"}"#, None),
+            (r#"{"scp":["tenant/acme"]}"#, None),
             ("{}", None),
         ] {
             assert_eq!(

@@ -5,6 +5,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use shared::event::{Event, check_name, check_payload, is_tenant};
 use shared::tasks::IngestTask;
+use uuid::Uuid;
 
 /// The longest event id; EventBridge's and the API's are UUIDs of 36 characters.
 const MAX_ID_CHARS: usize = 64;
@@ -107,6 +108,10 @@ fn check(tenant: &str, event: &Event) -> Result<(), String> {
     {
         return Err("the id is not 1 to 64 visible ASCII characters".to_owned());
     }
+    // They stand for the lack of an id (RFC 9562, sections 5.9 and 5.10): all such events would be taken for one.
+    if Uuid::try_parse(&event.id).is_ok_and(|id| id.is_nil() || id.is_max()) {
+        return Err("the id names nothing".to_owned());
+    }
     check_name(&event.name).map_err(|reason| format!("the name {reason}"))?;
     check_payload(&event.payload).map_err(|reason| format!("the payload {reason}"))
 }
@@ -171,6 +176,18 @@ mod tests {
             r#"{"tenant":"acme","events":[{"id":"2","name":"Order","payload":{}}]}"#
         );
         assert_eq!(read.unreadable.len(), 3);
+    }
+
+    #[test]
+    fn an_id_that_names_nothing_is_refused() {
+        for id in [Uuid::nil(), Uuid::max()] {
+            let body = format!(
+                r#"{{"detail-type":"a.b","id":"{id}","detail":{{"tenant":"acme","payload":{{}}}}}}"#
+            );
+            let read = read(&body);
+            assert!(read.events.is_empty());
+            assert_eq!(read.reasons, ["the id names nothing"]);
+        }
     }
 
     #[test]

@@ -66,7 +66,9 @@ impl Operation {
             "description": "Nothing, or an empty object.",
             "content": { "application/json": { "schema": { "type": "object", "additionalProperties": false }, "example": {} } },
         });
-        self.error("400", "BadRequest").error("413", "TooLarge")
+        self.error("400", "BadRequest")
+            .error("413", "TooLarge")
+            .error("415", "UnsupportedMediaType")
     }
 
     fn answers(
@@ -150,12 +152,14 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             Operation::new(id, INTEGRATIONS, "Update the integration", UPDATE)
                 .of_integration()
                 .body("IntegrationUpdate", examples::updates())
+                .error("409", "Conflict")
                 .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
                 .done()
         }
         Endpoint::Delete => {
             Operation::new("deleteIntegration", INTEGRATIONS, "Delete the integration", "Deletes an existing integration, in any state, with its log, its rejected events and what was not delivered yet.")
                 .of_integration()
+                .error("409", "Conflict")
                 .answers_nothing("It is gone.")
                 .done()
         }
@@ -163,6 +167,7 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             Operation::new("startIntegration", INTEGRATIONS, "Start the integration", START)
                 .of_integration()
                 .empty_body()
+                .error("409", "Conflict")
                 .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("running"))
                 .done()
         }
@@ -170,6 +175,7 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             Operation::new("stopIntegration", INTEGRATIONS, "Stop the integration", "Stops the specified integration. No events are sent once this is answered. Stopping a stopped one changes nothing.")
                 .of_integration()
                 .empty_body()
+                .error("409", "Conflict")
                 .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
                 .done()
         }
@@ -222,7 +228,9 @@ Stop the integration first, and start it again afterwards; a running one is a 40
 
 const START: &str = "Starts the specified integration. Starting a running one changes nothing.
 
-An integration that is started within 30 days of its stop receives everything that it missed. Later than that, it receives what comes from its start on.";
+An integration that is started within 30 days of its stop receives everything that it missed. Later than that, it receives what comes from its start on.
+
+As many integrations may send what is more than a day old at a time as temporary ones may run; one more is a 409 with the code `limit_exceeded`.";
 
 const REGISTER: &str = "Registers a new integration and starts it. There are two ways for events to reach you:
 
@@ -233,7 +241,7 @@ Without `filter_conditions` you receive all events.
 
 To replay events by date, register a temporary integration with `starts_at` and `ends_at`: it receives the events in between and stops by itself. Delete it when you no longer need its log and its rejected events.
 
-At most 25 integrations can be registered, temporary and stopped ones included; a 26th is a 409 with the code `limit_exceeded`, and so is one temporary integration more than may run at a time.";
+At most 25 integrations can be registered, temporary and stopped ones included; a 26th is a 409 with the code `limit_exceeded`, and so is one integration more than may send the past at a time: temporary ones, and permanent ones that begin more than a day ago or are as far behind.";
 
 const PUBLISH: &str = "Publishes one event, a JSON array of events, or newline-delimited JSON: up to 500 events. One bad event refuses them all.
 
@@ -369,7 +377,7 @@ pub fn responses() -> Value {
     add(
         "Conflict",
         error(
-            "`conflict`: the id is taken. `limit_exceeded`: there are 25 integrations already, or as many temporary ones run as may.",
+            "`conflict`: the id is taken, or other calls are changing the integration at the same time: try again. `limit_exceeded`: there are 25 integrations already, or as many run that send the past as may.",
             "conflict",
             "id \"erp-1\" is taken by another integration; choose another one, or delete that one first.",
         ),

@@ -1,11 +1,15 @@
 //! One POST to a receiver, and what its answer means. The only place that knows receivers' HTTP statuses.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::error::Error;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use http::StatusCode;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    RETRY_AFTER,
+};
 use url::{Host, Url};
 
 use crate::address::{can_be_public, is_host_name, is_public};
@@ -55,7 +59,12 @@ pub struct Failure {
 #[derive(Clone, Debug)]
 pub struct Receivers {
     client: reqwest::Client,
+    /// Keeps no connection: each of its requests has one of its own. Made when it is needed first.
+    fresh: Arc<OnceLock<reqwest::Client>>,
+    resolver: Arc<PublicResolver>,
     allow_private: bool,
+    /// How long a whole exchange may take.
+    exchange_timeout: Duration,
     /// When an exchange with a host ended last: from then on a connection may have been kept.
     kept: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -84,23 +93,13 @@ impl Receivers {
 
     /// As [`Receivers::new`], with a resolver of its own.
     pub(crate) fn with_resolver(allow_private: bool, resolver: PublicResolver) -> Receivers {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("event-stream/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(EXCHANGE_TIMEOUT)
-            .pool_idle_timeout(KEPT_IDLE)
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .http1_only()
-            .min_tls_version(reqwest::tls::Version::TLS_1_2)
-            .dns_resolver(Arc::new(resolver))
-            .build()
-            .expect("an HTTP client can be built");
+        let resolver = Arc::new(resolver);
         Receivers {
-            client,
+            client: client(&resolver, true),
+            fresh: Arc::default(),
+            resolver,
             allow_private,
+            exchange_timeout: EXCHANGE_TIMEOUT,
             kept: Arc::default(),
         }
     }
@@ -112,29 +111,26 @@ impl Receivers {
             Err(_) => return failed("the address is not allowed"),
         };
         let host = url.authority().to_owned();
-        let mut request = self
-            .client
-            .post(url)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header("webhook-id", post.event_id)
-            .header("webhook-timestamp", now.epoch_seconds().to_string())
-            .body(post.body.to_owned());
-        if let Some(api_key) = post.api_key {
-            let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
-            else {
-                return failed("the api_key cannot be sent in a header");
-            };
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
-        }
-        let again = request.try_clone();
-        let mut sent = request.send().await;
-        // A connection that was kept and that the receiver has closed meanwhile says nothing about the receiver.
-        if let (Err(error), Some(again)) = (&sent, again)
+        let headers = match headers(post, now) {
+            Ok(headers) => headers,
+            Err(_) => return failed("the api_key cannot be sent in a header"),
+        };
+        let ends_at = Instant::now() + self.exchange_timeout;
+        let request = |client: &reqwest::Client| {
+            client
+                .post(url.clone())
+                .headers(headers.clone())
+                .timeout(ends_at.saturating_duration_since(Instant::now()))
+                .body(post.body.to_owned())
+        };
+        let mut sent = request(&self.client).send().await;
+        // A kept connection that the receiver has closed meanwhile says nothing about the receiver. Other kept ones may be
+        // closed as well, so the second request has a connection of its own, within what is left of the time.
+        if let Err(error) = &sent
             && self.may_be_kept(&host)
             && is_closed(error)
         {
-            sent = again.send().await;
+            sent = request(self.fresh()).send().await;
         }
         let mut response = match sent {
             Ok(response) => response,
@@ -144,6 +140,7 @@ impl Receivers {
             response.status(),
             retry_after(response.headers().get(RETRY_AFTER), now),
         );
+        let coding = response.headers().get(CONTENT_ENCODING).cloned();
         // Read so that the connection can be used again; an answer that is longer closes it. Whatever becomes of the rest, the
         // status has been received: it decides.
         let (mut read, mut start) = (0, Vec::new());
@@ -156,7 +153,11 @@ impl Receivers {
             start.extend_from_slice(&chunk[..room]);
         }
         self.keep(host);
-        outcome(status, retry_after, &start)
+        outcome(status, retry_after, &readable(&start, coding.as_ref()))
+    }
+
+    fn fresh(&self) -> &reqwest::Client {
+        self.fresh.get_or_init(|| client(&self.resolver, false))
     }
 
     /// Whether an earlier exchange with this host may have left a connection.
@@ -177,23 +178,80 @@ impl Receivers {
     }
 }
 
-/// Whether the exchange ended because the connection was closed, before any of an answer had come.
+/// An HTTP client that keeps connections or not.
+fn client(resolver: &Arc<PublicResolver>, keeps: bool) -> reqwest::Client {
+    reqwest::Client::builder()
+        .user_agent(concat!("event-stream/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(KEPT_IDLE)
+        .pool_max_idle_per_host(if keeps { usize::MAX } else { 0 })
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .http1_only()
+        // What old servers send, and every other client takes (RFC 9112, sections 5.1 and 5.2).
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .min_tls_version(reqwest::tls::Version::TLS_1_2)
+        .dns_resolver(resolver.clone())
+        .build()
+        .expect("an HTTP client can be built")
+}
+
+/// The headers of a request.
+fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
+    let mut headers = HeaderMap::from_iter([
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        // The start of a response is kept to be read by people.
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+    ]);
+    headers.insert("webhook-id", HeaderValue::try_from(post.event_id)?);
+    headers.insert("webhook-timestamp", HeaderValue::from(now.epoch_seconds()));
+    if let Some(api_key) = post.api_key {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
+/// An error and all that it came from. What an I/O error wraps stands beside it.
+fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next: Option<&'a (dyn Error + 'static)> = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        let wrapped = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+        Some(cause)
+    })
+}
+
+/// Whether the exchange ended because the connection was closed or reset, before any of a response had come.
 fn is_closed(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     if error.is_timeout() || error.is_connect() {
         return false;
     }
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
+    causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<hyper::Error>() {
             return error.is_incomplete_message() || error.is_canceled() || error.is_closed();
         }
-        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-            use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-            return matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof);
-        }
-        source = cause.source();
-    }
-    false
+        let kind = cause.downcast_ref().map(std::io::Error::kind);
+        let is_end = |kind| {
+            matches!(
+                kind,
+                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+            )
+        };
+        kind.is_some_and(is_end)
+    })
 }
 
 /// Checks a receiver's URL: https (http where private receivers are allowed), at most [`MAX_URL_CHARS`], a host, no
@@ -255,17 +313,30 @@ fn failed(reason: impl Into<String>) -> Outcome {
     })
 }
 
-/// The start of an answer, as text that can be shown: without control characters.
-fn readable(answer: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(answer).into_owned();
+/// The start of a response, as text that can be shown: without control characters. What is no text, since it is compressed
+/// though nothing asked for that, is named instead.
+fn readable(start: &[u8], coding: Option<&HeaderValue>) -> String {
+    let coding = coding.and_then(|value| value.to_str().ok());
+    if let Some(coding) = coding.filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
+        && !start.is_empty()
+    {
+        return format!("(compressed: {})", clip(coding, 40));
+    }
+    let mut text = String::from_utf8_lossy(start).into_owned();
+    let is_odd = |letter: &char| {
+        *letter == char::REPLACEMENT_CHARACTER || (letter.is_control() && !letter.is_whitespace())
+    };
+    if text.chars().filter(is_odd).count() * 8 > text.chars().count() {
+        return "(not text)".to_owned();
+    }
     text.retain(|letter| !letter.is_control());
     clip(&text, MAX_KEPT_BYTES).to_owned()
 }
 
-fn outcome(status: StatusCode, retry_after: Option<Duration>, answer: &[u8]) -> Outcome {
+fn outcome(status: StatusCode, retry_after: Option<Duration>, shown: &str) -> Outcome {
     match status {
         status if status.is_success() => Outcome::Delivered,
-        StatusCode::BAD_REQUEST => Outcome::Rejected(readable(answer)),
+        StatusCode::BAD_REQUEST => Outcome::Rejected(shown.to_owned()),
         StatusCode::GONE => Outcome::Gone,
         status => {
             let name = status
@@ -283,15 +354,8 @@ fn outcome(status: StatusCode, retry_after: Option<Duration>, answer: &[u8]) -> 
 
 /// What a failed exchange is called in the integration log: neither addresses nor the resolver's words.
 fn transport_reason(error: &reqwest::Error) -> &'static str {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if cause.is::<NotPublic>() {
-            return "the address is not allowed";
-        }
-        if cause.is::<NotResolved>() {
-            return "the host name could not be resolved";
-        }
-        source = cause.source();
+    if let Some(reason) = causes(error).find_map(known_cause) {
+        return reason;
     }
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => "no connection within 5 seconds",
@@ -301,16 +365,58 @@ fn transport_reason(error: &reqwest::Error) -> &'static str {
     }
 }
 
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110, section 10.2.3).
+/// What a cause is called that its owner can mend.
+fn known_cause(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if cause.is::<NotPublic>() {
+        return Some("the address is not allowed");
+    }
+    if cause.is::<NotResolved>() {
+        return Some("the host name could not be resolved");
+    }
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        let is_refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
+        return is_refused.then_some("the connection was refused");
+    }
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        return (error.is_parse() && !error.is_parse_too_large())
+            .then_some("what was answered is not HTTP");
+    }
+    match cause.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(certificate) => Some(certificate_reason(certificate)),
+        rustls::Error::InvalidMessage(_) => Some("what was answered is not TLS"),
+        rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
+            Some("no TLS version and cipher were agreed on")
+        }
+        _ => None,
+    }
+}
+
+fn certificate_reason(error: &rustls::CertificateError) -> &'static str {
+    use rustls::CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
+    };
+    match error {
+        Expired | ExpiredContext { .. } => "the certificate has expired",
+        NotValidYet | NotValidYetContext { .. } => "the certificate is not valid yet",
+        NotValidForName | NotValidForNameContext { .. } => "the certificate is for another name",
+        UnknownIssuer | BadSignature => {
+            "the certificate is not signed by an authority that is known"
+        }
+        Revoked => "the certificate was revoked",
+        _ => "the certificate is not valid",
+    }
+}
+
+/// `Retry-After` in seconds or as an HTTP date, of which there are three forms (RFC 9110, sections 10.2.3 and 5.6.7).
 fn retry_after(value: Option<&HeaderValue>, now: Millis) -> Option<Duration> {
     let text = value?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(text)
-        .ok()?;
-    Some(Millis(u64::try_from(date.as_millisecond()).ok()?).since(now))
+    let date = httpdate::parse_http_date(text).ok()?;
+    let since_epoch = date.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(Millis(0).after(since_epoch).since(now))
 }
 
 #[cfg(test)]
@@ -462,26 +568,20 @@ mod tests {
             (400, Outcome::Rejected("no such item".into())),
             (410, Outcome::Gone),
         ] {
-            assert_eq!(
-                outcome(
-                    StatusCode::from_u16(status).unwrap(),
-                    None,
-                    b"no such\r\n item\x07"
-                ),
-                expected,
-                "{status}"
-            );
+            let shown = readable(b"no such\r\n item\x07", None);
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(outcome(status, None, &shown), expected, "{status}");
         }
         for status in [301, 304, 401, 404, 408, 422, 429, 500, 503, 599] {
             assert!(
                 matches!(
-                    outcome(StatusCode::from_u16(status).unwrap(), None, b""),
+                    outcome(StatusCode::from_u16(status).unwrap(), None, ""),
                     Outcome::Failed(_)
                 ),
                 "{status}"
             );
         }
-        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None, b"") else {
+        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None, "") else {
             panic!("429 is a failure")
         };
         assert_eq!(failure.reason, "too many requests (HTTP status code 429)");
@@ -501,6 +601,14 @@ mod tests {
             Some(Duration::from_secs(10))
         );
         assert_eq!(read("Wed, 21 Oct 2015 07:27:00 GMT"), Some(Duration::ZERO));
+        // The obsolete forms: RFC 850's, and that of C's asctime.
+        for date in [
+            " Wed, 21 Oct 2015 07:28:00 GMT ",
+            "Wednesday, 21-Oct-15 07:28:00 GMT",
+            "Wed Oct 21 07:28:00 2015",
+        ] {
+            assert_eq!(read(date), Some(Duration::from_secs(10)), "{date}");
+        }
         for text in ["", "soon", "-1", "1.5"] {
             assert_eq!(read(text), None, "{text}");
         }
@@ -585,5 +693,183 @@ mod tests {
         };
         assert_eq!(failure.reason, "the connection broke");
         assert_eq!(served.join().unwrap(), [1], "it is not tried twice");
+    }
+
+    /// What a connection does with the request behind its last answer.
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        /// It closes (FIN), after a while.
+        Close(Duration),
+        /// It resets (RST).
+        Reset,
+    }
+
+    /// Serves any number of connections: each answers its first request with these bytes, and ends at its second. All of the
+    /// first `together` requests are answered once they are there. Returns the URL, and how many requests have come.
+    async fn serve_raw(
+        answer: &'static [u8],
+        end: End,
+        together: usize,
+    ) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = requests.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let requests = counter.clone();
+                tokio::spawn(async move {
+                    for is_first in [true, false] {
+                        let (mut text, mut buffer) = (Vec::new(), [0; 1024]);
+                        while !text.ends_with(b"\r\n\r\n{}") {
+                            match stream.read(&mut buffer).await {
+                                Ok(read) if read > 0 => text.extend_from_slice(&buffer[..read]),
+                                _ => return,
+                            }
+                        }
+                        let count = requests.fetch_add(1, Ordering::SeqCst) + 1;
+                        match end {
+                            _ if is_first => {
+                                while count <= together
+                                    && requests.load(Ordering::SeqCst) < together
+                                {
+                                    tokio::task::yield_now().await;
+                                }
+                                let _ = stream.write_all(answer).await;
+                                if !answer.ends_with(b"\r\n\r\n") {
+                                    return;
+                                }
+                            }
+                            End::Close(pause) => tokio::time::sleep(pause).await,
+                            End::Reset => stream.set_zero_linger().unwrap(),
+                        }
+                    }
+                });
+            }
+        });
+        (url, requests)
+    }
+
+    const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+    fn to(url: &str) -> Post<'_> {
+        Post {
+            url,
+            api_key: None,
+            event_id: "e",
+            body: "{}",
+        }
+    }
+
+    #[tokio::test]
+    async fn kept_connections_that_end_at_their_second_request_count_for_nothing() {
+        use std::sync::atomic::Ordering;
+        for end in [End::Close(Duration::ZERO), End::Reset] {
+            let (url, requests) = serve_raw(EMPTY, end, 10).await;
+            let receivers = Receivers::new(true);
+            // Ten connections are kept, and all of them are dead.
+            let ten = (0..10).map(|_| async { receivers.post(&to(&url), Millis(0)).await });
+            for outcome in futures_util::future::join_all(ten).await {
+                assert_eq!(outcome, Outcome::Delivered, "{end:?}");
+            }
+            for n in 0..12 {
+                let before = requests.load(Ordering::SeqCst);
+                let outcome = receivers.post(&to(&url), Millis(0)).await;
+                assert_eq!(outcome, Outcome::Delivered, "{end:?} {n}");
+                let made = requests.load(Ordering::SeqCst) - before;
+                assert!(made <= 2, "{end:?} {n}: {made} requests");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_request_has_what_is_left_of_the_time() {
+        let (first, _) = serve_raw(EMPTY, End::Close(Duration::from_millis(1_800)), 0).await;
+        let mut receivers = Receivers::new(true);
+        receivers.exchange_timeout = Duration::from_secs(2);
+        assert_eq!(
+            receivers.post(&to(&first), Millis(0)).await,
+            Outcome::Delivered
+        );
+        // The kept connection is closed after 1.8 s; the new one is answered at once, but not more slowly than in 0.2 s.
+        let began = Instant::now();
+        assert_eq!(
+            receivers.post(&to(&first), Millis(0)).await,
+            Outcome::Delivered
+        );
+        assert!(began.elapsed() < Duration::from_secs(2));
+        let (silent, _) = serve_raw(b"", End::Reset, usize::MAX).await;
+        let began = Instant::now();
+        let Outcome::Failed(failure) = receivers.post(&to(&silent), Millis(0)).await else {
+            panic!("nothing was answered")
+        };
+        assert_eq!(failure.reason, "no answer within 15 seconds");
+        assert!(began.elapsed() < Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn responses_of_old_servers_are_read() {
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\nx-folded: one\r\n two\r\ncontent-length: 0\r\n\r\n"[..],
+            b"HTTP/1.1 200 OK\r\nx-spaced : one\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nno colon at all\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nx name: one\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nx-latin: \xfcber\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 \xfcber\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\ncontent-length: 0\n\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
+            b"HTTP/1.0 200 OK\r\n\r\nuntil it closes",
+            b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\nuntil it closes",
+        ] {
+            let (url, _) = serve_raw(answer, End::Reset, 0).await;
+            let outcome = Receivers::new(true).post(&to(&url), Millis(0)).await;
+            let answer = String::from_utf8_lossy(answer);
+            assert_eq!(outcome, Outcome::Delivered, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_said_to_be_none_and_a_closed_port_to_be_closed() {
+        let (url, _) = serve_raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End::Reset, 0).await;
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed_url = format!("http://{}/", closed.local_addr().unwrap());
+        drop(closed);
+        for (url, reason) in [
+            (url, "what was answered is not HTTP"),
+            (closed_url, "the connection was refused"),
+        ] {
+            let Outcome::Failed(failure) = Receivers::new(true).post(&to(&url), Millis(0)).await
+            else {
+                panic!("{reason}")
+            };
+            assert_eq!(failure.reason, reason);
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\xab\x56\x4a\x2c\x28\xc8";
+        let coding = |text: &'static str| Some(HeaderValue::from_static(text));
+        for (start, coding, shown) in [
+            (&gzip[..], coding("gzip"), "(compressed: gzip)"),
+            (b"plain", coding("br"), "(compressed: br)"),
+            (b"", coding("gzip"), ""),
+            (gzip, None, "(not text)"),
+            (b"\x00\x01\x02\x03", None, "(not text)"),
+            (b"plain", coding("Identity"), "plain"),
+            ("für alle".as_bytes(), None, "für alle"),
+            (b"f\xfcr alle Artikel", None, "f\u{fffd}r alle Artikel"),
+            (b"", None, ""),
+        ] {
+            assert_eq!(readable(start, coding.as_ref()), shown);
+        }
     }
 }

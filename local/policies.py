@@ -92,6 +92,9 @@ ALLOWED = {
 ASSUMED_BY = {role: "lambda.amazonaws.com" for role in ALLOWED} | {"SchedulerRole": "scheduler.amazonaws.com"}
 WITHOUT_TOKEN = {"GET /health", "GET /openapi.json"}
 
+# Whose messages invoke them again, with guards of their own. Elsewhere Lambda's detection of loops stays: a loop is a fault there.
+FEEDS_ITSELF = {"DeliveryFunction", "ReplayFunction"}
+
 # Who else may send to a queue: the bus's rule.
 SENDERS = {"IngestQueue": "events.amazonaws.com", "IngestDeadLetterQueue": "events.amazonaws.com"}
 
@@ -173,6 +176,8 @@ def functions(resources: dict) -> list[str]:
             wrong.append(f"{name} has another role than {stem}Role, or further policies")
         if properties.get("LoggingConfig") != {"LogGroup": {"Ref": f"{stem}LogGroup"}}:
             wrong.append(f"{name} does not log to {stem}LogGroup")
+        if (properties.get("RecursiveLoop") == "Allow") != (name in FEEDS_ITSELF):
+            wrong.append(f"{name} {'has to' if name in FEEDS_ITSELF else 'must not'} allow recursive loops")
         if "ReservedConcurrentExecutions" not in properties:
             wrong.append(f"{name} has no ReservedConcurrentExecutions: it could take all of the account's")
     return wrong
@@ -231,9 +236,44 @@ def ways_in(resources: dict) -> list[str]:
     return wrong
 
 
+def holds(condition, given: dict) -> bool:
+    """Whether a condition of a rule holds for these parameters, as CloudFormation evaluates it."""
+    ((name, of),) = condition.items()
+    if name in ("Fn::And", "Fn::Or"):
+        return {"Fn::And": all, "Fn::Or": any}[name](holds(it, given) for it in of)
+    listed, value = ([of[1]], of[0]) if name == "Fn::Equals" else of
+    return str(given[value["Ref"]]) in map(str, listed)
+
+
+# What readers go by covers what writers go by, for every pair of values that the template allows.
+COVERS = {"EventLogReadShards": "EventLogShards", "ReadSealMillis": "SealMillis"}
+
+
+def rules(template: dict) -> list[str]:
+    wrong, parameters, resources = [], template["Parameters"], template["Resources"]
+    assertions = template["Rules"]["ReadersCoverWriters"]["Assertions"]
+    defaults = {name: it.get("Default") for name, it in parameters.items()}
+    for reads, writes in COVERS.items():
+        for read in parameters[reads]["AllowedValues"]:
+            for written in parameters[writes]["AllowedValues"]:
+                passes = all(holds(it["Assert"], defaults | {reads: read, writes: written}) for it in assertions)
+                if passes != (read >= written):
+                    wrong.append(f"{reads} {read} with {writes} {written} is {'let pass' if passes else 'refused'}")
+    common = template["Globals"]["Function"]["Environment"]["Variables"]
+    for name, it in resources.items():
+        if it["Type"] != "AWS::Serverless::Function":
+            continue
+        own = common | it["Properties"].get("Environment", {}).get("Variables", {})
+        for variable, (reads, writes) in zip(("EVENT_LOG_SHARDS", "SEAL_MILLIS"), COVERS.items()):
+            wanted = {"Ref": writes if name == "IngestFunction" else reads}
+            if own.get(variable, wanted) != wanted:
+                wrong.append(f"{name} has {variable} from another parameter than {wanted['Ref']}")
+    return wrong
+
+
 def check(template: dict) -> list[str]:
     resources = template["Resources"]
-    return [*roles(resources), *functions(resources), *encryption(resources), *ways_in(resources)]
+    return [*roles(resources), *functions(resources), *encryption(resources), *ways_in(resources), *rules(template)]
 
 
 # --- The check is checked: every one of these changes has to be found. ---
@@ -269,6 +309,11 @@ BREAKS = {
     "a table in the clear": lambda it: properties(it, "EventsTable").pop("SSESpecification"),
     "logs for ever": lambda it: properties(it, "ApiAccessLogGroup").pop("RetentionInDays"),
     "a route without a token": lambda it: properties(it, "ApiRoute").update(AuthorizationType="NONE"),
+    "retries that Lambda takes for a loop": lambda it: properties(it, "DeliveryFunction").pop("RecursiveLoop"),
+    "a loop that Lambda lets run": lambda it: properties(it, "IngestFunction").update(RecursiveLoop="Allow"),
+    "a writer ahead of readers": lambda it: it["Rules"]["ReadersCoverWriters"]["Assertions"][0]["Assert"]["Fn::Or"][2]["Fn::And"][1]["Fn::Contains"][0].append("2"),
+    "no rule for seals": lambda it: it["Rules"]["ReadersCoverWriters"]["Assertions"].pop(),
+    "a reader that goes by what is written": lambda it: properties(it, "ExportFunction")["Environment"]["Variables"].update(EVENT_LOG_SHARDS={"Ref": "EventLogShards"}),
     "no throttling": lambda it: properties(it, "ApiStage").pop("DefaultRouteSettings"),
 }
 

@@ -1,9 +1,10 @@
 //! Sending to SQS: in batches, as large as SQS takes them.
 
 use std::error::Error;
+use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, SendMessageBatchRequestEntry};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -37,7 +38,7 @@ pub struct Message {
     pub group: Option<String>,
 }
 
-/// Messages could not be sent; some may have been.
+/// SQS failed: of messages to be sent, some may have been.
 #[derive(Debug, thiserror::Error)]
 #[error("SQS failed")]
 pub struct SendError(#[source] Box<dyn Error + Send + Sync>);
@@ -58,6 +59,32 @@ impl Queue {
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await
+    }
+
+    /// Hides received messages for so long from now on, by their receipt handles. What SQS refuses, since the message has been
+    /// received again or is gone, is left as it is.
+    ///
+    /// # Errors
+    /// [`SendError`] when SQS does not answer.
+    pub async fn hide(&self, pauses: Vec<(String, Duration)>) -> Result<(), SendError> {
+        for batch in pauses.chunks(MAX_BATCH) {
+            let entries = batch.iter().enumerate().map(|(index, (handle, pause))| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(handle)
+                    .visibility_timeout(pause.as_secs_f64().ceil() as i32)
+                    .build()
+            });
+            let entries = entries.collect::<Result<_, _>>();
+            self.client
+                .change_message_visibility_batch()
+                .queue_url(&self.url)
+                .set_entries(Some(entries.map_err(|error| SendError(Box::new(error)))?))
+                .send()
+                .await
+                .map_err(|error| SendError(Box::new(error)))?;
+        }
+        Ok(())
     }
 
     async fn send_batch(&self, mut batch: Vec<Message>) -> Result<(), SendError> {

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::secrets::Secrets;
-use shared::webhook::Receivers;
 use tests::proxy::Moment;
 use tests::receiver::{Answer, Receiver};
 
@@ -115,22 +113,7 @@ async fn nothing_is_sent_after_a_stop_that_was_answered_while_a_key_was_decrypte
         }))
         .await;
     let config = config_for(&proxy.url()).await;
-    let kms = aws_sdk_kms::Client::new(&config);
-    let of = &world.delivery;
-    let fresh = delivery::App {
-        clock: world.clock.clone(),
-        rules: RULES,
-        integrations: of.integrations.clone(),
-        integration_log: of.integration_log.clone(),
-        rejected_events: of.rejected_events.clone(),
-        parked_events: of.parked_events.clone(),
-        chunks: of.chunks.clone(),
-        secrets: Secrets::new(kms, world.secrets_key.clone(), world.clock.clone()),
-        receivers: Receivers::new(true),
-        delivery_queue: of.delivery_queue.clone(),
-        replay_queue: of.replay_queue.clone(),
-        dead_letters: of.dead_letters.clone(),
-    };
+    let fresh = world.other_delivery(&config);
     let ids = world.publish(&[event(1)]).await;
     world.drain_ingest().await;
     proxy.hold(1, Moment::After);

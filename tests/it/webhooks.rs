@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use shared::clock::Millis;
 use shared::store::Owner;
+use shared::store::integrations::Integrations;
 use shared::store::rejected_events::{Rejected, RejectedEvents};
 use tests::proxy::Moment;
 use tests::receiver::{Answer, Receiver};
@@ -376,6 +377,27 @@ async fn what_nobody_can_read_goes_to_the_dead_letter_queue_and_holds_up_nobody(
 }
 
 #[tokio::test]
+async fn what_fails_on_our_side_comes_again_within_seconds() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    let ids = world
+        .publish(&[json!({"name": "order.created", "payload": {}})])
+        .await;
+    world.drain_ingest().await;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
+    let broken = delivery::App {
+        integrations: Integrations::new(dynamodb, "no-such-table".to_owned()),
+        ..world.other_delivery(&shared::aws::config().await)
+    };
+    assert_eq!(world.hand_to(&broken).await, 1);
+    assert_eq!(receiver.count(), 0);
+    // The queue's own visibility time-out is 30 s.
+    let within = Duration::from_secs(10);
+    world.drain_until(within, || receiver.count() > 0).await;
+    assert_eq!(receiver.events()[0].0, ids[0]);
+}
+
+#[tokio::test]
 async fn one_receiver_that_is_down_does_not_hold_up_another() {
     let (world, up, down) = (
         World::start().await,
@@ -396,7 +418,7 @@ async fn one_receiver_that_is_down_does_not_hold_up_another() {
         log.body["entries"][0]["reason"]
             .as_str()
             .unwrap()
-            .contains("Reason: the connection could not be made. Payload: ")
+            .contains("Reason: the connection was refused. Payload: ")
     );
 }
 

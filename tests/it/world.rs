@@ -34,6 +34,9 @@ pub const RULES: Rules = Rules {
     give_up: Duration::from_secs(5 * 24 * 3600),
 };
 
+/// The time limit of ingest.
+const INGEST_TIME_LIMIT: Duration = Duration::from_secs(30);
+
 const BASE: &str = "/api/v1/org/integrations/eventstream";
 
 pub struct World {
@@ -139,9 +142,8 @@ impl World {
             replay_queue: queue(&queues.replay),
             dead_letters: queue(&queues.dead_letters),
         });
-        let functions = aws_sdk_lambda::config::Builder::from(&config)
-            .endpoint_url(serve_function(delivery.clone()).await)
-            .build();
+        let functions = config.to_builder();
+        let functions = functions.endpoint_url(serve_function(delivery.clone()).await);
         World {
             tenant: name[..20].to_owned(),
             api: ::api::App {
@@ -154,10 +156,7 @@ impl World {
                 chunks: chunks.clone(),
                 // What calls STS in these tests is the root user.
                 export_role_arn: "arn:aws:iam::000000000000:root".to_owned(),
-                delivery_function: DeliveryFunction::new(
-                    aws_sdk_lambda::Client::from_conf(functions),
-                    "delivery".to_owned(),
-                ),
+                delivery_function: DeliveryFunction::new(&functions.build(), "delivery".to_owned()),
                 secrets: secrets(),
                 ingest_queue: queue(&queues.ingest),
                 replay_queue: queue(&queues.replay),
@@ -172,7 +171,10 @@ impl World {
                 event_log: event_log.clone(),
                 integrations: integrations.clone(),
                 delivery_queue: queue(&queues.delivery),
+                ingest_queue: queue(&queues.ingest),
                 dead_letters: queue(&queues.dead_letters),
+                seal: SEAL,
+                time_limit: INGEST_TIME_LIMIT,
             },
             delivery,
             replay: replay::App {
@@ -380,6 +382,37 @@ impl World {
         response.batch_item_failures.len()
     }
 
+    /// Another process of the delivery function, which reaches KMS by a configuration of its own.
+    pub fn other_delivery(&self, config: &aws_config::SdkConfig) -> delivery::App {
+        let (of, clock) = (&self.delivery, self.clock.clone());
+        let kms = aws_sdk_kms::Client::new(config);
+        delivery::App {
+            rules: RULES,
+            integrations: of.integrations.clone(),
+            integration_log: of.integration_log.clone(),
+            rejected_events: of.rejected_events.clone(),
+            parked_events: of.parked_events.clone(),
+            chunks: of.chunks.clone(),
+            secrets: Secrets::new(kms, self.secrets_key.clone(), clock.clone()),
+            clock,
+            receivers: Receivers::new(true),
+            delivery_queue: of.delivery_queue.clone(),
+            replay_queue: of.replay_queue.clone(),
+            dead_letters: of.dead_letters.clone(),
+        }
+    }
+
+    /// Hands the delivery queue's messages once to a process of the delivery function, and leaves them in the queue; returns
+    /// how many were handed back.
+    pub async fn hand_to(&self, app: &delivery::App) -> usize {
+        let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
+        let batch = delivery::Invocation::Batch(event(&messages));
+        match delivery::handle(app, batch).await.unwrap() {
+            delivery::Answer::Batch(response) => response.batch_item_failures.len(),
+            delivery::Answer::Retried(retried) => panic!("a batch was asked for: {retried:?}"),
+        }
+    }
+
     /// Hands the delivery queue's messages once to another process of the delivery function.
     pub async fn deliver_once_by(&self, app: &delivery::App) {
         let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
@@ -452,7 +485,8 @@ impl World {
 
     async fn handle(&self, queue: &str, event: SqsEvent) -> SqsBatchResponse {
         if queue == self.queues.ingest {
-            ingest::handle(&self.ingest, event).await
+            let deadline = self.now().after(INGEST_TIME_LIMIT);
+            ingest::handle(&self.ingest, event, deadline).await
         } else if queue == self.queues.delivery {
             let batch = delivery::Invocation::Batch(event);
             match delivery::handle(&self.delivery, batch).await.unwrap() {
@@ -534,7 +568,7 @@ pub fn settings(shards: u32) -> Settings {
 
 fn event(messages: &[Message]) -> SqsEvent {
     let records: Vec<Value> =
-        messages.iter().map(|message| json!({"messageId": message.message_id(), "body": message.body(), "eventSource": "aws:sqs"})).collect();
+        messages.iter().map(|message| json!({"messageId": message.message_id(), "receiptHandle": message.receipt_handle(), "body": message.body(), "eventSource": "aws:sqs"})).collect();
     serde_json::from_value(json!({ "Records": records })).unwrap()
 }
 

@@ -1,10 +1,18 @@
 //! The delivery function, called by the API and waited for: only it may decrypt what receivers ask for.
 
 use std::error::Error;
+use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::primitives::Blob;
 use shared::tasks::{Retried, RetryRejected};
+
+/// How long a connection to Lambda may take to be made.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long the function may take to answer: 15 s for the receiver, some for what is around it, and within the 29 s of a request.
+const ANSWER: Duration = Duration::from_secs(25);
 
 /// The delivery function.
 #[derive(Clone, Debug)]
@@ -20,7 +28,13 @@ pub struct InvokeError(#[source] Box<dyn Error + Send + Sync>);
 
 impl DeliveryFunction {
     /// The function of this name or ARN.
-    pub fn new(client: Client, name: String) -> DeliveryFunction {
+    pub fn new(config: &SdkConfig, name: String) -> DeliveryFunction {
+        let timeouts = shared::aws::timeouts(CONNECT, ANSWER, ANSWER);
+        let config = aws_sdk_lambda::config::Builder::from(config)
+            .timeout_config(timeouts)
+            // An attempt that is not answered may have sent the event: the caller decides whether it is sent once more.
+            .retry_config(RetryConfig::disabled());
+        let client = Client::from_conf(config.build());
         DeliveryFunction { client, name }
     }
 

@@ -140,18 +140,18 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<Answer, Deliver
 /// Handles a batch of the delivery queue, its tasks side by side. What fails on our side is handed out again; what cannot
 /// be read goes to the dead-letter queue.
 async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
-    let (mut tasks, mut unreadable, mut unreadable_ids) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tasks, mut unreadable, mut buried) = (Vec::new(), Vec::new(), Vec::new());
     for record in batch::records(event) {
         match serde_json::from_str::<DeliveryTask>(&record.body) {
-            Ok(task) => tasks.push((record.message_id, task)),
+            Ok(task) => tasks.push((record.receipt, task)),
             Err(error) => {
                 tracing::warn!(
-                    message_id = record.message_id,
+                    message_id = record.receipt.message_id,
                     error = chain(&error),
                     "a task cannot be read"
                 );
                 unreadable.push(record.body);
-                unreadable_ids.push(record.message_id);
+                buried.push(record.receipt);
             }
         }
     }
@@ -162,11 +162,11 @@ async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
                 error = chain(&error),
                 "the dead-letter queue cannot be reached"
             );
-            unreadable_ids
+            buried
         }
     };
     let results = join_all(tasks.iter().map(|(_, task)| deliver(app, task))).await;
-    for ((message_id, task), result) in tasks.iter().zip(results) {
+    for ((receipt, task), result) in tasks.iter().zip(results) {
         if let Err(error) = result {
             tracing::error!(
                 tenant = task.tenant,
@@ -174,10 +174,10 @@ async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
                 error = chain(&error),
                 "a task is handed back"
             );
-            failed.push(message_id.clone());
+            failed.push(receipt.clone());
         }
     }
-    batch::response(failed)
+    batch::hand_back(&app.delivery_queue, failed).await
 }
 
 /// Carries out one task. The integration is read right before the attempt: a stop holds from the moment it is answered.

@@ -141,7 +141,7 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchRespons
     match invocation {
         Invocation::Tick { .. } => {
             tick(app).await?;
-            Ok(batch::response([]))
+            Ok(SqsBatchResponse::default())
         }
         Invocation::Batch(event) => Ok(tasks_of(app, event).await),
     }
@@ -179,7 +179,7 @@ async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
             Ok(task) => run::run(app, &task).await,
             Err(error) => {
                 tracing::warn!(
-                    message_id = record.message_id,
+                    message_id = record.receipt.message_id,
                     error = chain(&error),
                     "a task cannot be read"
                 );
@@ -190,11 +190,12 @@ async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
         };
         let error = result.err()?;
         tracing::error!(
-            message_id = record.message_id,
+            message_id = record.receipt.message_id,
             error = chain(&error),
             "a task is handed back"
         );
-        Some(record.message_id)
+        Some(record.receipt)
     }));
-    batch::response(results.await.into_iter().flatten())
+    let failed = results.await.into_iter().flatten().collect();
+    batch::hand_back(&app.export_queue, failed).await
 }

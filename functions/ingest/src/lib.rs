@@ -8,8 +8,8 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::value::RawValue;
-use shared::batch;
-use shared::clock::Clock;
+use shared::batch::{self, Receipt};
+use shared::clock::{Clock, Millis};
 use shared::env;
 use shared::event::Event;
 use shared::queue::{Message, Queue, SendError};
@@ -34,8 +34,14 @@ pub struct App {
     pub integrations: Integrations,
     /// Where events for webhooks go.
     pub delivery_queue: Queue,
-    /// Where records go that nobody can read.
+    /// Where events come from.
+    pub ingest_queue: Queue,
+    /// Where records go that no one can read.
     pub dead_letters: Queue,
+    /// The seal of the event log.
+    pub seal: Duration,
+    /// The time limit of one invocation.
+    pub time_limit: Duration,
 }
 
 impl App {
@@ -55,7 +61,10 @@ impl App {
             clock,
             integrations: Integrations::new(dynamodb, env::required("INTEGRATIONS_TABLE")),
             delivery_queue: Queue::new(sqs.clone(), env::required("DELIVERY_QUEUE_URL")),
+            ingest_queue: Queue::new(sqs.clone(), env::required("INGEST_QUEUE_URL")),
             dead_letters: Queue::new(sqs, env::required("INGEST_DEAD_LETTER_QUEUE_URL")),
+            seal: env::seal(),
+            time_limit: env::time_limit(),
         }
     }
 }
@@ -78,36 +87,41 @@ enum IngestError {
 /// One tenant's part of a batch.
 #[derive(Default)]
 struct Part {
-    message_ids: Vec<String>,
+    receipts: Vec<Receipt>,
     events: Vec<Event>,
 }
 
-/// Handles a batch of the ingest queue. What fails is handed out again; what cannot be read goes to the dead-letter queue.
-pub async fn handle(app: &App, event: SqsEvent) -> SqsBatchResponse {
+/// Handles a batch of the ingest queue in an invocation that Lambda ends at `deadline`. What fails is handed out again; what
+/// cannot be read goes to the dead-letter queue.
+pub async fn handle(app: &App, event: SqsEvent, deadline: Millis) -> SqsBatchResponse {
+    if !is_on_time(app.clock.now(), deadline.before(app.time_limit), app.seal) {
+        tracing::error!(%deadline, "the clock is off: a batch is handed back");
+        let receipts = batch::records(event).into_iter().map(|it| it.receipt);
+        return batch::hand_back(&app.ingest_queue, receipts.collect()).await;
+    }
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
-    let (mut unreadable, mut unreadable_ids) = (Vec::new(), Vec::new());
+    let (mut unreadable, mut buried) = (Vec::new(), Vec::new());
     for record in batch::records(event) {
         let read = envelope::read(&record.body);
         if !read.unreadable.is_empty() {
-            tracing::warn!(message_id = record.message_id, reasons = ?read.reasons, "events cannot be read");
+            tracing::warn!(message_id = record.receipt.message_id, reasons = ?read.reasons, "events cannot be read");
             unreadable.extend(read.unreadable);
-            unreadable_ids.push(record.message_id.clone());
+            buried.push(record.receipt.clone());
         }
         if !read.events.is_empty() {
             let part = parts.entry(read.tenant).or_default();
-            part.message_ids.push(record.message_id);
+            part.receipts.push(record.receipt);
             part.events.extend(read.events);
         }
     }
-    let buried = batch::bury(&app.dead_letters, unreadable).await;
-    let mut failed = match buried {
+    let mut failed = match batch::bury(&app.dead_letters, unreadable).await {
         Ok(()) => Vec::new(),
         Err(error) => {
             tracing::error!(
                 error = chain(&error),
                 "the dead-letter queue cannot be reached"
             );
-            unreadable_ids
+            buried
         }
     };
     let results = join_all(
@@ -123,10 +137,17 @@ pub async fn handle(app: &App, event: SqsEvent) -> SqsBatchResponse {
                 error = chain(&error),
                 "events are handed back to the queue"
             );
-            failed.extend(part.message_ids.iter().cloned());
+            failed.extend(part.receipts.iter().cloned());
         }
     }
-    batch::response(failed)
+    batch::hand_back(&app.ingest_queue, failed).await
+}
+
+/// Whether our clock can be trusted in an invocation that began at `began` by Lambda's. Readers rely on it: a segment that is
+/// appended at an instant that they have passed is in no file. It may be behind by an eighth of a seal, and ahead by a
+/// quarter, which is also how long the invocation may have been held up on its way here.
+fn is_on_time(now: Millis, began: Millis, seal: Duration) -> bool {
+    began.since(now) <= seal / 8 && now.since(began) <= seal / 4
 }
 
 /// Appends, then reads the integrations, then routes: in this order, so that an integration that changes in between either
@@ -217,4 +238,25 @@ async fn append<'a>(
         );
     }
     Err(IngestError::InDoubt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_noticed() {
+        let (seal, began) = (Duration::from_secs(10), Millis(1_700_000_000_000));
+        for (now, expected) in [
+            (began, true),
+            (began.before(Duration::from_millis(1_250)), true),
+            (began.before(Duration::from_millis(1_251)), false),
+            (began.after(Duration::from_millis(2_500)), true),
+            (began.after(Duration::from_millis(2_501)), false),
+            // Thawed in the middle of an invocation that is over.
+            (began.after(Duration::from_secs(3600)), false),
+        ] {
+            assert_eq!(is_on_time(now, began, seal), expected, "{now}");
+        }
+    }
 }

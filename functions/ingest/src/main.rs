@@ -2,13 +2,15 @@
 
 use aws_lambda_events::sqs::SqsEvent;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use shared::clock::Millis;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &ingest::App::from_env().await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-        Ok::<_, Error>(ingest::handle(app, event.payload).await)
+        let deadline = Millis(event.context.deadline);
+        Ok::<_, Error>(ingest::handle(app, event.payload, deadline).await)
     }))
     .await
 }

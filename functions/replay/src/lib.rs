@@ -116,7 +116,7 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchRespons
     match invocation {
         Invocation::Tick { .. } => {
             sweep(app).await?;
-            Ok(batch::response([]))
+            Ok(SqsBatchResponse::default())
         }
         Invocation::Batch(event) => Ok(tasks_of(app, event).await),
     }
@@ -129,7 +129,7 @@ async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
             Ok(task) => carry_out(app, task).await,
             Err(error) => {
                 tracing::warn!(
-                    message_id = record.message_id,
+                    message_id = record.receipt.message_id,
                     error = chain(&error),
                     "a task cannot be read"
                 );
@@ -140,14 +140,14 @@ async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
         };
         if let Err(error) = result {
             tracing::error!(
-                message_id = record.message_id,
+                message_id = record.receipt.message_id,
                 error = chain(&error),
                 "a task is handed back"
             );
-            failed.push(record.message_id);
+            failed.push(record.receipt);
         }
     }
-    batch::response(failed)
+    batch::hand_back(&app.replay_queue, failed).await
 }
 
 async fn carry_out(app: &App, task: ReplayTask) -> Result<(), ReplayError> {

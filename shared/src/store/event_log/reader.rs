@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_sdk_dynamodb::config::Builder;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use tokio::task::JoinHandle;
 use ulid::Ulid;
@@ -14,6 +16,12 @@ use crate::store::{Item, StoreError, unavailable};
 
 /// How often a page is asked for before a reader gives up; with growing pauses, about half a minute.
 const READ_ATTEMPTS: u32 = 8;
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long one attempt for a page may take.
+const PAGE: Duration = Duration::from_secs(10);
+/// How long all attempts for a page may take.
+const ALL_ATTEMPTS: Duration = Duration::from_secs(50);
 
 /// Segments of a range of the event log, one after another.
 #[derive(Debug)]
@@ -172,7 +180,7 @@ impl Pages {
                 );
             let answer = query
                 .customize()
-                .config_override(aws_sdk_dynamodb::config::Builder::new().retry_config(patient()))
+                .config_override(patient())
                 .send()
                 .await
                 .map_err(unavailable)?;
@@ -195,7 +203,10 @@ impl Pages {
     }
 }
 
-/// A partition gives 3,000 read units a second, about 12 MB: a reader in a hurry is throttled, and waits.
-fn patient() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(READ_ATTEMPTS)
+/// A partition gives 3,000 read units a second, about 12 MB: a reader in a hurry is throttled, and waits. Its time-outs are
+/// those of a page of 1 MB, and of all attempts for one.
+fn patient() -> Builder {
+    Builder::new()
+        .retry_config(RetryConfig::standard().with_max_attempts(READ_ATTEMPTS))
+        .timeout_config(crate::aws::timeouts(CONNECT, PAGE, ALL_ATTEMPTS))
 }

@@ -41,12 +41,13 @@ pub fn time_limit() -> std::time::Duration {
     std::time::Duration::from_secs(parsed("TIME_LIMIT_SECONDS"))
 }
 
-/// What the deployment decides about streams: `SEAL_MILLIS`, and `GIVE_UP_DAYS`, after which a receiver that has only failed
-/// is given up.
+/// What the deployment decides about streams: `SEAL_MILLIS`; `GIVE_UP_DAYS`, after which a receiver that has only failed
+/// is given up; `RETENTION_DAYS`, for which events are kept.
 pub fn rules() -> crate::lifecycle::Rules {
     let day = std::time::Duration::from_secs(24 * 3600);
     crate::lifecycle::Rules {
         seal: seal(),
         give_up: day * parsed::<u32>("GIVE_UP_DAYS"),
+        retention: day * parsed::<u32>("RETENTION_DAYS"),
     }
 }

@@ -17,6 +17,13 @@ pub const MAX_FILE_BYTES: usize = 50 * 1024 * 1024;
 /// A publisher or a queue that repeats an event's id within this time repeats the same event (contract, section 3).
 pub const REPEAT_WINDOW: Duration = Duration::from_secs(20 * 60);
 
+/// How many seals exports stay behind the clock. Nothing waits for a file as it does for a webhook, and an append that takes
+/// effect later than it may is in a file all the same, as long as it comes before this.
+pub const EXPORT_SEALS_BEHIND: u32 = 6;
+
+/// For how long exports fail for reasons of ours before the integration's log says so, and how often it does from then on.
+pub const STUCK: Duration = Duration::from_secs(24 * 3600);
+
 /// How far files have been written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Export {
@@ -32,6 +39,12 @@ pub struct Export {
     pub failing_since: Option<Millis>,
     /// When an upload last failed: tasks that were sent before have had their answer.
     pub failed_at: Option<Millis>,
+    /// Since when every run has failed for a reason of ours; none when the last one did not.
+    #[serde(default)]
+    pub stuck_since: Option<Millis>,
+    /// When the integration's log said so last.
+    #[serde(default)]
+    pub stuck_logged_at: Option<Millis>,
 }
 
 /// A range of the event log to make a file of.
@@ -100,7 +113,31 @@ impl Export {
             plan: None,
             failing_since: None,
             failed_at: None,
+            stuck_since: None,
+            stuck_logged_at: None,
         }
+    }
+
+    /// Notes at `now` whether a run failed for a reason of ours. `true` when the integration's log has to say so: after a day of
+    /// nothing else, and once a day from then on.
+    pub fn note_run(&mut self, now: Millis, has_failed: bool) -> bool {
+        if !has_failed {
+            (self.stuck_since, self.stuck_logged_at) = (None, None);
+            return false;
+        }
+        let since = *self.stuck_since.get_or_insert(now);
+        let last = self.stuck_logged_at.unwrap_or(since);
+        let is_due = now.since(last) >= STUCK;
+        if is_due {
+            self.stuck_logged_at = Some(now);
+        }
+        is_due
+    }
+
+    /// Whether every run has failed for a day for a reason of ours.
+    pub fn is_stuck(&self, now: Millis) -> bool {
+        self.stuck_since
+            .is_some_and(|since| now.since(since) >= STUCK)
     }
 
     /// Starts again where it stood. What failed before does not count any more: somebody may have mended it.
@@ -134,9 +171,9 @@ impl Export {
         })
     }
 
-    /// Whether everything before `ends_at` is in a file.
-    pub fn is_over(&self, ends_at: Millis) -> bool {
-        self.plan.is_none() && self.place >= ends_at.place()
+    /// Whether everything before `ends_at` is in a file, or is older than `oldest`, the first instant of which events are kept.
+    pub fn is_over(&self, ends_at: Millis, oldest: Millis) -> bool {
+        self.plan.is_none() && self.place.max(oldest.place()) >= ends_at.place()
     }
 
     /// Takes the lease for `holder` until `until`; `false` when another run holds it.
@@ -292,14 +329,33 @@ mod tests {
         export.fail(Millis(2_000), false);
         assert_eq!(export.failing_since, Some(Millis(1_000)));
         assert!(export.plan.is_some(), "it may be in the bucket");
-        assert!(!export.is_over(Millis(500)));
+        assert!(!export.is_over(Millis(500), Millis(0)));
         export.finish_plan();
         assert_eq!(
             (export.place, export.failing_since),
             (Millis(500).place(), None)
         );
-        assert!(export.is_over(Millis(500)));
-        assert!(!export.is_over(Millis(501)));
+        assert!(export.is_over(Millis(500), Millis(0)));
+        assert!(!export.is_over(Millis(501), Millis(0)));
+        // What is left is not kept any more.
+        assert!(export.is_over(Millis(501), Millis(501)));
+    }
+
+    #[test]
+    fn a_day_of_failures_of_ours_is_logged_once_a_day() {
+        let hour = Duration::from_secs(3600);
+        let mut export = Export::registered(Millis(0));
+        let mut logged = Vec::new();
+        for n in 0..80 {
+            if export.note_run(Millis(0).after(hour * n), true) {
+                logged.push(n);
+            }
+        }
+        assert_eq!(logged, [24, 48, 72]);
+        assert!(export.is_stuck(Millis(0).after(hour * 24)));
+        assert!(!export.note_run(Millis(0).after(hour * 80), false));
+        assert!(!export.is_stuck(Millis(0).after(hour * 200)));
+        assert!(!export.note_run(Millis(0).after(hour * 81), true));
     }
 
     #[test]

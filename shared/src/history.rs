@@ -1,5 +1,7 @@
 //! Words of the integration log: its actions, and the sentences that explain them.
 
+use crate::clock::Millis;
+
 /// The most that a reason shows of a payload.
 const MAX_PAYLOAD_BYTES: usize = 1024;
 
@@ -69,6 +71,38 @@ pub fn request_failed(url: &str, reason: &str, payload: &str) -> String {
     )
 }
 
+/// Why a temporary S3 integration has ended, whose range began at `starts_at`. `oldest` is the first instant of which events are
+/// kept.
+pub fn exported(end: Millis, starts_at: Millis, oldest: Millis) -> String {
+    finished(end, starts_at, oldest, "exported")
+}
+
+/// Why a temporary webhook integration has ended.
+pub fn delivered(end: Millis, starts_at: Millis, oldest: Millis) -> String {
+    finished(end, starts_at, oldest, "delivered or rejected")
+}
+
+fn finished(end: Millis, starts_at: Millis, oldest: Millis, done: &str) -> String {
+    if oldest >= end {
+        return format!(
+            "Stopped automatically: its range ends at {end}, and events before {oldest} are not kept any more."
+        );
+    }
+    let done = format!("Stopped automatically: every event before {end} has been {done}");
+    match starts_at < oldest {
+        true => format!("{done}, of those that were kept: what is older than {oldest} is not."),
+        false => format!("{done}."),
+    }
+}
+
+/// Why an integration runs that begins at `from`: started by the API, and how much of its past is not kept any more.
+pub fn started(from: Millis, oldest: Millis) -> String {
+    match from < oldest {
+        true => format!("Started via API. Events before {oldest} are not kept any more."),
+        false => "Started via API.".to_owned(),
+    }
+}
+
 /// Why something happened, of a reason that [`request_failed`] made: without the URL, which may have a secret in it, and
 /// without the payload. Any other reason as it is.
 pub fn cause(reason: &str) -> &str {
@@ -96,6 +130,30 @@ mod tests {
             assert_eq!(Action::parse(action.as_str()), Some(action));
         }
         assert_eq!(Action::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn what_is_not_kept_any_more_is_said() {
+        let (early, middle, late) = (Millis(0), Millis(86_400_000), Millis(172_800_000));
+        let before = "Stopped automatically: every event before 1970-01-03T00:00:00.000Z has been";
+        for (reason, expected) in [
+            (exported(late, middle, early), format!("{before} exported.")),
+            (
+                delivered(late, early, middle),
+                format!("{before} delivered or rejected, of those that were kept: what is older than 1970-01-02T00:00:00.000Z is not."),
+            ),
+            (
+                exported(middle, early, late),
+                "Stopped automatically: its range ends at 1970-01-02T00:00:00.000Z, and events before 1970-01-03T00:00:00.000Z are not kept any more.".to_owned(),
+            ),
+            (started(middle, early), "Started via API.".to_owned()),
+            (
+                started(early, middle),
+                "Started via API. Events before 1970-01-02T00:00:00.000Z are not kept any more.".to_owned(),
+            ),
+        ] {
+            assert_eq!(reason, expected);
+        }
     }
 
     #[test]

@@ -244,6 +244,15 @@ impl Integration {
         self.integration_type == IntegrationType::Temporary || behind > REPLAY
     }
 
+    /// The first instant of which it has not been sent everything: `now` where nothing waits.
+    pub fn owes_from(&self, now: Millis) -> Millis {
+        let first = match &self.target {
+            Target::Webhook { stream, .. } => stream.owed.first().map(|owed| owed.from.place),
+            Target::S3 { export, .. } => Some(export.place),
+        };
+        first.map_or(now, |place| Millis(place.timestamp_ms()))
+    }
+
     /// Whether a start at `now` comes too late to catch up. A temporary integration's range is fixed: it always does.
     pub fn is_start_afresh(&self, now: Millis) -> bool {
         self.integration_type == IntegrationType::Permanent

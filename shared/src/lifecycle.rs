@@ -13,7 +13,7 @@ use ulid::Ulid;
 use crate::clock::Millis;
 use crate::duty::Asked;
 use crate::health::Interruption;
-use crate::history::Action;
+use crate::history::{Action, started};
 use crate::integration::{CATCH_UP, Integration};
 use crate::retry;
 use crate::stream::{Position, SEALS_BEHIND, Stream};
@@ -26,12 +26,19 @@ pub struct Rules {
     pub seal: Duration,
     /// For how long all attempts have to fail before an integration is stopped, or one event's before it is rejected.
     pub give_up: Duration,
+    /// For how long events are kept.
+    pub retention: Duration,
 }
 
 impl Rules {
     /// The end of what is sealed at `now`.
     pub fn horizon(&self, now: Millis) -> Millis {
         now.before(self.seal * SEALS_BEHIND)
+    }
+
+    /// The first instant of which events are kept at `now`.
+    pub fn oldest(&self, now: Millis) -> Millis {
+        now.before(self.retention)
     }
 }
 
@@ -213,7 +220,7 @@ impl Change {
 /// Applies an input at `now`. Where the verdict is not [`Verdict::Write`], the integration is not to be written.
 pub fn apply(integration: &mut Integration, input: &Input, now: Millis, rules: &Rules) -> Change {
     match input {
-        Input::Start => return start(integration, now),
+        Input::Start => return start(integration, now, rules),
         Input::Stop { reason } => return stop(integration, reason.clone(), now, rules),
         Input::Step { turn, step } => return step::apply(integration, *turn, step, now, rules),
         _ => {}
@@ -292,13 +299,13 @@ impl Change {
     }
 }
 
-fn start(integration: &mut Integration, now: Millis) -> Change {
+fn start(integration: &mut Integration, now: Millis, rules: &Rules) -> Change {
     let reason = match integration.is_start_afresh(now) {
         true => format!(
             "Started via API. It had been stopped for more than {} days: only events from now on are sent.",
             CATCH_UP.as_secs() / (24 * 3600)
         ),
-        false => "Started via API.".to_owned(),
+        false => started(integration.owes_from(now), rules.oldest(now)),
     };
     if !integration.start(now) {
         return Change::keep();
@@ -391,6 +398,7 @@ mod tests {
     const RULES: Rules = Rules {
         seal: Duration::from_secs(10),
         give_up: Duration::from_secs(5 * 24 * 3600),
+        retention: Duration::from_secs(90 * 24 * 3600),
     };
 
     fn at(seconds: u64) -> Millis {

@@ -108,6 +108,7 @@ impl World {
             rules: Rules {
                 seal: Duration::from_millis(SEAL),
                 give_up: Duration::from_millis(GIVE_UP),
+                retention: Duration::from_secs(90 * 24 * 3600),
             },
             now: BEGIN,
             random: Random::seed_from_u64(history.seed ^ 0x5eed),

@@ -155,7 +155,7 @@ async fn a_temporary_export_writes_its_range_and_stops() {
         instants.push(world.now().to_string());
         world.publish(&[event(n)]).await;
         world.drain().await;
-        world.pass(Duration::from_secs(60));
+        world.pass(Duration::from_secs(90));
     }
     let mut body = s3("sap-1", &bucket);
     body["integration_type"] = json!("temporary");
@@ -259,7 +259,7 @@ async fn a_run_that_nears_its_time_limit_stops_after_a_file_and_the_next_goes_on
         world.publish(&[event(n)]).await;
         world.drain_ingest().await;
     }
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_secs(90));
     // Each upload takes 20 seconds of the 60 that there are; half of them are for the files that are begun.
     let clock = world.clock.clone();
     proxy.rule(move |passing| {
@@ -296,7 +296,7 @@ async fn an_idle_export_writes_nothing_but_its_place_once_an_hour() {
     world.export_tick().await;
     let mut moved = stored(&world, "sap-1").await;
     let place = moved.export_mut().unwrap().place;
-    assert!(Millis(place.timestamp_ms()) > world.now().before(Duration::from_secs(60)));
+    assert!(Millis(place.timestamp_ms()) > world.now().before(Duration::from_secs(90)));
     assert_eq!(world.files(&bucket).await, []);
 }
 
@@ -307,12 +307,47 @@ async fn an_export_of_a_deleted_integration_is_dropped() {
     world.register(s3("sap-1", &bucket)).await;
     world.publish(&[event(1)]).await;
     world.drain().await;
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_secs(90));
     let tick = export::Invocation::Tick {
         tick: "export".to_owned(),
     };
     export::handle(&world.export, tick).await.unwrap();
     world.call("DELETE", "/sap-1", "").await;
     world.drain().await;
+    assert_eq!(world.files(&bucket).await, []);
+}
+
+#[tokio::test]
+async fn a_temporary_export_of_a_range_that_is_not_kept_stops_at_its_first_tick_and_says_why() {
+    let world = World::start().await;
+    let bucket = world.bucket().await;
+    // The API page's sample dates.
+    let mut body = s3("sap-1", &bucket);
+    body["integration_type"] = json!("temporary");
+    body["starts_at"] = json!("2019-01-17T12:00:00Z");
+    body["ends_at"] = json!("2019-02-21T23:59:00Z");
+    world.register(body).await;
+    world.export_tick().await;
+    let shown = world.call("GET", "/sap-1", "").await.body;
+    assert_eq!(shown["status"], "stopped");
+    let log = world.call("GET", "/sap-1/log", "").await.body;
+    let reasons: Vec<&str> = log["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["reason"].as_str().unwrap())
+        .collect();
+    assert_eq!(reasons.len(), 2);
+    let range =
+        "Stopped automatically: its range ends at 2019-02-21T23:59:00.000Z, and events before";
+    assert!(reasons[0].starts_with(range), "{reasons:?}");
+    assert!(
+        reasons[0].ends_with("are not kept any more."),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons[1].starts_with("Started via API. Events before"),
+        "{reasons:?}"
+    );
     assert_eq!(world.files(&bucket).await, []);
 }

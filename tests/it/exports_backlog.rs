@@ -67,7 +67,7 @@ async fn a_backlog_of_130_mib_becomes_files_of_at_most_50_mib_with_every_byte_in
             assert_eq!(appended.await.unwrap(), event_log::Appended::Confirmed);
         }
     }
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_secs(90));
     run(&world.export, &world, "sap-1").await;
     let mut files = world.files(&bucket).await;
     files.sort_by_key(|(_, text)| {

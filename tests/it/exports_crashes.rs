@@ -356,7 +356,7 @@ async fn an_upload_that_failed_after_the_object_was_stored_is_one_file() {
             assert!(planned.is_some());
             assert_eq!(files_in_order(&world, &case.bucket).await.len(), failing);
             assert_eq!(world.actions(&case.id).await[0], "export_failed");
-            world.pass(Duration::from_secs(60));
+            world.pass(Duration::from_secs(90));
             if with_changes {
                 case.change().await;
             }

@@ -6,6 +6,7 @@ use aws_sdk_s3::types::ChecksumMode;
 use serde_json::{Value, json};
 use tests::proxy::{Action, Moment};
 use tests::receiver::Answer;
+use ulid::Ulid;
 
 use crate::exports_world::{
     concatenated, config_for, export_through, files_in_order, forget_events, number, proxy, run,
@@ -22,7 +23,7 @@ fn event(n: usize) -> Value {
 async fn publish(world: &World, n: usize) {
     world.publish(&[event(n)]).await;
     world.drain().await;
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_secs(90));
 }
 
 async fn numbers(world: &World, bucket: &str) -> Vec<u64> {
@@ -326,7 +327,7 @@ async fn an_export_is_stopped_after_5_days_of_nothing_but_failures() {
         assert!(stored(&world, "sap-1").await.is_running());
         world.pass(DAY - Duration::from_secs(30));
     }
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_secs(90));
     world.export_tick().await;
     let (action, reason) = newest(&world, "sap-1").await;
     assert_eq!(action, "integration_stopped");
@@ -483,4 +484,71 @@ async fn a_key_that_kms_cannot_decrypt_is_our_error_and_plans_nothing() {
     proxy.rule(|_| Action::Forward);
     run(&app, &world, "sap-1").await;
     assert_eq!(numbers(&world, &bucket).await, [1]);
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_made_again_is_written_anew_after_a_day_and_loses_nothing() {
+    let (world, proxy) = (World::start().await, proxy().await);
+    let app = export_through(&world, &proxy).await;
+    let bucket = versioned_bucket(&world).await;
+    world.register(s3("sap-1", &bucket)).await;
+    publish(&world, 1).await;
+    proxy.rule(|passing| match passing.is_upload() {
+        true => s3_error(500, "InternalError"),
+        false => Action::Forward,
+    });
+    run(&app, &world, "sap-1").await;
+    assert!(has_plan(&world, "sap-1").await, "it is in doubt");
+    // Against all that is assumed, one more segment appears in the range that was read.
+    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
+    let table = &world.tables.events;
+    let scanned = dynamodb.scan().table_name(table).send().await.unwrap();
+    let mut item = scanned.items()[0].clone();
+    let place = Ulid::from_string(item["sk"].as_s().unwrap()).unwrap();
+    let text = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
+    item.insert("sk".into(), text(Ulid(place.0 + 1).to_string()));
+    item.insert("ids".into(), text("late\n".to_owned()));
+    let put = dynamodb.put_item().table_name(table).set_item(Some(item));
+    put.send().await.unwrap();
+    proxy.rule(|_| Action::Forward);
+    for hours in [0, 12] {
+        world.pass(Duration::from_secs(hours * 3600 + 300));
+        let batch = crate::exports_world::batch(&world, "sap-1");
+        let response = export::handle(&app, batch).await.unwrap();
+        assert_eq!(response.batch_item_failures.len(), 1, "an error of ours");
+        assert_eq!(newest(&world, "sap-1").await.0, "export_failed");
+        assert!(files_in_order(&world, &bucket).await.is_empty());
+    }
+    world.pass(DAY);
+    run(&app, &world, "sap-1").await;
+    assert_eq!(numbers(&world, &bucket).await, [1, 1]);
+    let (action, reason) = newest(&world, "sap-1").await;
+    assert_eq!(action, "export_failed");
+    assert!(reason.contains("cannot be made again"), "{reason}");
+    assert!(!has_plan(&world, "sap-1").await);
+}
+
+#[tokio::test]
+async fn what_is_sealed_while_a_run_is_at_work_is_the_next_ones() {
+    let (world, proxy) = (World::start().await, proxy().await);
+    let app = export_through(&world, &proxy).await;
+    let bucket = versioned_bucket(&world).await;
+    world.register(s3("sap-1", &bucket)).await;
+    publish(&world, 1).await;
+    world.publish(&[event(2)]).await;
+    world.drain().await;
+    world.pass(Duration::from_secs(50));
+    let clock = world.clock.clone();
+    proxy.rule(move |passing| {
+        // The upload takes its time: the second event is sealed by then.
+        if passing.is_upload() {
+            clock.set(clock.now().after(Duration::from_secs(20)));
+        }
+        Action::Forward
+    });
+    run(&app, &world, "sap-1").await;
+    assert_eq!(numbers(&world, &bucket).await, [1]);
+    world.pass(Duration::from_secs(300));
+    run(&app, &world, "sap-1").await;
+    assert_eq!(numbers(&world, &bucket).await, [1, 2]);
 }

@@ -204,7 +204,7 @@ pub async fn append_nine_segments(world: &World) -> Vec<Line> {
         world.send_to_ingest(&task.to_string()).await;
         world.drain_ingest().await;
     }
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_secs(90));
     lines
 }
 

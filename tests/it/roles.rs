@@ -351,7 +351,7 @@ async fn an_sts_that_fails_is_our_error_and_plans_nothing() {
     let answer = world.register(through_role("sap-1", &customer)).await.body;
     customer.create_role("exports", &trust_of(&answer)).await;
     publish(&world, 1).await;
-    world.pass(crate::world::SEAL * 3);
+    world.pass(crate::world::SEAL * 7);
     proxy.rule(|passing| match passing.body.contains("Action=AssumeRole") {
         true => sts_error(503, "ServiceUnavailable"),
         false => Action::Forward,
@@ -386,7 +386,7 @@ async fn a_file_in_doubt_is_finished_through_the_role_that_took_the_keys_place()
     body["s3_parameters"]["key_prefix"] = json!("日本/a b");
     world.register(body).await;
     publish(&world, 1).await;
-    world.pass(crate::world::SEAL * 3);
+    world.pass(crate::world::SEAL * 7);
     proxy.rule(|passing| match passing.is_upload() {
         true => Action::Answer(Answer::status(500)),
         false => Action::Forward,

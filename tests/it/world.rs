@@ -12,6 +12,7 @@ use axum::routing::post;
 use export::roles::Roles;
 use serde_json::{Value, json};
 use shared::clock::{Clock, Millis};
+use shared::export::EXPORT_SEALS_BEHIND;
 use shared::lifecycle::Rules;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
@@ -32,6 +33,7 @@ pub const SEAL: Duration = Duration::from_secs(10);
 pub const RULES: Rules = Rules {
     seal: SEAL,
     give_up: Duration::from_secs(5 * 24 * 3600),
+    retention: Duration::from_secs(90 * 24 * 3600),
 };
 
 /// The time limit of ingest.
@@ -142,8 +144,8 @@ impl World {
             replay_queue: queue(&queues.replay),
             dead_letters: queue(&queues.dead_letters),
         });
-        let functions = config.to_builder();
-        let functions = functions.endpoint_url(serve_function(delivery.clone()).await);
+        let functions = aws_sdk_lambda::config::Builder::from(&config)
+            .endpoint_url(serve_function(delivery.clone()).await);
         World {
             tenant: name[..20].to_owned(),
             api: ::api::App {
@@ -156,7 +158,7 @@ impl World {
                 chunks: chunks.clone(),
                 // What calls STS in these tests is the root user.
                 export_role_arn: "arn:aws:iam::000000000000:root".to_owned(),
-                delivery_function: DeliveryFunction::new(&functions.build(), "delivery".to_owned()),
+                delivery_function: DeliveryFunction::new(functions, "delivery".to_owned()),
                 secrets: secrets(),
                 ingest_queue: queue(&queues.ingest),
                 replay_queue: queue(&queues.replay),
@@ -323,7 +325,7 @@ impl World {
 
     /// One tick of the export, once everything published so far is sealed.
     pub async fn export_tick(&self) {
-        self.pass(SEAL * 3);
+        self.pass(SEAL * (EXPORT_SEALS_BEHIND + 1));
         let tick = export::Invocation::Tick {
             tick: "export".to_owned(),
         };

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::Builder;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::primitives::Blob;
 use shared::tasks::{Retried, RetryRejected};
@@ -28,10 +28,9 @@ pub struct InvokeError(#[source] Box<dyn Error + Send + Sync>);
 
 impl DeliveryFunction {
     /// The function of this name or ARN.
-    pub fn new(config: &SdkConfig, name: String) -> DeliveryFunction {
-        let timeouts = shared::aws::timeouts(CONNECT, ANSWER, ANSWER);
-        let config = aws_sdk_lambda::config::Builder::from(config)
-            .timeout_config(timeouts)
+    pub fn new(config: Builder, name: String) -> DeliveryFunction {
+        let config = config
+            .timeout_config(shared::aws::timeouts(CONNECT, ANSWER, ANSWER))
             // An attempt that is not answered may have sent the event: the caller decides whether it is sent once more.
             .retry_config(RetryConfig::disabled());
         let client = Client::from_conf(config.build());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use http::Response;
 use shared::export::Export;
-use shared::history::Action;
+use shared::history::{Action, started};
 use shared::integration::{
     Integration, IntegrationType, MAX_INTEGRATIONS, Status, Target, is_replay,
 };
@@ -101,7 +101,11 @@ pub async fn register(
     app.integrations
         .register(
             &integration,
-            entry(app, Action::IntegrationStarted, "Started via API."),
+            entry(
+                app,
+                Action::IntegrationStarted,
+                started(starts_at, app.rules.oldest(now)),
+            ),
         )
         .await
         .map_err(|error| match error {

@@ -94,7 +94,10 @@ impl App {
             clock,
             ingest_queue: Queue::new(sqs.clone(), env::required("INGEST_QUEUE_URL")),
             replay_queue: Queue::new(sqs, env::required("REPLAY_QUEUE_URL")),
-            delivery_function: DeliveryFunction::new(&config, env::required("DELIVERY_FUNCTION")),
+            delivery_function: DeliveryFunction::new(
+                (&config).into(),
+                env::required("DELIVERY_FUNCTION"),
+            ),
             export_role_arn: env::required("EXPORT_ROLE_ARN"),
             tenant_claim: env::required("TENANT_CLAIM"),
             max_running_replays: env::parsed("MAX_RUNNING_REPLAYS"),

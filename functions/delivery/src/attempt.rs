@@ -259,6 +259,7 @@ mod tests {
     const RULES: Rules = Rules {
         seal: Duration::from_secs(10),
         give_up: GIVE_UP,
+        retention: Duration::from_secs(90 * 24 * 3600),
     };
 
     fn at(hours: u64) -> Millis {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
 use shared::clock::Millis;
-use shared::export::{Export, Plan, Range, file_key};
-use shared::history::Action;
+use shared::export::{EXPORT_SEALS_BEHIND, Export, Plan, Range, file_key};
+use shared::history::{self, Action};
 use shared::integration::{Access, Bucket, Integration, IntegrationType, Target};
 use shared::store::integrations::Decision;
 use shared::store::{Entry, Owner, StoreError};
@@ -38,7 +38,9 @@ pub async fn run(app: &App, task: &ExportTask) -> Result<(), ExportError> {
         Err(StoreError::NotFound) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    if !is_due(app, &found, task).await? {
+    // Read once: what comes while this run is at work is the next tick's, or each file would be followed by a small one.
+    let horizon = app.event_log.horizon(EXPORT_SEALS_BEHIND);
+    if !is_due(app, &found, task, horizon).await? {
         return Ok(());
     }
     let holder = app.clock.ulid();
@@ -46,6 +48,7 @@ pub async fn run(app: &App, task: &ExportTask) -> Result<(), ExportError> {
         app,
         holder,
         began,
+        horizon,
         integration: found,
         known: None,
     };
@@ -61,7 +64,7 @@ pub async fn run(app: &App, task: &ExportTask) -> Result<(), ExportError> {
         return Ok(());
     }
     let written = run.files().await;
-    let released = run.release().await;
+    let released = run.release(written.is_err()).await;
     written.and(released)
 }
 
@@ -70,6 +73,7 @@ async fn is_due(
     app: &App,
     integration: &Integration,
     task: &ExportTask,
+    horizon: Millis,
 ) -> Result<bool, ExportError> {
     let Some((_, export)) = target(integration) else {
         return Ok(false);
@@ -77,10 +81,10 @@ async fn is_due(
     if !integration.is_running() || export.has_answered(task.sent_at) {
         return Ok(false);
     }
-    if export.plan.is_some() || ended(integration).is_some() {
+    if export.plan.is_some() || ended(app, integration).is_some() {
         return Ok(true);
     }
-    let Some(range) = next_range(app, integration, export) else {
+    let Some(range) = next_range(app, integration, export, horizon) else {
         return Ok(false);
     };
     Ok(is_old(app, range.from)
@@ -94,12 +98,13 @@ fn is_old(app: &App, place: Ulid) -> bool {
     app.clock.now().since(Millis(place.timestamp_ms())) > IDLE_PLACE
 }
 
-fn next_range(app: &App, integration: &Integration, export: &Export) -> Option<Range> {
-    export.next_range(
-        integration.ends_at,
-        app.event_log.horizon(),
-        app.event_log.oldest(),
-    )
+fn next_range(
+    app: &App,
+    integration: &Integration,
+    export: &Export,
+    horizon: Millis,
+) -> Option<Range> {
+    export.next_range(integration.ends_at, horizon, app.event_log.oldest())
 }
 
 fn target(integration: &Integration) -> Option<(&Bucket, &Export)> {
@@ -109,13 +114,13 @@ fn target(integration: &Integration) -> Option<(&Bucket, &Export)> {
     }
 }
 
-/// The end of a temporary integration's range, when all of it has been written.
-fn ended(integration: &Integration) -> Option<Millis> {
+/// The end of a temporary integration's range, when all of it that is kept has been written.
+fn ended(app: &App, integration: &Integration) -> Option<Millis> {
     let (_, export) = target(integration)?;
     integration
         .ends_at
         .filter(|_| integration.integration_type == IntegrationType::Temporary)
-        .filter(|end| export.is_over(*end))
+        .filter(|end| export.is_over(*end, app.event_log.oldest()))
 }
 
 /// A run that holds the lease.
@@ -125,6 +130,8 @@ struct Run<'a> {
     holder: Ulid,
     /// When the invocation began; its time limit counts from here.
     began: Millis,
+    /// The end of what it reads.
+    horizon: Millis,
     /// The integration as it was last read or written.
     integration: Integration,
     /// The ids before the next file.
@@ -163,7 +170,7 @@ impl Run<'_> {
         let Some((bucket, export)) = target(&read) else {
             return Ok(Step::Done);
         };
-        let Some(range) = next_range(self.app, &read, export) else {
+        let Some(range) = next_range(self.app, &read, export, self.horizon) else {
             return Ok(Step::Done);
         };
         let limits = Limits {
@@ -297,25 +304,38 @@ impl Run<'_> {
         }
     }
 
-    /// Gives up a plan whose events are not kept any more. Any other file that cannot be made again is an error of ours.
+    /// Gives up a plan whose events are not kept any more. Any other file that cannot be made again is an error of ours: the
+    /// event log is not what it was. After a day of it the plan is dropped and its range is written anew, under other keys, so
+    /// that nothing is lost; where the planned file had been stored, its lines are in two files.
     async fn abandon(&mut self, plan: &Plan) -> Result<Step, ExportError> {
-        if plan.from >= self.app.event_log.oldest().place() {
+        let now = self.app.clock.now();
+        let is_kept = plan.from >= self.app.event_log.oldest().place();
+        let is_stuck = target(&self.integration).is_some_and(|(_, export)| export.is_stuck(now));
+        if is_kept && !is_stuck {
             return Err(ExportError::PlanMismatch(plan.key.clone()));
         }
-        let skipped = self.change(|integration| match integration.export_mut() {
+        let given_up = self.change(|integration| match integration.export_mut() {
             Some(export) if export.plan.as_ref() == Some(plan) => {
-                export.skip_plan();
+                match is_kept {
+                    true => export.plan = None,
+                    false => export.skip_plan(),
+                }
                 true
             }
             _ => false,
         });
-        if !skipped.await? {
+        if !given_up.await? {
             return Ok(Step::Done);
         }
-        let reason = format!(
-            "s3://{}/{} was given up: the events of this file are older than what is kept, and whether it was uploaded is not known.",
-            plan.bucket, plan.key
-        );
+        let Plan { bucket, key, .. } = plan;
+        let reason = match is_kept {
+            true => format!(
+                "s3://{bucket}/{key} cannot be made again as it was planned, and whether it was uploaded is not known. Its events are written to new files: if this one is in the bucket, its lines are there twice."
+            ),
+            false => format!(
+                "s3://{bucket}/{key} was given up: the events of this file are older than what is kept, and whether it was uploaded is not known."
+            ),
+        };
         self.log(Action::ExportFailed, reason).await?;
         Ok(Step::Next)
     }
@@ -457,30 +477,33 @@ impl Run<'_> {
         }
     }
 
-    /// Gives the lease back, and ends a temporary integration whose range has been written.
-    async fn release(&mut self) -> Result<(), ExportError> {
+    /// Gives the lease back, with what came of the run, and ends a temporary integration whose range has been written.
+    async fn release(&mut self, has_failed: bool) -> Result<(), ExportError> {
         let (app, holder) = (self.app, self.holder);
+        let oldest = app.event_log.oldest();
         let released = self.write(|integration| {
-            if !integration
-                .export_mut()
-                .is_some_and(|export| export.release(holder))
-            {
+            let now = app.clock.now();
+            let Some(export) = integration.export_mut() else {
+                return Decision::Keep;
+            };
+            if !export.release(holder) {
                 return Decision::Keep;
             }
-            match ended(integration) {
-                Some(end) if integration.stop(app.clock.now(), app.seal) => {
+            let is_logged = export.note_run(now, has_failed);
+            let entry = |action, reason| {
+                let id = app.clock.ulid();
+                Decision::WriteWith(vec![Entry { id, action, reason }], None)
+            };
+            match ended(app, integration) {
+                Some(end) if integration.stop(now, app.seal) => {
                     integration.is_finished = true;
-                    Decision::WriteWith(
-                        vec![Entry {
-                            id: app.clock.ulid(),
-                            action: Action::IntegrationStopped,
-                            reason: format!(
-                                "Stopped automatically: every event before {end} has been exported."
-                            ),
-                        }],
-                        None,
-                    )
+                    let reason = history::exported(end, integration.starts_at, oldest);
+                    entry(Action::IntegrationStopped, reason)
                 }
+                _ if is_logged => entry(
+                    Action::ExportFailed,
+                    "Exports have failed for a day or more for a reason of the service's own, not of your bucket. Nothing is lost: they are tried again at each tick.".to_owned(),
+                ),
                 _ => Decision::Write,
             }
         });

@@ -74,15 +74,16 @@ pub async fn put(
     let status = error
         .raw_response()
         .map_or(0, |response| response.status().as_u16());
-    let code = error
-        .as_service_error()
-        .map(|refusal| refusal.code().unwrap_or_default());
+    let refused = error.as_service_error().map(|refusal| {
+        let (code, message) = (refusal.code(), refusal.message());
+        (code.unwrap_or_default(), message.unwrap_or_default())
+    });
     if status == 412 {
         return Ok(());
     }
     tracing::warn!(error = chain(&error), "an upload failed");
-    Err(match code {
-        Some(code) => refusal(code, status),
+    Err(match refused {
+        Some((code, message)) => refusal(code, message, status),
         None => Refusal {
             reason: unanswered(&error).to_owned(),
             is_certain: false,
@@ -102,10 +103,18 @@ fn unanswered<E>(error: &SdkError<E>) -> &'static str {
 }
 
 /// What S3's error code and HTTP status mean to the customer.
-fn refusal(code: &str, status: u16) -> Refusal {
+fn refusal(code: &str, message: &str, status: u16) -> Refusal {
     let reason = match (code, status) {
+        // Since 2021, S3 says which kind of policy denies.
+        ("AccessDenied", _) if message.contains("explicit deny in a resource-based policy") => {
+            "access denied by the bucket's policy: does it demand headers, such as those of encryption? Use the bucket's default encryption instead"
+                .to_owned()
+        }
+        ("AccessDenied", _) if message.contains("explicit deny") => {
+            "access denied: a policy of your account denies s3:PutObject for this object".to_owned()
+        }
         ("AccessDenied" | "AllAccessDisabled", _) => {
-            "access denied: key or role needs the permission s3:PutObject for this object"
+            "access denied: key or role needs the permission s3:PutObject for this object, and no policy of the bucket may deny it, such as one that demands headers of encryption"
                 .to_owned()
         }
         ("NoSuchBucket", _) => "there is no such bucket".to_owned(),
@@ -172,12 +181,39 @@ mod tests {
             ("", 502, "HTTP status code 502", false),
             ("ConditionalRequestConflict", 409, "Conflict", false),
         ] {
-            let refusal = refusal(code, status);
+            let refusal = refusal(code, "", status);
             assert!(
                 refusal.reason.contains(part),
                 "{code} {status}: {refusal:?}"
             );
             assert_eq!(refusal.is_certain, is_certain, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn a_policy_of_the_bucket_that_denies_is_named() {
+        let denied = "User: arn:aws:iam::1:user/u is not authorized to perform: s3:PutObject on resource: \"arn:aws:s3:::b/k\"";
+        for (message, part) in [
+            (
+                format!("{denied} with an explicit deny in a resource-based policy"),
+                "access denied by the bucket's policy",
+            ),
+            (
+                format!("{denied} with an explicit deny in an identity-based policy"),
+                "a policy of your account denies",
+            ),
+            (
+                format!("{denied} because no identity-based policy allows the action"),
+                "needs the permission s3:PutObject",
+            ),
+            (
+                "Access Denied".to_owned(),
+                "no policy of the bucket may deny it",
+            ),
+        ] {
+            let refusal = refusal("AccessDenied", &message, 403);
+            assert!(refusal.reason.contains(part), "{message}: {refusal:?}");
+            assert!(refusal.is_certain);
         }
     }
 }

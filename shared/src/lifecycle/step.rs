@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Change, Effect, Rest, Rules, Step, resumed, stop};
 use crate::clock::Millis;
+use crate::history::delivered;
 use crate::integration::{Integration, IntegrationType};
 use crate::stream::{SEALS_BEHIND, Stream};
 
@@ -147,9 +148,7 @@ fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) 
             return Change::write(Vec::new());
         }
         integration.is_finished = true;
-        let reason = format!(
-            "Stopped automatically: every event before {end} has been delivered or rejected."
-        );
+        let reason = delivered(end, integration.starts_at, rules.oldest(now));
         return stop(integration, reason, now, rules);
     };
     Change::write(vec![Effect::SendStep {

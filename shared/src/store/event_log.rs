@@ -92,9 +92,11 @@ impl EventLog {
         (place.random() % u128::from(self.shards)) as u32
     }
 
-    /// The end of what is sealed: nothing appears before this instant any more (see [`SEALS_BEHIND`]).
-    pub fn horizon(&self) -> Millis {
-        self.clock.now().before(self.seal * SEALS_BEHIND)
+    /// The instant that lies so many seals behind: at least [`SEALS_BEHIND`], before which nothing appears any more.
+    pub fn horizon(&self, seals_behind: u32) -> Millis {
+        self.clock
+            .now()
+            .before(self.seal * seals_behind.max(SEALS_BEHIND))
     }
 
     /// The earliest instant of which events are kept.

@@ -31,6 +31,7 @@ STEPS = {
     "make up": stack("up"),
     "cargo test": with_stack(*CARGO_TEST),
     "attack": with_stack(ROOT / ".venv" / "attack" / "bin" / "python", "-B", ROOT / "local" / "attack.py", "3"),
+    "readme": with_stack(ROOT / ".venv" / "readme" / "bin" / "python", "-B", ROOT / "local" / "readme.py"),
     "leaks": [emulator.PYTHON, "-B", ROOT / "local" / "leaks.py"],
 }
 

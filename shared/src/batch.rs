@@ -50,8 +50,8 @@ pub fn records(event: SqsEvent) -> Vec<Record> {
 }
 
 /// The answer to Lambda: these messages were not handled, the others are done. Each comes again after a pause that grows from
-/// 2 seconds with its receives, in place of the queue's visibility time-out, which lasts for minutes. Where SQS cannot be told
-/// so, that time-out holds.
+/// 2 seconds with its receives, in place of the queue's visibility time-out, which lasts for minutes. Where SQS does not
+/// accept that, the time-out holds.
 pub async fn hand_back(queue: &Queue, failed: Vec<Receipt>) -> SqsBatchResponse {
     let pauses = failed.iter().map(|receipt| {
         let pause = pause(receipt.count, rand::random());

@@ -47,7 +47,7 @@ impl Rules {
 pub enum Input {
     /// The API was told to start it.
     Start,
-    /// The API was told to stop it.
+    /// The API was asked to stop it.
     Stop {
         /// For the integration log.
         reason: String,

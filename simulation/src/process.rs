@@ -208,19 +208,19 @@ impl World {
     /// Carries out what a step wants; how long reading takes, in milliseconds.
     fn carry_out(&mut self, process: &mut Process, owner: Owner, what: Do, local: Millis) -> u64 {
         let (_, generation) = owner;
-        let (mut told, mut took) = (Seen::Done, 0);
+        let (mut answer, mut took) = (Seen::Done, 0);
         match what {
             Do::Apply(input, chunk) => process.ops.push_back(Op::Apply(owner, input, chunk)),
             Do::CountOutstanding => {
                 let ours = (generation, Ulid(0))..=(generation, Ulid(u128::MAX));
                 let chunks = self.chunks.range(ours);
-                told = Seen::Outstanding(chunks.map(|(_, chunk)| chunk.outstanding.len()).sum());
+                answer = Seen::Outstanding(chunks.map(|(_, chunk)| chunk.outstanding.len()).sum());
             }
             Do::ListParked { after, limit } => {
                 let ours = self.parked.iter().filter(|((owner, event), _)| {
                     *owner == generation && after.is_none_or(|after| *event > after)
                 });
-                told = Seen::Parked(ours.take(limit).map(|(_, parked)| *parked).collect());
+                answer = Seen::Parked(ours.take(limit).map(|(_, parked)| *parked).collect());
             }
             Do::Read {
                 start,
@@ -276,7 +276,7 @@ impl World {
                     selection.end(until);
                 }
                 let next = selection.next();
-                told = Seen::Read { events, next };
+                answer = Seen::Read { events, next };
             }
             Do::Send(chunk) => self.send_chunk(process, owner, &chunk),
             Do::SendAgain(id) => {
@@ -303,7 +303,7 @@ impl World {
             Do::End => {}
         }
         if let Role::Replay(_, _, seen) = &mut process.role {
-            *seen = Some(Box::new(told));
+            *seen = Some(Box::new(answer));
         }
         took
     }

@@ -62,7 +62,7 @@ pub enum Happening {
     /// An append that nobody waits for any more takes effect.
     Appears(Ulid, Vec<u32>),
     Sweep,
-    /// It is looked whether somebody waits for too long.
+    /// A check whether anything waits for too long.
     Look,
     Purge(Ulid),
 }
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    /// Looks every minute whether somebody waits for too long, where nothing goes wrong on our side, or has not for a while: an
+    /// Checks every minute whether anything waits for too long, where nothing goes wrong on our side, or has not for a while: an
     /// interrupted stream for a probe that was due two minutes ago, or a parked event for replay, which nothing will wake.
     fn look(&mut self) {
         let is_sound = self.history.is_sound() || self.now > self.history.end + 10 * MINUTE;

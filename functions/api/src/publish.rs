@@ -136,7 +136,7 @@ fn event(text: &str) -> Result<Event, String> {
 }
 
 /// The events of a request whose id another event before them has. The same event twice is taken once; two different ones
-/// are not told apart any more, and one would be lost.
+/// could not be distinguished later, and one would be lost.
 fn reused_ids(events: &[Event]) -> Vec<EventError> {
     let mut seen: HashMap<&str, (usize, &Event)> = HashMap::new();
     let mut errors = Vec::new();

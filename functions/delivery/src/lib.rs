@@ -25,7 +25,7 @@ use shared::{batch, env};
 
 use crate::attempt::{Admission, Attempt, admit, judge};
 
-/// How often an integration is read anew because its key became another one while it was decrypted.
+/// How often an integration is read again because its key changed while it was decrypted.
 const MAX_READS: usize = 4;
 
 /// What delivery works with.

@@ -158,7 +158,7 @@ fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) 
 }
 
 /// When replay has to look again at a stream of which it has sent all that was sealed when its step began: when the rest of
-/// what is owed is sealed, every minute while a range goes on, or never. Not because the clock has moved since: there would
+/// what is owed is sealed, every minute while a range continues, or never. Not because the clock has moved since: there would
 /// always be some milliseconds more to read, and step would follow step without end.
 fn next_look(stream: &Stream, now: Millis, rules: &Rules) -> Option<Millis> {
     let owed = stream.owed.first()?;

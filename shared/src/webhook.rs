@@ -378,8 +378,9 @@ fn known_cause(cause: &(dyn Error + 'static)) -> Option<&'static str> {
         return is_refused.then_some("the connection was refused");
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-        return (error.is_parse() && !error.is_parse_too_large())
-            .then_some("what was answered is not HTTP");
+        return error
+            .is_parse()
+            .then_some("what was answered is not HTTP that can be read");
     }
     match cause.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(certificate) => Some(certificate_reason(certificate)),
@@ -843,7 +844,7 @@ mod tests {
         let closed_url = format!("http://{}/", closed.local_addr().unwrap());
         drop(closed);
         for (url, reason) in [
-            (url, "what was answered is not HTTP"),
+            (url, "what was answered is not HTTP that can be read"),
             (closed_url, "the connection was refused"),
         ] {
             let Outcome::Failed(failure) = Receivers::new(true).post(&to(&url), Millis(0)).await

@@ -61,7 +61,7 @@ pub struct App {
     pub delivery_function: DeliveryFunction,
     /// The claim of a token that names the tenant.
     pub tenant_claim: String,
-    /// How many temporary integrations of one tenant may run at a time.
+    /// How many integrations of one tenant that send what is more than a day old may run at a time.
     pub max_running_replays: usize,
     /// The base path under which a custom domain maps this API: `/events`; empty without one.
     pub base_path: String,

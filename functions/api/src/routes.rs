@@ -69,10 +69,10 @@ pub const ROUTES: [(&str, &str, Endpoint); 16] = [
 
 /// Finds the endpoint of a request and calls it.
 pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, ApiError> {
-    let (endpoint, [id, event]) = find(
-        request.method(),
-        without_base_path(request.path(), &app.base_path),
-    )?;
+    let (method, path) = (request.method(), request.path());
+    // A base path may look like the beginning of a path of ours: as it stands first.
+    let (endpoint, [id, event]) =
+        find(method, path).or_else(|_| find(method, without_base_path(path, &app.base_path)))?;
     let tenant = || tenant::of(request, &app.tenant_claim);
     match endpoint {
         Health => answers::ok(&serde_json::json!({"status": "ok"})),

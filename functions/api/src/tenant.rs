@@ -26,22 +26,24 @@ pub fn of(request: &Request, claim_name: &str) -> Result<String, ApiError> {
         .ok_or_else(ApiError::forbidden)
 }
 
-/// The tenant of the one scope that names any. An array comes from API Gateway as `[one two]`.
+/// The tenant of the one scope that names any. An issuer may write its scopes into more than one claim: each that names tenants
+/// has to name this one. An array comes from API Gateway as `[one two]`.
 fn from_scopes<const N: usize>(claims: [&str; N]) -> Option<&str> {
-    let mut tenants = claims
-        .into_iter()
-        .flat_map(|scopes| {
-            let array = scopes.strip_prefix('[');
-            let inside = array.and_then(|scopes| scopes.strip_suffix(']'));
-            inside.unwrap_or(scopes).split(' ')
-        })
-        .filter_map(|scope| scope.strip_prefix(SCOPE_PREFIX));
-    let first = tenants.next();
-    if tenants.next().is_some() {
-        None
-    } else {
-        first
+    let mut named = None;
+    for scopes in claims {
+        let array = scopes.strip_prefix('[');
+        let inside = array.and_then(|scopes| scopes.strip_suffix(']'));
+        let scopes = inside.unwrap_or(scopes).split(' ');
+        let mut tenants = scopes.filter_map(|scope| scope.strip_prefix(SCOPE_PREFIX));
+        let Some(tenant) = tenants.next() else {
+            continue;
+        };
+        if tenants.next().is_some() || named.is_some_and(|named| named != tenant) {
+            return None;
+        }
+        named = Some(tenant);
     }
+    named
 }
 
 #[cfg(test)]
@@ -92,6 +94,10 @@ mod tests {
             (r#"{"scp":"openid tenant/acme"}"#, Some("acme")),
             (r#"{"scope":"openid","scp":"tenant/acme"}"#, Some("acme")),
             (r#"{"scope":"tenant/acme","scp":"tenant/other"}"#, None),
+            (
+                r#"{"scope":"openid tenant/acme","scp":"[openid tenant/acme]"}"#,
+                Some("acme"),
+            ),
             (r#"{"scp":"[tenant/acme tenant/other]"}"#, None),
             (r#"{"scp":"["}"#, None),
             (r#"{"scp":"[]"}"#, None),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::clock::Millis;
 
@@ -39,6 +40,12 @@ pub fn check_name(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether a UUID can be an event's id: the nil and the max UUID stand for the lack of one (RFC 9562, sections 5.9 and 5.10), so
+/// that all events with such an id would be taken for one.
+pub fn names_an_event(id: &Uuid) -> bool {
+    !id.is_nil() && !id.is_max()
 }
 
 /// Whether `part` is one half of a name: `^[a-z][a-z0-9_]*$`.
@@ -176,6 +183,12 @@ mod tests {
             text.ends_with("\"payload\":{   \"a\" : \"x\\ny\"}}"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn nil_and_max_name_no_event() {
+        assert!(!names_an_event(&Uuid::nil()) && !names_an_event(&Uuid::max()));
+        assert!(names_an_event(&Uuid::from_u128(1)));
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub struct Health {
     pub failures: u32,
     /// The id of the event that failed first of them.
     pub first_failed: Option<String>,
-    /// Whether another event failed, too.
+    /// Whether another event failed, too. Follows from [`Health::several_since`], but in documents of an earlier version, which
+    /// also has to find it in those of this one while a deployment is under way.
     pub is_several: bool,
     /// When the second event failed first.
     #[serde(default)]

@@ -222,7 +222,7 @@ pub async fn start(
     if !found.is_running() && found.would_replay(app.clock.now()) {
         replays::check(app, tenant, id).await?;
     }
-    let integration = apply(app, tenant, id, &Input::Start).await?;
+    let integration = apply(app, &found, &Input::Start).await?;
     answers::ok(&answers::integration(app, &integration).await?)
 }
 
@@ -237,7 +237,8 @@ pub async fn stop(
     let stop = Input::Stop {
         reason: "Stopped via API.".to_owned(),
     };
-    let integration = apply(app, tenant, id, &stop).await?;
+    let found = find(app, tenant, id).await?;
+    let integration = apply(app, &found, &stop).await?;
     answers::ok(&answers::integration(app, &integration).await?)
 }
 
@@ -266,15 +267,15 @@ fn not_found(error: StoreError, id: &str) -> ApiError {
     }
 }
 
-/// Applies what the caller wants to the integration of this tenant and id, and tells replay where it is needed.
-async fn apply(app: &App, tenant: &str, id: &str, input: &Input) -> Result<Integration, ApiError> {
-    let owner = Owner::from(&find(app, tenant, id).await?);
+/// Applies what the caller wants to an integration that was found, and sends replay the steps that come of it.
+async fn apply(app: &App, found: &Integration, input: &Input) -> Result<Integration, ApiError> {
+    let owner = Owner::from(found);
     let applied = app
         .integrations
         .apply(&owner, input, None, &app.clock, &app.rules);
     let applied = applied
         .await?
-        .ok_or_else(|| ApiError::no_such_integration(id))?;
+        .ok_or_else(|| ApiError::no_such_integration(&found.id))?;
     for effect in applied.effects {
         if let Effect::SendStep { turn, delay } = effect {
             short_cut(app, &ReplayTask::step(&owner, turn), delay).await;

@@ -80,10 +80,7 @@ pub fn api_key(key: &str) -> Result<(), String> {
 /// services that speak S3's protocol have, is taken as it is.
 pub fn access_key_id(id: &str) -> Result<(), String> {
     visible(id, MAX_CREDENTIAL_CHARS)?;
-    let is_aws = id.len() >= 16
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    let is_aws = id.len() >= 16 && has_letters_of_ids(id);
     match id.get(..4) {
         Some("ASIA") if is_aws => Err("is a temporary key, which would need a session token and expires; give the access key of a user (AKIA…), or a role_arn".to_owned()),
         Some(start) if is_aws && OTHER_IDS.contains(&start) => Err(format!(
@@ -97,14 +94,8 @@ pub fn access_key_id(id: &str) -> Result<(), String> {
 /// `aws_secret_access_key`.
 pub fn secret_access_key(secret: &str) -> Result<(), String> {
     visible(secret, MAX_CREDENTIAL_CHARS)?;
-    let is_id = secret.len() == 20
-        && secret
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
-        && secret
-            .get(..4)
-            .is_some_and(|start| start == "AKIA" || start == "ASIA");
-    match is_id {
+    let begins_as_id = secret.starts_with("AKIA") || secret.starts_with("ASIA");
+    match secret.len() == 20 && has_letters_of_ids(secret) && begins_as_id {
         true => Err("looks like an access key id; are the two mixed up?".to_owned()),
         false => Ok(()),
     }
@@ -114,6 +105,12 @@ pub fn secret_access_key(secret: &str) -> Result<(), String> {
 const OTHER_IDS: [&str; 9] = [
     "ABIA", "ACCA", "AGPA", "AIDA", "AIPA", "ANPA", "ANVA", "APKA", "AROA",
 ];
+
+/// Whether a text has the letters of which IAM makes ids, and no others.
+fn has_letters_of_ids(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+}
 
 /// Whether a text has the form of a secret access key: 40 characters of base64, as no id has.
 fn looks_secret(text: &str) -> bool {

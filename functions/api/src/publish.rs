@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::event::{Event, check_name, check_payload};
+use shared::event::{Event, check_name, check_payload, names_an_event};
 use shared::tasks::{self, IngestTask};
 use uuid::Uuid;
 
@@ -118,8 +118,7 @@ fn event(text: &str) -> Result<Event, String> {
     let id = match id {
         Some(id) => Uuid::try_parse(&id)
             .ok()
-            // They stand for the lack of an id (RFC 9562, sections 5.9 and 5.10).
-            .filter(|id| !id.is_nil() && !id.is_max())
+            .filter(names_an_event)
             .ok_or_else(|| {
                 "id must be a UUID of the event's own, such as 6a7e8feb-b491-4cf7-a9f1-bf3703467718; or leave it out"
                     .to_owned()

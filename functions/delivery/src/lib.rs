@@ -22,6 +22,7 @@ use shared::tasks::{DeliveryTask, Retried, RetryRejected};
 use shared::telemetry::chain;
 use shared::webhook::{Post, Receivers};
 use shared::{batch, env};
+use ulid::Ulid;
 
 use crate::attempt::{Admission, Attempt, admit, judge};
 
@@ -231,45 +232,49 @@ struct Read {
 async fn read(app: &App, task: &DeliveryTask) -> Result<Option<Read>, DeliveryError> {
     let mut decrypted: Option<(StoredSecret, Secret)> = None;
     for _ in 0..MAX_READS {
-        let found = app
-            .integrations
-            .get(&task.tenant, &task.integration_id)
-            .await;
-        let integration = match found {
-            Ok(integration) if integration.generation == task.generation => integration,
-            Ok(_) | Err(StoreError::NotFound) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let found = find(app, &task.tenant, &task.integration_id, task.generation);
+        let Some(integration) = found.await? else {
+            return Ok(None);
         };
+        let (tenant, id) = (&integration.tenant, &integration.id);
         let admission = admit(&integration, &task.dispatch, app.clock.ulid());
         let stored = match &integration.target {
             Target::Webhook { callback, .. } if admission == Admission::Post => &callback.api_key,
             _ => &None,
         };
-        let Some(stored) = stored.clone() else {
-            return Ok(Some(Read {
-                integration,
-                admission,
-                api_key: None,
-            }));
+        let api_key = match (stored, decrypted.take()) {
+            (None, _) => None,
+            (Some(stored), Some((known, secret))) if *stored == known => Some(secret),
+            (Some(stored), _) => match app.secrets.at_hand(tenant, id, stored) {
+                Some(secret) => Some(secret),
+                None => {
+                    let secret = app.secrets.decrypt(tenant, id, stored).await?;
+                    decrypted = Some((stored.clone(), secret));
+                    continue;
+                }
+            },
         };
-        let known = decrypted.take().filter(|(known, _)| *known == stored);
-        let at_hand = || {
-            app.secrets
-                .at_hand(&integration.tenant, &integration.id, &stored)
-        };
-        let api_key = known.map(|(_, secret)| secret).or_else(at_hand);
-        if api_key.is_some() {
-            return Ok(Some(Read {
-                integration,
-                admission,
-                api_key,
-            }));
-        }
-        let (tenant, id) = (&integration.tenant, &integration.id);
-        let secret = app.secrets.decrypt(tenant, id, &stored).await?;
-        decrypted = Some((stored, secret));
+        return Ok(Some(Read {
+            integration,
+            admission,
+            api_key,
+        }));
     }
     Err(StoreError::Changed.into())
+}
+
+/// The integration of this id, as it is now; none when it is gone, or is one of another generation.
+async fn find(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    generation: Ulid,
+) -> Result<Option<Integration>, StoreError> {
+    match app.integrations.get(tenant, id).await {
+        Ok(found) => Ok(Some(found).filter(|found| found.generation == generation)),
+        Err(StoreError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn api_key(

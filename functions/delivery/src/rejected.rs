@@ -5,7 +5,7 @@ use shared::store::{Owner, StoreError};
 use shared::tasks::{Retried, RetryRejected};
 use shared::webhook::{Outcome, Post};
 
-use crate::{App, DeliveryError, api_key};
+use crate::{App, DeliveryError, api_key, find};
 
 /// Sends a rejected event once, also while the integration is stopped, and forgets it when the receiver has taken it.
 ///
@@ -14,14 +14,9 @@ use crate::{App, DeliveryError, api_key};
 /// # Errors
 /// When the event or the secrets cannot be read, or the event cannot be deleted: it is kept then.
 pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, DeliveryError> {
-    let found = app
-        .integrations
-        .get(&asked.tenant, &asked.integration_id)
-        .await;
-    let integration = match found {
-        Ok(integration) if integration.generation == asked.generation => integration,
-        Ok(_) | Err(StoreError::NotFound) => return Ok(Retried::NotFound),
-        Err(error) => return Err(error.into()),
+    let found = find(app, &asked.tenant, &asked.integration_id, asked.generation);
+    let Some(integration) = found.await? else {
+        return Ok(Retried::NotFound);
     };
     let Target::Webhook { callback, .. } = &integration.target else {
         return Ok(Retried::NotFound);

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use shared::event::{Event, check_name, check_payload, is_tenant};
+use shared::event::{Event, check_name, check_payload, is_tenant, names_an_event};
 use shared::tasks::IngestTask;
 use uuid::Uuid;
 
@@ -108,8 +108,8 @@ fn check(tenant: &str, event: &Event) -> Result<(), String> {
     {
         return Err("the id is not 1 to 64 visible ASCII characters".to_owned());
     }
-    // They stand for the lack of an id (RFC 9562, sections 5.9 and 5.10): all such events would be taken for one.
-    if Uuid::try_parse(&event.id).is_ok_and(|id| id.is_nil() || id.is_max()) {
+    // Any text may be an id here; one that is a UUID has to name something.
+    if Uuid::try_parse(&event.id).is_ok_and(|id| !names_an_event(&id)) {
         return Err("the id names nothing".to_owned());
     }
     check_name(&event.name).map_err(|reason| format!("the name {reason}"))?;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bench::corpus::Corpus;
 use crc_fast::{CrcAlgorithm, checksum};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use domain::filter::Filter;
+use domain::log::repeats::Repeats;
+use domain::log::segment::{MAX_ENVELOPES_BYTES, Unpacker};
+use domain::time::Millis;
 use export::file::Assembler;
-use shared::clock::Millis;
-use shared::filter::Filter;
-use shared::repeats::Repeats;
-use shared::segment::{MAX_ENVELOPES_BYTES, Unpacker};
 
 /// A file of 16 MiB: more than most processors' caches hold.
 const BYTES: usize = 16 * 1024 * 1024;

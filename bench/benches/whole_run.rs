@@ -6,21 +6,21 @@
     reason = "what is measured is printed, and children tell their parent where they are"
 )]
 
-use std::env;
 use std::error::Error;
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
+use std::{env, fs};
 
 use bench::canned::{self, INTEGRATION, TOTALS};
 use bench::corpus::{Corpus, TENANT};
 use crc_fast::{CrcAlgorithm, Digest};
+use domain::log::segment::Unpacker;
+use domain::time::Millis;
 use serde_json::{Value, json};
-use shared::clock::{Clock, Millis};
-use shared::segment::Unpacker;
+use shared::clock::Clock;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -11,8 +11,8 @@ use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use crc_fast::{CrcAlgorithm, Digest, checksum};
+use domain::time::Millis;
 use serde_json::{Value, json};
-use shared::clock::Millis;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -247,7 +247,7 @@ pub fn document(from: Millis) -> String {
                 "aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_region": "eu-central-1", "bucket": "exports",
                 "key_prefix": "erp", "aws_secret_access_key": {"cipher": BASE64_STANDARD.encode("cipher"), "mask": "****"},
             },
-            "export": shared::export::Export::registered(from),
+            "export": domain::export::Export::registered(from),
         }},
     })
     .to_string()

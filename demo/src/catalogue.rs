@@ -179,7 +179,7 @@ mod tests {
         assert!(
             names
                 .iter()
-                .all(|name| shared::event::check_name(name).is_ok())
+                .all(|name| domain::event::check_name(name).is_ok())
         );
     }
 

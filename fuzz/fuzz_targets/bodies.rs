@@ -4,9 +4,9 @@
 
 use api::bodies::{Changes, Registration, parse};
 use api::{limits, publish};
+use domain::event::{check_name, check_payload};
+use domain::time::Millis;
 use libfuzzer_sys::fuzz_target;
-use shared::clock::Millis;
-use shared::event::{check_name, check_payload};
 
 const NOW: Millis = Millis(1_800_000_000_000);
 const OURS: &str = "arn:aws:iam::210987654321:role/export";

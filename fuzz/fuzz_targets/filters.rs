@@ -2,9 +2,9 @@
 
 #![no_main]
 
+use domain::event::check_name;
+use domain::filter::Filter;
 use libfuzzer_sys::fuzz_target;
-use shared::event::check_name;
-use shared::filter::Filter;
 
 fuzz_target!(|text: &str| {
     let (name, filter) = text.split_once('\n').unwrap_or((text, "{}"));

@@ -1,8 +1,8 @@
 //! What holds for every record of the ingest queue.
 
+use domain::event::{check_name, check_payload, is_tenant, write_envelope};
+use domain::time::Millis;
 use ingest::envelope;
-use shared::clock::Millis;
-use shared::event::{check_name, check_payload, is_tenant, write_envelope};
 
 /// Nothing is lost, what is taken in keeps to the rules, and becomes one line of JSON.
 pub fn check(record: &str) {

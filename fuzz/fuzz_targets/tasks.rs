@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use domain::tasks::{DeliveryTask, ExportTask, ReplayTask};
 use libfuzzer_sys::fuzz_target;
-use shared::tasks::{DeliveryTask, ExportTask, ReplayTask};
 
 fuzz_target!(|text: &str| {
     if let Ok(task) = serde_json::from_str::<DeliveryTask>(text) {

@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
+use domain::receiver::address::is_public;
+use domain::receiver::url::check_url;
 use libfuzzer_sys::fuzz_target;
-use shared::address::is_public;
-use shared::webhook::check_url;
 
 fuzz_target!(|text: &str| {
     let _ = check_url(text, true);

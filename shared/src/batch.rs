@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use domain::tasks::Message;
 
-use crate::queue::{Message, Queue, SendError, decode};
+use crate::queue::{Queue, SendError, decode};
 use crate::telemetry::chain;
 
 /// How long a record that was handed back is held, by how often it has been received: what fails on our side is mostly over

@@ -43,9 +43,9 @@ pub fn time_limit() -> std::time::Duration {
 
 /// What the deployment decides about streams: `SEAL_MILLIS`; `GIVE_UP_DAYS`, after which a receiver that has only failed
 /// is given up; `RETENTION_DAYS`, for which events are kept.
-pub fn rules() -> crate::lifecycle::Rules {
+pub fn rules() -> domain::lifecycle::Rules {
     let day = std::time::Duration::from_secs(24 * 3600);
-    crate::lifecycle::Rules {
+    domain::lifecycle::Rules {
         seal: seal(),
         give_up: day * parsed::<u32>("GIVE_UP_DAYS"),
         retention: day * parsed::<u32>("RETENTION_DAYS"),

@@ -7,6 +7,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, SendMessageBatchRequestEntry};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use domain::tasks::Message;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 /// The most messages that a batch can have (SQS).
@@ -25,17 +26,6 @@ const ENCODED: &str = "base64:";
 pub struct Queue {
     client: Client,
     url: String,
-}
-
-/// A message to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// The text.
-    pub body: String,
-    /// For how long nobody receives it: 0 to 900 seconds.
-    pub delay_seconds: u32,
-    /// The message group: on a standard queue, who shares it shares a fair part of the queue.
-    pub group: Option<String>,
 }
 
 /// SQS failed: of messages to be sent, some may have been.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,37 +9,15 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use zeroize::Zeroizing;
+use domain::secret::{Secret, StoredSecret, mask};
+use domain::time::Millis;
 
-use crate::clock::{Clock, Millis};
-use crate::integration::{StoredSecret, mask};
+use crate::clock::Clock;
 
 /// For how long a decrypted secret is kept.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 /// How many decrypted secrets are kept at the most.
 const MAX_KEPT: usize = 1_000;
-
-/// A secret in the clear. It is wiped from memory when it is dropped, and never printed.
-#[derive(Clone)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(secret: String) -> Secret {
-        Secret(Zeroizing::new(secret))
-    }
-
-    /// The secret itself: for the request that needs it, and nothing else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("[redacted]")
-    }
-}
 
 /// KMS did not answer, or refused.
 #[derive(Debug, thiserror::Error)]
@@ -164,14 +141,4 @@ impl Secrets {
 /// The name under which a decrypted secret is kept.
 fn name(tenant: &str, integration_id: &str, stored: &StoredSecret) -> String {
     format!("{tenant}/{integration_id}/{}", stored.cipher)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_never_printed() {
-        assert_eq!(format!("{:?}", Secret::new("hunter2".into())), "[redacted]");
-    }
 }

@@ -6,9 +6,8 @@ use std::error::Error;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
+use domain::integration::Owner;
 use ulid::Ulid;
-
-use crate::clock::Millis;
 
 pub mod changes;
 pub mod chunks;
@@ -95,74 +94,22 @@ fn number_of(item: &Item, name: &str) -> Result<u64, StoreError> {
 
 /// The partition of everything that belongs to one generation of an integration: log entries, rejected and parked events.
 /// The generation is part of it, so nothing of a deleted integration can be seen in a later one of the same id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The tenant.
-    pub tenant: String,
-    /// The integration's id.
-    pub integration_id: String,
-    /// The integration's generation.
-    pub generation: Ulid,
+fn partition(owner: &Owner) -> String {
+    format!(
+        "{}#{}#{}",
+        owner.tenant, owner.integration_id, owner.generation
+    )
 }
 
-impl Owner {
-    fn partition(&self) -> String {
-        format!(
-            "{}#{}#{}",
-            self.tenant, self.integration_id, self.generation
-        )
-    }
-
-    /// The owner of a partition.
-    fn of_partition(partition: &str) -> Option<Owner> {
-        let mut parts = partition.split('#');
-        let (tenant, integration_id, generation) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Owner {
-            tenant: tenant.to_owned(),
-            integration_id: integration_id.to_owned(),
-            generation: Ulid::from_string(generation).ok()?,
-        })
-    }
-}
-
-impl From<&crate::integration::Integration> for Owner {
-    fn from(integration: &crate::integration::Integration) -> Owner {
-        Owner {
-            tenant: integration.tenant.clone(),
-            integration_id: integration.id.clone(),
-            generation: integration.generation,
-        }
-    }
-}
-
-/// An entry of an integration log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its ULID; the millisecond is `created_at`.
-    pub id: Ulid,
-    /// What happened.
-    pub action: crate::history::Action,
-    /// A sentence for the reader of the log.
-    pub reason: String,
-}
-
-impl Entry {
-    /// When it happened.
-    pub fn created_at(&self) -> Millis {
-        Millis(self.id.timestamp_ms())
-    }
-
-    fn item(&self, owner: &Owner) -> Item {
-        HashMap::from([
-            ("pk".into(), text(owner.partition())),
-            (
-                "sk".into(),
-                text(format!("{}{}", integration_log::PREFIX, self.id)),
-            ),
-            ("action".into(), text(self.action.as_str())),
-            ("reason".into(), text(self.reason.as_str())),
-        ])
-    }
+/// The owner of a partition.
+fn owner_of(partition: &str) -> Option<Owner> {
+    let mut parts = partition.split('#');
+    let (tenant, integration_id, generation) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Owner {
+        tenant: tenant.to_owned(),
+        integration_id: integration_id.to_owned(),
+        generation: Ulid::from_string(generation).ok()?,
+    })
 }
 
 /// An item by its key, read consistently; none where there is none.

@@ -11,8 +11,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// The crates that may write more than `info`. Libraries would write whole requests, secrets included, at finer levels.
-const OURS: [&str; 7] = [
-    "api", "delivery", "export", "ingest", "notify", "replay", "shared",
+const OURS: [&str; 9] = [
+    "api",
+    "delivery",
+    "domain",
+    "export",
+    "ingest",
+    "notify",
+    "receivers",
+    "replay",
+    "shared",
 ];
 
 /// Sends traces to standard output as JSON; the level is `RUST_LOG`'s.

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::clock::Millis;
-use shared::filter::Filter;
-use shared::integration::{CATCH_UP, Integration};
-use shared::tasks::EventRef;
-use shared::webhook::Outcome;
+use domain::filter::Filter;
+use domain::integration::{CATCH_UP, Integration};
+use domain::log::position::EventRef;
+use domain::receiver::outcome::Outcome;
+use domain::time::Millis;
 use ulid::Ulid;
 
 use crate::Broken;

@@ -1,8 +1,8 @@
 //! What happens in a history from outside: drawn from its seed.
 
+use domain::filter::Filter;
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
-use shared::filter::Filter;
 
 use crate::receiver::{Bad, Down, Receiver};
 

@@ -1,7 +1,7 @@
 //! A deterministic simulation of streams: many workers, clocks that differ, crashes between any two effects, queues that
 //! repeat and reorder, writes that are applied and reported as failed, receivers that fail, hang and recover.
 //!
-//! What decides is the code that the functions run: [`shared::lifecycle::apply`], delivery's `admit` and `judge`, replay's
+//! What decides is the code that the functions run: [`domain::lifecycle::apply`], delivery's `admit` and `judge`, replay's
 //! `Step` and `Selection`. What carries it out is simulated. Everything is drawn from a seed, so that a history that breaks a
 //! promise can be run again.
 

@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use delivery::attempt;
+use domain::attempt;
+use domain::integration::Integration;
+use domain::lifecycle::{Effect, Input, Rules};
+use domain::log::position::EventRef;
+use domain::receiver::outcome::Outcome;
+use domain::replay::selection::Selection;
+use domain::replay::step::{Do, Seated, Seen, Step};
+use domain::stream::chunk::{Chunk, ChunkEvent, Parked};
+use domain::tasks::{Dispatch, Origin};
+use domain::time::Millis;
 use rand::RngExt;
-use replay::selection::Selection;
-use replay::step::{Do, Seated, Seen, Step};
-use shared::clock::Millis;
-use shared::integration::Integration;
-use shared::lifecycle::{Effect, Input, Rules};
-use shared::store::chunks::{Chunk, ChunkEvent};
-use shared::store::parked_events::Parked;
-use shared::tasks::{Dispatch, EventRef, Origin};
-use shared::webhook::Outcome;
 use ulid::Ulid;
 
 use crate::history::{MINUTE, SEAL};

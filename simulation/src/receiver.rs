@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::webhook::{Failure, Outcome};
+use domain::receiver::outcome::{Failure, Outcome};
 
 /// What a receiver says of an event that it will never take.
 pub const REFUSAL: &str = "no";

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use delivery::attempt::{self, Admission, Attempt, admit, judge};
+use domain::attempt::{Admission, Attempt, admit, judge};
+use domain::integration::{Integration, Target};
+use domain::lifecycle::{Effect, Input, Verdict};
+use domain::log::position::EventRef;
+use domain::replay::step::{Seated, Seen};
+use domain::stream::chunk::Chunk;
+use domain::tasks::{Dispatch, Origin};
+use domain::time::Millis;
+use domain::{attempt, lifecycle};
 use rand::RngExt;
-use replay::step::{Seated, Seen};
-use shared::clock::Millis;
-use shared::integration::{Integration, Target};
-use shared::lifecycle::{self, Effect, Input, Verdict};
-use shared::store::chunks::Chunk;
-use shared::tasks::{Dispatch, EventRef, Origin};
 
 use crate::Broken;
 use crate::history::{MINUTE, SEAL, URLS};

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use domain::integration::{Callback, Integration, IntegrationType, Status, Target};
+use domain::lifecycle::{Input, Rules};
+use domain::log::position::EventRef;
+use domain::stream::Stream;
+use domain::stream::chunk::{Chunk, Parked};
+use domain::tasks::Dispatch;
+use domain::time::Millis;
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
-use shared::clock::Millis;
-use shared::integration::{Callback, Integration, IntegrationType, Status, Target};
-use shared::lifecycle::{Input, Rules};
-use shared::store::chunks::Chunk;
-use shared::store::parked_events::Parked;
-use shared::stream::Stream;
-use shared::tasks::{Dispatch, EventRef};
 use ulid::Ulid;
 
 use crate::Report;
@@ -419,7 +419,13 @@ impl World {
         if self.mutant == Some(Mutant::NoSweep) {
             return;
         }
-        let at = wake_at.after(shared::duty::GRACE).0.max(self.now) / MINUTE * MINUTE + MINUTE;
+        let at = wake_at
+            .after(domain::stream::schedule::GRACE)
+            .0
+            .max(self.now)
+            / MINUTE
+            * MINUTE
+            + MINUTE;
         if self.sweeps.insert(at) {
             self.at(at, Happening::Sweep);
         }
@@ -428,7 +434,8 @@ impl World {
     fn sweep(&mut self) {
         self.sweeps.remove(&self.now);
         let skew = self.skew();
-        let overdue = Millis(self.now.saturating_add_signed(skew)).before(shared::duty::GRACE);
+        let overdue =
+            Millis(self.now.saturating_add_signed(skew)).before(domain::stream::schedule::GRACE);
         for who in 0..INTEGRATIONS {
             let due = self.integrations[who].as_ref().and_then(|integration| {
                 let duty = integration.stream()?.duty;

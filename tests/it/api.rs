@@ -445,7 +445,7 @@ async fn an_update_merges_and_keeps_masked_secrets() {
         .get(&world.tenant, "erp-1")
         .await
         .unwrap();
-    let shared::integration::Target::Webhook { callback, .. } = stored.target else {
+    let domain::integration::Target::Webhook { callback, .. } = stored.target else {
         panic!("a webhook")
     };
     let secret = world

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use domain::time::Millis;
 use serde_json::{Value, json};
-use shared::clock::Millis;
 use tests::proxy::Action;
 
 use crate::exports_world::{export_through, proxy, run, s3, stored};

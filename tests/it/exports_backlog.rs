@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use domain::export::MAX_FILE_BYTES;
+use domain::log::segment::{self, Appended};
 use serde_json::json;
 use serde_json::value::RawValue;
-use shared::export::MAX_FILE_BYTES;
-use shared::segment::{self, Appended};
 use shared::store::event_log;
 use tests::proxy::Action;
 use tests::receiver::Answer;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use domain::integration::Integration;
+use domain::time::Millis;
 use export::roles::Roles;
 use serde_json::{Value, json};
-use shared::clock::Millis;
 use shared::env::required;
-use shared::integration::Integration;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::store::event_log::EventLog;

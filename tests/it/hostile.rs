@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use receivers::EXCHANGE_TIMEOUT;
 use serde_json::json;
-use shared::webhook::EXCHANGE_TIMEOUT;
 use tests::hostile::{Behaviour, Hostile};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use domain::integration::CATCH_UP;
 use serde_json::json;
-use shared::integration::CATCH_UP;
 use tests::receiver::Receiver;
 
 use crate::world::{SEAL, World};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use domain::integration::Owner;
 use serde_json::{Value, json};
-use shared::store::Owner;
 use tests::receiver::{Answer, Received, Receiver};
 
 use crate::lifecycle::{arrived, event, sorted};

@@ -2,10 +2,10 @@
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
+use domain::export::Plan;
+use domain::integration::Target;
+use domain::time::Millis;
 use serde_json::{Value, json};
-use shared::clock::Millis;
-use shared::export::Plan;
-use shared::integration::Target;
 use tests::customer::{Customer, s3_as};
 use tests::proxy::Action;
 use tests::receiver::Answer;

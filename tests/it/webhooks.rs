@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use domain::integration::Owner;
+use domain::time::Millis;
 use serde_json::json;
-use shared::clock::Millis;
-use shared::store::Owner;
 use shared::store::integrations::Integrations;
 use shared::store::rejected_events::{Rejected, RejectedEvents};
 use tests::proxy::Moment;

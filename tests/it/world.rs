@@ -9,11 +9,13 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
 use axum::extract::State;
 use axum::routing::post;
+use domain::lifecycle::Rules;
+use domain::log::EXPORT_SEALS_BEHIND;
+use domain::time::Millis;
 use export::roles::Roles;
+use receivers::Receivers;
 use serde_json::{Value, json};
-use shared::clock::{Clock, Millis};
-use shared::export::EXPORT_SEALS_BEHIND;
-use shared::lifecycle::Rules;
+use shared::clock::Clock;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::store::chunks::Chunks;
@@ -22,7 +24,6 @@ use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::parked_events::ParkedEvents;
 use shared::store::rejected_events::RejectedEvents;
-use shared::webhook::Receivers;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -195,7 +196,7 @@ impl World {
                 clock: clock.clone(),
                 seal: SEAL,
                 time_limit: Duration::from_secs(60),
-                max_file_bytes: shared::export::MAX_FILE_BYTES,
+                max_file_bytes: domain::export::MAX_FILE_BYTES,
                 buffer: Default::default(),
                 give_up: Duration::from_secs(5 * 24 * 3600),
                 event_log,

@@ -15,8 +15,9 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::serve::ListenerExt;
+use domain::time::Millis;
 use http::{HeaderMap, Method, StatusCode};
-use shared::clock::{Clock, Millis};
+use shared::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 

@@ -1,19 +1,19 @@
 //! Answers: JSON, and the form in which callers see an integration.
 
+use domain::filter::Filter;
+use domain::integration::{Access, Integration, IntegrationType, Owner, Status, Target};
+use domain::integration_log::Entry;
+use domain::secret::StoredSecret;
+use domain::stream::Stream;
+use domain::stream::health::Health;
+use domain::time::Millis;
 use futures_util::future::try_join;
-use http::Response;
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Serialize;
-use shared::clock::Millis;
-use shared::filter::Filter;
-use shared::health::Health;
-use shared::integration::{Access, Integration, IntegrationType, Status, StoredSecret, Target};
 use shared::store::rejected_events::Rejected;
-use shared::store::{Entry, Owner};
-use shared::stream::Stream;
 
 use crate::App;
 use crate::error::ApiError;

@@ -5,6 +5,9 @@ use std::fmt;
 use std::io::Read;
 use std::marker::PhantomData;
 
+use domain::filter::Filter;
+use domain::integration::IntegrationType;
+use domain::secret::Secret;
 use flate2::read::MultiGzDecoder;
 #[cfg(test)]
 use schemars::JsonSchema;
@@ -12,9 +15,6 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use shared::filter::Filter;
-use shared::integration::IntegrationType;
-use shared::secrets::Secret;
 
 use crate::error::ApiError;
 #[cfg(test)]

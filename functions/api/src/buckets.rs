@@ -1,6 +1,6 @@
 //! `s3_parameters`: where files go, and what lets us write them, checked, and the secret encrypted.
 
-use shared::integration::{Access, Bucket, Integration};
+use domain::integration::{Access, Bucket, Integration};
 use uuid::Uuid;
 
 use crate::bodies::{BucketBody, SecretText};

@@ -7,7 +7,7 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Builder;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::primitives::Blob;
-use shared::tasks::{Retried, RetryRejected};
+use domain::tasks::{Retried, RetryRejected};
 
 /// How long a connection to Lambda may take to be made.
 const CONNECT: Duration = Duration::from_secs(2);

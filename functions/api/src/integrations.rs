@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use domain::export::Export;
+use domain::integration::{
+    Integration, IntegrationType, MAX_INTEGRATIONS, Owner, Status, Target, is_replay,
+};
+use domain::integration_log::{Action, Entry, started};
+use domain::lifecycle::{Effect, Input};
+use domain::stream::Stream;
+use domain::tasks::{self, ReplayTask};
 use futures_util::future::try_join_all;
 use http::Response;
-use shared::export::Export;
-use shared::history::{Action, started};
-use shared::integration::{
-    Integration, IntegrationType, MAX_INTEGRATIONS, Status, Target, is_replay,
-};
-use shared::lifecycle::{Effect, Input};
+use shared::store::StoreError;
 use shared::store::integrations::Decision;
-use shared::store::{Entry, Owner, StoreError};
-use shared::stream::Stream;
-use shared::tasks::{self, ReplayTask};
 
 use crate::bodies::{self, Changes, Registration};
 use crate::error::ApiError;

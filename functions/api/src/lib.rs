@@ -16,10 +16,10 @@ pub mod routes;
 mod targets;
 mod tenant;
 
+use domain::lifecycle::Rules;
 use http::Response;
 use shared::clock::Clock;
 use shared::env;
-use shared::lifecycle::Rules;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::store::chunks::Chunks;

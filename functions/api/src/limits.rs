@@ -1,7 +1,7 @@
 //! What values of an integration's fields may be. Every refusal is a sentence that goes on from the field's name.
 
-use shared::clock::Millis;
-use shared::integration::IntegrationType;
+use domain::integration::IntegrationType;
+use domain::time::Millis;
 
 /// The longest id (the API page).
 const MAX_ID_CHARS: usize = 50;

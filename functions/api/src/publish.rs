@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use domain::event::{Event, check_name, check_payload, names_an_event};
+use domain::tasks::{self, IngestTask};
 use http::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::event::{Event, check_name, check_payload, names_an_event};
-use shared::tasks::{self, IngestTask};
 use uuid::Uuid;
 
 use crate::bodies::{self, PublishedEvent};

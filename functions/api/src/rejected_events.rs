@@ -1,14 +1,14 @@
 //! The endpoints of rejected events.
 
+use domain::integration::Owner;
+use domain::tasks::{Retried, RetryRejected};
 use http::Response;
-use shared::store::{Owner, StoreError};
-use shared::tasks::{Retried, RetryRejected};
+use shared::store::StoreError;
 
-use crate::bodies;
 use crate::error::ApiError;
 use crate::integrations::find;
 use crate::request::Request;
-use crate::{App, answers};
+use crate::{App, answers, bodies};
 
 /// `GET /{integration_id}/rejected_events`
 pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {

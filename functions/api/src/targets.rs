@@ -1,9 +1,10 @@
 //! What an integration is made of: callback parameters and the filter, checked, and their secrets encrypted. Buckets are in
 //! [`crate::buckets`].
 
-use shared::filter::Filter;
-use shared::integration::{Callback, Integration, StoredSecret, is_mask};
-use shared::webhook::check_url;
+use domain::filter::Filter;
+use domain::integration::{Callback, Integration};
+use domain::receiver::url::check_url;
+use domain::secret::{StoredSecret, is_mask};
 
 use crate::bodies::{CallbackBody, FilterChanges, SecretText};
 use crate::error::ApiError;

@@ -1,6 +1,6 @@
 //! The tenant of a request: a claim of the token that API Gateway's JWT authorizer has verified, and nothing else.
 
-use shared::event::is_tenant;
+use domain::event::is_tenant;
 
 use crate::error::ApiError;
 use crate::request::Request;

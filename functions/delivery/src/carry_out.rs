@@ -2,16 +2,17 @@
 
 use std::collections::VecDeque;
 
-use shared::clock::Millis;
-use shared::history::Action;
-use shared::lifecycle::{self, Input};
+use domain::attempt::Effect;
+use domain::integration::Owner;
+use domain::integration_log::{Action, Entry};
+use domain::lifecycle::Input;
+use domain::tasks::{DeliveryTask, Dispatch};
+use domain::time::Millis;
+use domain::{lifecycle, tasks};
 use shared::store::rejected_events::Rejected;
-use shared::store::{Entry, Owner};
-use shared::tasks::{self, DeliveryTask, Dispatch};
 use shared::telemetry::chain;
 use ulid::Ulid;
 
-use crate::attempt::Effect;
 use crate::{App, DeliveryError};
 
 /// Carries out effects in their order. Where one fails, the message has to be handed out again.

@@ -1,30 +1,29 @@
 //! Delivery: one POST for each task; the receiver's answer decides what becomes of the event.
 
-pub mod attempt;
 mod carry_out;
 mod rejected;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use domain::attempt::{Admission, Attempt, admit, judge};
+use domain::integration::{Callback, Integration, Owner, Target};
+use domain::lifecycle::Rules;
+use domain::secret::{Secret, StoredSecret};
+use domain::tasks::{DeliveryTask, Retried, RetryRejected};
 use futures_util::future::join_all;
+use receivers::{Post, Receivers};
 use serde::{Deserialize, Serialize};
 use shared::clock::Clock;
-use shared::integration::{Callback, Integration, StoredSecret, Target};
-use shared::lifecycle::Rules;
 use shared::queue::{Queue, SendError};
-use shared::secrets::{Secret, SecretError, Secrets};
+use shared::secrets::{SecretError, Secrets};
+use shared::store::StoreError;
 use shared::store::chunks::Chunks;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::parked_events::ParkedEvents;
 use shared::store::rejected_events::RejectedEvents;
-use shared::store::{Owner, StoreError};
-use shared::tasks::{DeliveryTask, Retried, RetryRejected};
 use shared::telemetry::chain;
-use shared::webhook::{Post, Receivers};
 use shared::{batch, env};
 use ulid::Ulid;
-
-use crate::attempt::{Admission, Attempt, admit, judge};
 
 /// How often an integration is read again because its key changed while it was decrypted.
 const MAX_READS: usize = 4;

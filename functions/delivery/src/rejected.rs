@@ -1,9 +1,10 @@
 //! A rejected event is tried again because somebody asked for it.
 
-use shared::integration::Target;
-use shared::store::{Owner, StoreError};
-use shared::tasks::{Retried, RetryRejected};
-use shared::webhook::{Outcome, Post};
+use domain::integration::{Owner, Target};
+use domain::receiver::outcome::Outcome;
+use domain::tasks::{Retried, RetryRejected};
+use receivers::Post;
+use shared::store::StoreError;
 
 use crate::{App, DeliveryError, api_key, find};
 

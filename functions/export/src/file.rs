@@ -4,11 +4,12 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crc_fast::{CrcAlgorithm, checksum};
-use shared::clock::Millis;
-use shared::export::{REPEAT_WINDOW, Range};
-use shared::filter::Filter;
-use shared::repeats::Repeats;
-use shared::segment::{Segment, Unpacker};
+use domain::export::Range;
+use domain::filter::Filter;
+use domain::log::REPEAT_WINDOW;
+use domain::log::repeats::Repeats;
+use domain::log::segment::{Segment, Unpacker};
+use domain::time::Millis;
 use ulid::Ulid;
 
 use crate::{App, ExportError};
@@ -244,8 +245,8 @@ fn keep_wanted(body: &mut Vec<u8>, start: usize, wanted: &[bool]) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use domain::log::segment::{self, Appended};
     use serde_json::value::RawValue;
-    use shared::segment::{self, Appended};
 
     use super::*;
 

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use domain::export::MAX_FILE_BYTES;
+use domain::tasks::{self, ExportTask};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use shared::clock::Clock;
-use shared::export::MAX_FILE_BYTES;
 use shared::queue::{Queue, SendError};
 use shared::secrets::{SecretError, Secrets};
 use shared::store::StoreError;
 use shared::store::event_log::{EventLog, Settings};
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
-use shared::tasks::{self, ExportTask};
 use shared::telemetry::chain;
 use shared::{batch, env};
 

@@ -6,13 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Credentials;
 use aws_sdk_sts::config::timeout::TimeoutConfig;
 use aws_sdk_sts::error::ProvideErrorMetadata;
-use aws_sdk_sts::types;
+use aws_sdk_sts::{Client, types};
+use domain::export::Plan;
 use serde_json::json;
-use shared::export::Plan;
 use uuid::Uuid;
 
 use crate::upload::Refusal;
@@ -196,8 +195,8 @@ fn session_policy(role_arn: &str, plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::clock::Millis;
-    use shared::export::file_key;
+    use domain::export::file_key;
+    use domain::time::Millis;
     use ulid::Ulid;
 
     use super::*;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
-use shared::clock::Millis;
-use shared::export::{EXPORT_SEALS_BEHIND, Export, Plan, Range, file_key};
-use shared::history::{self, Action};
-use shared::integration::{Access, Bucket, Integration, IntegrationType, Target};
+use domain::export::{Export, Plan, Range, file_key};
+use domain::integration::{Access, Bucket, Integration, IntegrationType, Owner, Target};
+use domain::integration_log::{self, Action, Entry};
+use domain::log::EXPORT_SEALS_BEHIND;
+use domain::tasks::ExportTask;
+use domain::time::Millis;
+use shared::store::StoreError;
 use shared::store::integrations::Decision;
-use shared::store::{Entry, Owner, StoreError};
-use shared::tasks::ExportTask;
 use ulid::Ulid;
 
 use crate::file::{self, File, Known, Limits};
@@ -497,7 +498,7 @@ impl Run<'_> {
             match ended(app, integration) {
                 Some(end) if integration.stop(now, app.seal) => {
                     integration.is_finished = true;
-                    let reason = history::exported(end, integration.starts_at, oldest);
+                    let reason = integration_log::exported(end, integration.starts_at, oldest);
                     entry(Action::IntegrationStopped, reason)
                 }
                 _ if is_logged => entry(

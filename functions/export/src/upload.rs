@@ -10,7 +10,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
-use shared::export::Plan;
+use domain::export::Plan;
 use shared::telemetry::chain;
 
 /// How long a connection to S3 may take.

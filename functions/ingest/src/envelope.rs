@@ -1,10 +1,10 @@
 //! The two forms in which events reach the ingest queue: EventBridge's envelope, and the API's task.
 
+use domain::event::{Event, check_name, check_payload, is_tenant, names_an_event};
+use domain::tasks::IngestTask;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use shared::event::{Event, check_name, check_payload, is_tenant, names_an_event};
-use shared::tasks::IngestTask;
 use uuid::Uuid;
 
 /// The longest event id; EventBridge's and the API's are UUIDs of 36 characters.

@@ -6,18 +6,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use domain::event::Event;
+use domain::integration::Owner;
+use domain::log::position::EventRef;
+use domain::log::segment::{self, Built};
+use domain::tasks::{DeliveryTask, Dispatch, Message, Origin};
+use domain::time::Millis;
 use futures_util::future::{join_all, try_join_all};
 use serde_json::value::RawValue;
 use shared::batch::{self, Receipt};
-use shared::clock::{Clock, Millis};
+use shared::clock::Clock;
 use shared::env;
-use shared::event::Event;
-use shared::queue::{Message, Queue, SendError};
-use shared::segment::{self, Built};
+use shared::queue::{Queue, SendError};
+use shared::store::StoreError;
 use shared::store::event_log::{Appended, EventLog, Settings};
 use shared::store::integrations::Integrations;
-use shared::store::{Owner, StoreError};
-use shared::tasks::{DeliveryTask, Dispatch, EventRef, Origin};
 use shared::telemetry::chain;
 
 /// How often events whose append is in doubt are appended anew before the batch is handed back to the queue.

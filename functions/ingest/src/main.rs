@@ -1,8 +1,8 @@
 //! The ingest function: see the library.
 
 use aws_lambda_events::sqs::SqsEvent;
+use domain::time::Millis;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use shared::clock::Millis;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use domain::integration_log::{Action, cause};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::env;
-use shared::history::{Action, cause};
 use shared::store::changes::{self, Told};
 use shared::telemetry::chain;
 
@@ -73,7 +73,7 @@ pub struct Notification {
     /// `integration.started`, for example.
     pub detail_type: &'static str,
     /// When it happened.
-    pub at: shared::clock::Millis,
+    pub at: domain::time::Millis,
     /// JSON: `id`, `tenant`, `integration_id`, `created_at`, and a `reason` or the `event_id`. No secrets, no payloads.
     pub detail: String,
 }

@@ -3,23 +3,21 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use domain::integration::{Integration, Owner};
+use domain::lifecycle::{Effect, Input};
+use domain::log::position::{EventRef, Position};
+use domain::log::segment::Segment;
+use domain::replay::selection::Selection;
+use domain::replay::step::{Do, Seated, Seen, Step};
+use domain::stream::chunk::{Chunk, ChunkEvent, Parked};
+use domain::tasks::{self, DeliveryTask, Dispatch, Message, Origin};
+use domain::time::Millis;
 use serde_json::value::RawValue;
-use shared::clock::Millis;
-use shared::integration::Integration;
-use shared::lifecycle::{Effect, Input};
-use shared::queue::Message;
-use shared::segment::Segment;
-use shared::store::chunks::{Chunk, ChunkEvent};
+use shared::store::StoreError;
 use shared::store::event_log::Reader;
-use shared::store::parked_events::Parked;
-use shared::store::{Owner, StoreError};
-use shared::stream::Position;
-use shared::tasks::{self, DeliveryTask, Dispatch, EventRef, Origin};
 use shared::telemetry::chain;
 use ulid::Ulid;
 
-use crate::selection::Selection;
-use crate::step::{Do, Seated, Seen, Step};
 use crate::{App, ReplayError};
 
 /// Carries out the step of the task of `turn`.

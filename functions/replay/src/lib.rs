@@ -1,24 +1,24 @@
 //! Replay: opens streams, and sends what they owe from the event log. Every minute it sweeps up what is due.
 
 mod carry_out;
-pub mod selection;
-pub mod step;
 
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use domain::integration::Owner;
+use domain::lifecycle::Rules;
+use domain::stream::Stream;
+use domain::stream::schedule::GRACE;
+use domain::tasks::{self, Message, ReplayTask};
+use domain::time::Millis;
 use serde::Deserialize;
-use shared::clock::{Clock, Millis};
-use shared::duty::GRACE;
-use shared::lifecycle::Rules;
-use shared::queue::{Message, Queue, SendError};
+use shared::clock::Clock;
+use shared::queue::{Queue, SendError};
+use shared::store::StoreError;
 use shared::store::chunks::Chunks;
 use shared::store::event_log::{EventLog, Settings};
 use shared::store::integrations::{Due, Integrations};
 use shared::store::parked_events::ParkedEvents;
-use shared::store::{Owner, StoreError};
-use shared::stream::Stream;
-use shared::tasks::{self, ReplayTask};
 use shared::telemetry::chain;
 use shared::{batch, env};
 

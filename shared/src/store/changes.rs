@@ -1,12 +1,13 @@
 //! The change stream of the integrations table: what its records tell that somebody may want to know.
 
+use domain::integration::Owner;
+use domain::integration_log::{Action, Entry};
+use domain::time::Millis;
 use serde::Deserialize;
 use serde_json::Value;
 use ulid::Ulid;
 
-use super::{Entry, Owner, integration_log, rejected_events};
-use crate::clock::Millis;
-use crate::history::Action;
+use super::{integration_log, owner_of, rejected_events};
 
 /// Something new that a record tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub fn told(record: &Value) -> Option<Told> {
             action: Action::parse(&image.action?.text()?)?,
             reason: image.reason?.text()?,
         };
-        return Some(Told::Entry(Owner::of_partition(&pk)?, entry));
+        return Some(Told::Entry(owner_of(&pk)?, entry));
     }
     let event_id = sk.strip_prefix(rejected_events::PREFIX)?;
     let Attribute::N(created_at) = image.created_at? else {
@@ -57,7 +58,7 @@ pub fn told(record: &Value) -> Option<Told> {
     };
     let created_at = Millis(created_at.parse().ok()?);
     Some(Told::Rejected(
-        Owner::of_partition(&pk)?,
+        owner_of(&pk)?,
         event_id.to_owned(),
         created_at,
     ))

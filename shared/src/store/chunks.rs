@@ -8,16 +8,12 @@ use std::collections::{BTreeSet, HashMap};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use serde::{Deserialize, Serialize};
+use domain::integration::{CATCH_UP, Owner};
+use domain::stream::chunk::Chunk;
+use domain::time::Millis;
 use ulid::Ulid;
 
-use super::{Item, Owner, StoreError, failure, number, text, text_of, unavailable, unreadable};
-use crate::clock::Millis;
-use crate::integration::CATCH_UP;
-use crate::tasks::EventRef;
-
-/// The most events that a chunk has.
-pub const MAX_EVENTS: usize = 100;
+use super::{Item, StoreError, failure, number, partition, text, text_of, unavailable, unreadable};
 
 const PREFIX: &str = "chunk#";
 
@@ -26,57 +22,6 @@ const PREFIX: &str = "chunk#";
 pub struct Chunks {
     client: Client,
     table: String,
-}
-
-/// Events that replay sends together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// Its name.
-    pub id: Ulid,
-    /// Its events, at most [`MAX_EVENTS`].
-    pub events: Vec<ChunkEvent>,
-    /// The indices of those events that have not been settled.
-    pub outstanding: BTreeSet<u32>,
-}
-
-/// An event of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkEvent {
-    /// Where it stands in the event log.
-    pub event: EventRef,
-    /// Which attempt is the next one, from 1.
-    pub attempt: u32,
-    /// When its first attempt failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing_since: Option<Millis>,
-}
-
-impl Chunk {
-    /// A new chunk, all of which is outstanding.
-    pub fn new(id: Ulid, events: Vec<ChunkEvent>) -> Chunk {
-        Chunk {
-            id,
-            outstanding: (0..events.len() as u32).collect(),
-            events,
-        }
-    }
-
-    /// Its item, which is written with the integration's.
-    pub(super) fn item(&self, owner: &Owner) -> Result<Item, StoreError> {
-        let events = serde_json::to_string(&self.events).map_err(unreadable)?;
-        let outstanding = self.outstanding.iter().map(u32::to_string).collect();
-        let created_at = Millis(self.id.timestamp_ms());
-        Ok(HashMap::from([
-            ("pk".into(), text(owner.partition())),
-            ("sk".into(), text(format!("{PREFIX}{}", self.id))),
-            ("events".into(), text(events)),
-            ("outstanding".into(), AttributeValue::Ns(outstanding)),
-            (
-                "expires_at".into(),
-                number(created_at.after(CATCH_UP * 4).epoch_seconds()),
-            ),
-        ]))
-    }
 }
 
 impl Chunks {
@@ -91,7 +36,7 @@ impl Chunks {
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn get(&self, owner: &Owner, id: Ulid) -> Result<Option<Chunk>, StoreError> {
         let key = format!("{PREFIX}{id}");
-        let found = super::get(&self.client, &self.table, &owner.partition(), key).await?;
+        let found = super::get(&self.client, &self.table, &partition(owner), key).await?;
         let Some(item) = found else {
             return Ok(None);
         };
@@ -130,7 +75,7 @@ impl Chunks {
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":owner", text(owner.partition()))
+            .expression_attribute_values(":owner", text(partition(owner)))
             .expression_attribute_values(":prefix", text(PREFIX))
             .projection_expression("outstanding")
             .consistent_read(true)
@@ -148,7 +93,7 @@ impl Chunks {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", text(owner.partition()))
+            .key("pk", text(partition(owner)))
             .key("sk", text(key.as_str()))
             .update_expression("DELETE outstanding :index")
             .condition_expression("attribute_exists(pk)")
@@ -168,13 +113,30 @@ impl Chunks {
         self.client
             .delete_item()
             .table_name(&self.table)
-            .key("pk", text(owner.partition()))
+            .key("pk", text(partition(owner)))
             .key("sk", text(key))
             .send()
             .await
             .map_err(unavailable)?;
         Ok(true)
     }
+}
+
+/// The item of a chunk, which is written with the integration's.
+pub(super) fn item(owner: &Owner, chunk: &Chunk) -> Result<Item, StoreError> {
+    let events = serde_json::to_string(&chunk.events).map_err(unreadable)?;
+    let outstanding = chunk.outstanding.iter().map(u32::to_string).collect();
+    let created_at = Millis(chunk.id.timestamp_ms());
+    Ok(HashMap::from([
+        ("pk".into(), text(partition(owner))),
+        ("sk".into(), text(format!("{PREFIX}{}", chunk.id))),
+        ("events".into(), text(events)),
+        ("outstanding".into(), AttributeValue::Ns(outstanding)),
+        (
+            "expires_at".into(),
+            number(created_at.after(CATCH_UP * 4).epoch_seconds()),
+        ),
+    ]))
 }
 
 fn outstanding(item: &Item) -> Result<BTreeSet<u32>, StoreError> {

@@ -8,14 +8,15 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use domain::log::SEALS_BEHIND;
+use domain::log::position::EventRef;
+use domain::log::segment::Segment;
+use domain::time::Millis;
 use futures_util::future::try_join_all;
 use ulid::Ulid;
 
 use super::{Item, StoreError, number, text, text_of, unavailable, unreadable};
-use crate::clock::{Clock, Millis};
-use crate::segment::Segment;
-use crate::stream::SEALS_BEHIND;
-use crate::tasks::EventRef;
+use crate::clock::Clock;
 
 mod reader;
 

@@ -1,10 +1,13 @@
 //! The log of an integration: its last 50 entries.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::Client;
+use domain::integration::Owner;
+use domain::integration_log::{Action, Entry};
 use ulid::Ulid;
 
-use super::{Entry, Item, Owner, StoreError, delete_all, text, text_of, unavailable, unreadable};
-use crate::history::Action;
+use super::{Item, StoreError, delete_all, partition, text, text_of, unavailable, unreadable};
 
 /// How many entries a reader sees (the API page).
 pub const MAX_ENTRIES: usize = 50;
@@ -47,7 +50,7 @@ impl IntegrationLog {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn append(&self, owner: &Owner, entry: &Entry) -> Result<(), StoreError> {
-        super::put(&self.client, &self.table, entry.item(owner)).await?;
+        super::put(&self.client, &self.table, item(owner, entry)).await?;
         self.trim(owner, entry).await
     }
 
@@ -85,11 +88,21 @@ impl IntegrationLog {
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":owner", text(owner.partition()))
+            .expression_attribute_values(":owner", text(partition(owner)))
             .expression_attribute_values(":prefix", text(PREFIX))
             .scan_index_forward(false)
             .consistent_read(true)
     }
+}
+
+/// The item of an entry.
+pub(super) fn item(owner: &Owner, entry: &Entry) -> Item {
+    HashMap::from([
+        ("pk".into(), text(partition(owner))),
+        ("sk".into(), text(format!("{PREFIX}{}", entry.id))),
+        ("action".into(), text(entry.action.as_str())),
+        ("reason".into(), text(entry.reason.as_str())),
+    ])
 }
 
 fn read(item: &Item) -> Result<Entry, StoreError> {

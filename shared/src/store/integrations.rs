@@ -11,18 +11,20 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
 };
+use domain::integration::{Integration, MAX_INTEGRATIONS, Owner, Target};
+use domain::integration_log::Entry;
+use domain::lifecycle::{self, Effect, Input, Rules, Verdict};
+use domain::stream::chunk::Chunk;
+use domain::time::Millis;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use super::chunks::Chunk;
 use super::integration_log::IntegrationLog;
 use super::{
-    Entry, Item, Owner, StoreError, delete_all, failure, number, text, text_of, unavailable,
-    unreadable,
+    Item, StoreError, chunks, delete_all, failure, integration_log, number, partition, text,
+    text_of, unavailable, unreadable,
 };
-use crate::clock::{Clock, Millis};
-use crate::integration::{Integration, MAX_INTEGRATIONS, Target};
-use crate::lifecycle::{self, Effect, Input, Rules, Verdict};
+use crate::clock::Clock;
 
 const INTEGRATION: &str = "integration#";
 const DELETED: &str = "deleted#";
@@ -305,7 +307,9 @@ impl Integrations {
         }
         if let Some(chunk) = chunk {
             let put = Put::builder().table_name(&self.table);
-            puts.push(build(put.set_item(Some(chunk.item(&owner)?)).build())?);
+            puts.push(build(
+                put.set_item(Some(chunks::item(&owner, &chunk)?)).build(),
+            )?);
         }
         let puts = puts
             .into_iter()
@@ -436,7 +440,7 @@ impl Integrations {
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :owner")
-            .expression_attribute_values(":owner", text(owner.partition()))
+            .expression_attribute_values(":owner", text(partition(owner)))
             .projection_expression("pk, sk")
             .into_paginator()
             .items()
@@ -549,7 +553,7 @@ impl Integrations {
     }
 
     fn entry(&self, integration: &Integration, entry: Entry) -> Result<Put, StoreError> {
-        let item = entry.item(&Owner::from(integration));
+        let item = integration_log::item(&Owner::from(integration), &entry);
         build(
             Put::builder()
                 .table_name(&self.table)

@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
+use domain::integration::{CATCH_UP, Owner};
+use domain::log::position::EventRef;
+use domain::stream::chunk::Parked;
+use domain::time::Millis;
 use ulid::Ulid;
 
-use super::chunks::ChunkEvent;
 use super::{
-    Item, Owner, StoreError, failure, number, number_of, text, text_of, unavailable, unreadable,
+    Item, StoreError, failure, number, number_of, partition, text, text_of, unavailable, unreadable,
 };
-use crate::clock::Millis;
-use crate::integration::CATCH_UP;
-use crate::tasks::EventRef;
 
 const PREFIX: &str = "parked#";
 
@@ -21,29 +21,6 @@ const PREFIX: &str = "parked#";
 pub struct ParkedEvents {
     client: Client,
     table: String,
-}
-
-/// A parked event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parked {
-    /// Where it stands in the event log.
-    pub event: EventRef,
-    /// Made anew each time the event is parked: only who has read it may delete the item.
-    pub token: Ulid,
-    /// Which attempt is the next one, from 1.
-    pub attempt: u32,
-    /// When its first attempt failed.
-    pub failing_since: Option<Millis>,
-}
-
-impl From<Parked> for ChunkEvent {
-    fn from(parked: Parked) -> ChunkEvent {
-        ChunkEvent {
-            event: parked.event,
-            attempt: parked.attempt,
-            failing_since: parked.failing_since,
-        }
-    }
 }
 
 impl ParkedEvents {
@@ -64,7 +41,7 @@ impl ParkedEvents {
     ) -> Result<(), StoreError> {
         let expires_at = now.after(CATCH_UP * 2);
         let mut item: Item = HashMap::from([
-            ("pk".into(), text(owner.partition())),
+            ("pk".into(), text(partition(owner))),
             ("sk".into(), text(sort_key(&parked.event))),
             ("token".into(), text(parked.token.to_string())),
             ("expires_at".into(), number(expires_at.epoch_seconds())),
@@ -94,7 +71,7 @@ impl ParkedEvents {
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :owner AND sk BETWEEN :from AND :end")
-            .expression_attribute_values(":owner", text(owner.partition()))
+            .expression_attribute_values(":owner", text(partition(owner)))
             .expression_attribute_values(":from", text(from))
             .expression_attribute_values(":end", text(PREFIX.replace('#', "$")))
             .limit(limit as i32)
@@ -119,7 +96,7 @@ impl ParkedEvents {
             .client
             .delete_item()
             .table_name(&self.table)
-            .key("pk", text(owner.partition()))
+            .key("pk", text(partition(owner)))
             .key("sk", text(sort_key(event)))
             .condition_expression("#token = :token")
             .expression_attribute_names("#token", "token")

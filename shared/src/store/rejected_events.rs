@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{Delete, ReturnValue, TransactWriteItem};
+use domain::integration::Owner;
+use domain::time::Millis;
 
 use super::{
-    Item, Owner, StoreError, failure, number, number_of, text, text_of, unavailable, unreadable,
+    Item, StoreError, failure, number, number_of, partition, text, text_of, unavailable, unreadable,
 };
-use crate::clock::Millis;
 
 /// How many are kept (the API page).
 pub const MAX_REJECTED: usize = 30;
@@ -61,7 +62,7 @@ impl RejectedEvents {
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn get(&self, owner: &Owner, event_id: &str) -> Result<String, StoreError> {
         let key = format!("{ENVELOPE}{event_id}");
-        let found = super::get(&self.client, &self.table, &owner.partition(), key).await?;
+        let found = super::get(&self.client, &self.table, &partition(owner), key).await?;
         text_of(&found.ok_or(StoreError::NotFound)?, "envelope")
     }
 
@@ -83,7 +84,7 @@ impl RejectedEvents {
         for (prefix, (name, value)) in items {
             let mut item: Item = HashMap::from([(name.into(), text(value))]);
             item.insert("created_at".into(), number(rejected.created_at.0));
-            item.insert("pk".into(), text(owner.partition()));
+            item.insert("pk".into(), text(partition(owner)));
             item.insert("sk".into(), text(format!("{prefix}{}", rejected.event_id)));
             super::put(&self.client, &self.table, item).await?;
         }
@@ -99,7 +100,7 @@ impl RejectedEvents {
             .client
             .delete_item()
             .table_name(&self.table)
-            .key("pk", text(owner.partition()))
+            .key("pk", text(partition(owner)))
             .key("sk", text(format!("{PREFIX}{event_id}")))
             .condition_expression("attribute_exists(pk)")
             .return_values(ReturnValue::AllOld)
@@ -111,7 +112,7 @@ impl RejectedEvents {
             .client
             .delete_item()
             .table_name(&self.table)
-            .key("pk", text(owner.partition()))
+            .key("pk", text(partition(owner)))
             .key("sk", text(format!("{ENVELOPE}{event_id}")))
             .condition_expression(ENVELOPE_OF)
             .expression_attribute_values(":read", number(created_at))
@@ -142,7 +143,7 @@ impl RejectedEvents {
         for (prefix, condition) in conditions {
             let deletion = Delete::builder()
                 .table_name(&self.table)
-                .key("pk", text(owner.partition()))
+                .key("pk", text(partition(owner)))
                 .key("sk", text(format!("{prefix}{}", rejected.event_id)))
                 .condition_expression(condition)
                 .expression_attribute_values(":read", number(rejected.created_at.0))
@@ -170,7 +171,7 @@ impl RejectedEvents {
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":owner", text(owner.partition()))
+            .expression_attribute_values(":owner", text(partition(owner)))
             .expression_attribute_values(":prefix", text(PREFIX))
             .consistent_read(true)
             .into_paginator()

@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
-use shared::clock::Millis;
-use shared::webhook::{Post, Receivers};
+use domain::time::Millis;
+use receivers::{Post, Receivers};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {

@@ -221,8 +221,8 @@ mod tests {
     fn an_event_has_the_documented_fields() {
         let mut line = Vec::new();
         let payload = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
-        let at = shared::clock::Millis(0);
-        shared::event::write_envelope(&mut line, "acme", "a.b", at, &payload);
+        let at = domain::time::Millis(0);
+        domain::event::write_envelope(&mut line, "acme", "a.b", at, &payload);
         let event: Map<String, Value> = serde_json::from_slice(&line).unwrap();
         let schemas = schemas::components();
         let documented: Vec<_> = schemas["Event"]["properties"]
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_filter_in_an_answer_has_the_documented_fields() {
-        let filter = shared::filter::Filter {
+        let filter = domain::filter::Filter {
             event_filter: Some(Vec::new()),
             entity_filter: Some(Vec::new()),
         };

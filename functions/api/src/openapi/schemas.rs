@@ -1,18 +1,18 @@
 //! Schemas: made from the types that read bodies and write answers, with what types do not say.
 
+use domain::event::{MAX_NAME_CHARS, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH};
+use domain::integration::{IntegrationType, Status};
+use domain::integration_log::Action;
 use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shared::event::{MAX_NAME_CHARS, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH};
-use shared::history::Action;
-use shared::integration::{IntegrationType, Status};
 
 use crate::answers::{EntryAnswer, IntegrationAnswer, RejectedAnswer};
 use crate::bodies::{Changes, PublishedEvent, Registration};
 use crate::error::Body;
 
-/// RFC 3339 in UTC, as [`shared::clock::Millis::parse`] takes it.
+/// RFC 3339 in UTC, as [`domain::time::Millis::parse`] takes it.
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";
 /// The name of an event.
 pub const EVENT_NAME: &str = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$";
@@ -332,7 +332,7 @@ pub fn entity_names(_: &mut SchemaGenerator) -> Schema {
 fn names(pattern: &str, description: &str) -> Schema {
     json_schema!({
         "type": ["array", "null"],
-        "maxItems": shared::filter::MAX_NAMES,
+        "maxItems": domain::filter::MAX_NAMES,
         "items": { "type": "string", "pattern": pattern, "maxLength": MAX_NAME_CHARS },
         "description": description,
     })

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::config::Builder;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use domain::log::segment::Segment;
+use domain::time::Millis;
 use tokio::task::JoinHandle;
 use ulid::Ulid;
 
 use super::{Content, EventLog, last_before, next_day, read};
-use crate::clock::Millis;
-use crate::segment::Segment;
 use crate::store::{Item, StoreError, unavailable};
 
 /// How often a page is asked for before a reader gives up; with growing pauses, about half a minute.

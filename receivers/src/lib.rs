@@ -1,22 +1,25 @@
 //! One POST to a receiver, and what its answer means. The only place that knows receivers' HTTP statuses.
 
-use std::collections::HashMap;
-use std::error::Error;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+mod failure;
+mod resolver;
+mod response;
 
-use http::StatusCode;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::receiver::outcome::{Failure, Outcome};
+use domain::receiver::url::check_url;
+use domain::secret::Secret;
+use domain::time::Millis;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
     RETRY_AFTER,
 };
-use url::{Host, Url};
 
-use crate::address::{can_be_public, is_host_name, is_public};
-use crate::clock::Millis;
-use crate::history::clip;
-use crate::resolver::{NotPublic, NotResolved, PublicResolver};
-use crate::secrets::Secret;
+use crate::failure::{is_closed, transport_reason};
+use crate::resolver::PublicResolver;
+use crate::response::{MAX_KEPT_BYTES, outcome, readable, retry_after};
 
 /// How long a connection may take to be made (contract, section 2).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,36 +27,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of an answer is read (contract, section 2).
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
-/// How much of an answer is kept with a rejected event.
-const MAX_KEPT_BYTES: usize = 1024;
 /// How many hosts are remembered as having been connected to.
 const MAX_HOSTS: usize = 1_000;
-/// The longest URL.
-pub const MAX_URL_CHARS: usize = 2_048;
 /// How long an unused connection is kept: longer than Lambda freezes a busy function, shorter than most servers wait.
 const KEPT_IDLE: Duration = Duration::from_secs(50);
-
-/// What came of an attempt. A receiver's answer is a value, never an error of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// 2xx: the receiver has it.
-    Delivered,
-    /// 400: the receiver will never take this event. The start of its answer, without control characters.
-    Rejected(String),
-    /// 410: the receiver wants nothing any more.
-    Gone,
-    /// Anything else: to be tried again.
-    Failed(Failure),
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// For the integration log: `too many requests (HTTP status code 429)`.
-    pub reason: String,
-    /// How long the receiver asks us to wait.
-    pub retry_after: Option<Duration>,
-}
 
 /// Calls receivers. Keeps connections, and the TLS sessions to resume, from one call to the next.
 #[derive(Clone, Debug)]
@@ -217,95 +194,6 @@ fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, http::header::Inva
     Ok(headers)
 }
 
-/// An error and all that it came from. What an I/O error wraps stands beside it.
-fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next: Option<&'a (dyn Error + 'static)> = Some(error);
-    std::iter::from_fn(move || {
-        let cause = next?;
-        let wrapped = cause
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => cause.source(),
-        };
-        Some(cause)
-    })
-}
-
-/// Whether the exchange ended because the connection was closed or reset, before any of a response had come.
-fn is_closed(error: &reqwest::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    if error.is_timeout() || error.is_connect() {
-        return false;
-    }
-    causes(error).any(|cause| {
-        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-            return error.is_incomplete_message() || error.is_canceled() || error.is_closed();
-        }
-        let kind = cause.downcast_ref().map(std::io::Error::kind);
-        let is_end = |kind| {
-            matches!(
-                kind,
-                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-            )
-        };
-        kind.is_some_and(is_end)
-    })
-}
-
-/// Checks a receiver's URL: https (http where private receivers are allowed), at most [`MAX_URL_CHARS`], a host, no
-/// userinfo, no fragment; not an address that is not public, however it is spelled, nor a name that cannot be public.
-///
-/// # Errors
-/// A sentence for the caller.
-pub fn check_url(text: &str, allow_private: bool) -> Result<Url, String> {
-    if text.chars().count() > MAX_URL_CHARS {
-        return Err(format!(
-            "must not be longer than {MAX_URL_CHARS} characters"
-        ));
-    }
-    // Backslashes are slashes to some parsers and part of a name to others: what we check would not be what others read.
-    if text
-        .chars()
-        .any(|letter| letter.is_control() || letter.is_whitespace() || letter == '\\')
-    {
-        return Err("must not contain spaces, backslashes or control characters".to_owned());
-    }
-    let url = Url::parse(text)
-        .map_err(|_| "must be an absolute URL such as https://erp.example.com/events".to_owned())?;
-    let begins_with = |start: &str| {
-        text.get(..start.len())
-            .is_some_and(|given| given.eq_ignore_ascii_case(start))
-    };
-    let is_allowed = begins_with("https://") || (allow_private && begins_with("http://"));
-    if !is_allowed {
-        return Err("must begin with https://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not contain a user name or a password".to_owned());
-    }
-    if url.fragment().is_some() {
-        return Err("must not contain a fragment (#)".to_owned());
-    }
-    if url.port() == Some(0) {
-        return Err("must not have the port 0".to_owned());
-    }
-    let public = match url.host() {
-        None => return Err("must name a host".to_owned()),
-        Some(Host::Domain(name)) if !is_host_name(name) => {
-            return Err("must name a host that can exist: letters, digits, dashes and dots, with no placeholder left in it".to_owned());
-        }
-        Some(Host::Domain(name)) => can_be_public(name),
-        Some(Host::Ipv4(address)) => is_public(address.into()),
-        Some(Host::Ipv6(address)) => is_public(address.into()),
-    };
-    if !public && !allow_private {
-        return Err("must be an address of the public internet".to_owned());
-    }
-    Ok(url)
-}
-
 fn failed(reason: impl Into<String>) -> Outcome {
     Outcome::Failed(Failure {
         reason: reason.into(),
@@ -313,307 +201,9 @@ fn failed(reason: impl Into<String>) -> Outcome {
     })
 }
 
-/// The start of a response, as text that can be shown: without control characters. What is no text, since it is compressed
-/// though nothing asked for that, is named instead.
-fn readable(start: &[u8], coding: Option<&HeaderValue>) -> String {
-    let coding = coding.and_then(|value| value.to_str().ok());
-    if let Some(coding) = coding.filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
-        && !start.is_empty()
-    {
-        return format!("(compressed: {})", clip(coding, 40));
-    }
-    let mut text = String::from_utf8_lossy(start).into_owned();
-    let is_odd = |letter: &char| {
-        *letter == char::REPLACEMENT_CHARACTER || (letter.is_control() && !letter.is_whitespace())
-    };
-    if text.chars().filter(is_odd).count() * 8 > text.chars().count() {
-        return "(not text)".to_owned();
-    }
-    text.retain(|letter| !letter.is_control());
-    clip(&text, MAX_KEPT_BYTES).to_owned()
-}
-
-fn outcome(status: StatusCode, retry_after: Option<Duration>, shown: &str) -> Outcome {
-    match status {
-        status if status.is_success() => Outcome::Delivered,
-        StatusCode::BAD_REQUEST => Outcome::Rejected(shown.to_owned()),
-        StatusCode::GONE => Outcome::Gone,
-        status => {
-            let name = status
-                .canonical_reason()
-                .unwrap_or("unexpected answer")
-                .to_lowercase();
-            let reason = format!("{name} (HTTP status code {})", status.as_u16());
-            Outcome::Failed(Failure {
-                reason,
-                retry_after,
-            })
-        }
-    }
-}
-
-/// What a failed exchange is called in the integration log: neither addresses nor the resolver's words.
-fn transport_reason(error: &reqwest::Error) -> &'static str {
-    if let Some(reason) = causes(error).find_map(known_cause) {
-        return reason;
-    }
-    match (error.is_timeout(), error.is_connect()) {
-        (true, true) => "no connection within 5 seconds",
-        (true, false) => "no answer within 15 seconds",
-        (false, true) => "the connection could not be made",
-        (false, false) => "the connection broke",
-    }
-}
-
-/// What a cause is called that its owner can mend.
-fn known_cause(cause: &(dyn Error + 'static)) -> Option<&'static str> {
-    if cause.is::<NotPublic>() {
-        return Some("the address is not allowed");
-    }
-    if cause.is::<NotResolved>() {
-        return Some("the host name could not be resolved");
-    }
-    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-        let is_refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
-        return is_refused.then_some("the connection was refused");
-    }
-    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-        return error
-            .is_parse()
-            .then_some("what was answered is not HTTP that can be read");
-    }
-    match cause.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(certificate) => Some(certificate_reason(certificate)),
-        rustls::Error::InvalidMessage(_) => Some("what was answered is not TLS"),
-        rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
-            Some("no TLS version and cipher were agreed on")
-        }
-        _ => None,
-    }
-}
-
-fn certificate_reason(error: &rustls::CertificateError) -> &'static str {
-    use rustls::CertificateError::{
-        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
-        NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
-    };
-    match error {
-        Expired | ExpiredContext { .. } => "the certificate has expired",
-        NotValidYet | NotValidYetContext { .. } => "the certificate is not valid yet",
-        NotValidForName | NotValidForNameContext { .. } => "the certificate is for another name",
-        UnknownIssuer | BadSignature => {
-            "the certificate is not signed by an authority that is known"
-        }
-        Revoked => "the certificate was revoked",
-        _ => "the certificate is not valid",
-    }
-}
-
-/// `Retry-After` in seconds or as an HTTP date, of which there are three forms (RFC 9110, sections 10.2.3 and 5.6.7).
-fn retry_after(value: Option<&HeaderValue>, now: Millis) -> Option<Duration> {
-    let text = value?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    let since_epoch = date.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Some(Millis(0).after(since_epoch).since(now))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_of_receivers_are_public_https() {
-        for url in [
-            "https://erp.example.com",
-            "https://erp.example.com:8443/a/b?c=d",
-            "https://8.8.8.8/x",
-            "https://xn--mnchen-3ya.example/",
-            "https://münchen.example/",
-            "https://erp.example.com./",
-            "HTTPS://ERP.EXAMPLE.COM/",
-            "https://erp_1.example.com/",
-            "https://[2606:4700::1111]/",
-        ] {
-            assert!(check_url(url, false).is_ok(), "{url}");
-        }
-        for url in [
-            "",
-            "erp.example.com",
-            "http://erp.example.com",
-            "ftp://erp.example.com",
-            "https://",
-            "https://user@erp.example.com/",
-            "https://user:pw@erp.example.com/",
-            "https://:pw@erp.example.com/",
-            "https://erp.example.com/#part",
-            "https://127.0.0.1/",
-            "https://2130706433/",
-            "https://0x7f.1/",
-            "https://0177.0.0.1/",
-            "https://[::1]/",
-            "https://[::ffff:10.0.0.1]/",
-            "https://[fe80::1%25eth0]/",
-            "https://169.254.169.254/latest/meta-data",
-            "https://127.1/",
-            "https://erp.example.com/a b",
-            "https://erp.example.com/\u{7}",
-            "javascript:alert(1)",
-            "https:erp.example.com",
-            "https:/erp.example.com",
-            "https:\\\\erp.example.com\\",
-            "https://erp.example.com\\@127.0.0.1/",
-            "https://127.0.0.1\\@erp.example.com/",
-            "https://erp.example.com:0/",
-            "https://erp.example.com:65536/",
-            "https://a..example/",
-            "https://.example.com/",
-            "https://erp.example.com../",
-            &format!("https://{}.example/", "a".repeat(64)),
-            &format!("https://{}example/", "a.".repeat(124)),
-            // Loopback and the metadata service, in every spelling that a resolver or a parser may take for them.
-            "https://127.0.0.1./",
-            "https://127.0.0.1.:443/",
-            "https://017700000001/",
-            "https://0x7f000001/",
-            "https://0x7f.0x0.0x0.0x1/",
-            "https://0/",
-            "https://0x/",
-            "https://127.0.1/",
-            "https://①②⑦.⓪.⓪.①/",
-            "https://１２７.０.０.１/",
-            "https://127。0。0。1/",
-            "https://%31%32%37.0.0.1/",
-            "https://2852039166/",
-            "https://0xa9fea9fe/",
-            "https://0251.0376.0251.0376/",
-            "https://[::]/",
-            "https://[::127.0.0.1]/",
-            "https://[::ffff:7f00:1]/",
-            "https://[0:0:0:0:0:ffff:169.254.169.254]/",
-            "https://[64:ff9b::a9fe:a9fe]/",
-            "https://[2002:7f00:1::]/",
-            "https://[::1%25lo]/",
-            "https://[::1%lo]/",
-            "https://[fd00:ec2::254]/",
-            // Names that are never public.
-            "https://localhost/",
-            "https://LOCALHOST./",
-            "https://a.localhost/",
-            "https://ｌｏｃａｌｈｏｓｔ/",
-            "https://intranet/",
-            "https://intranet./",
-            "https://printer.local/",
-            "https://ip-10-0-0-1.ec2.internal/",
-            // Placeholders that were not filled in, and what else no host is called.
-            "https://${CALLBACK_HOST}.example.com/h",
-            "https://{{host}}.example.com/",
-            "https://$host.example.com/",
-            "https://%24host.example.com/",
-            "https://<host>.example.com/",
-            "https://[host].example.com/",
-            "https://a,b.example.com/",
-            "https://-a.example.com/",
-            "https://a-.example.com/",
-            "https://a..example.com/",
-            &format!("https://erp.example.com/{}", "a".repeat(2_048)),
-        ] {
-            assert!(check_url(url, false).is_err(), "{url}");
-        }
-        assert!(check_url("http://127.0.0.1:9000/hook", true).is_ok());
-        assert!(check_url("http://user@127.0.0.1:9000/hook", true).is_err());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn what_is_accepted_is_public_https_and_stays_accepted(
-            text in r"(https?:/{0,3})?([a-z0-9@:.%\[\]-]{0,12}[./@:\\#?]){0,4}[0-9a-fx.]{0,12}(/[a-z#?]{0,5})?",
-        ) {
-            if let Ok(url) = check_url(&text, false) {
-                proptest::prop_assert_eq!(url.scheme(), "https");
-                proptest::prop_assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none());
-                proptest::prop_assert_eq!(check_url(url.as_str(), false), Ok(url.clone()));
-                match url.host() {
-                    Some(Host::Ipv4(address)) => proptest::prop_assert!(is_public(address.into())),
-                    Some(Host::Ipv6(address)) => proptest::prop_assert!(is_public(address.into())),
-                    Some(Host::Domain(name)) => proptest::prop_assert!(name.parse::<std::net::IpAddr>().is_err()),
-                    None => proptest::prop_assert!(false, "a host"),
-                }
-            }
-        }
-
-        #[test]
-        fn no_spelling_of_an_inner_ipv4_address_is_accepted(bits in proptest::num::u32::ANY, spelling in 0_usize..6) {
-            let address = std::net::Ipv4Addr::from_bits(bits);
-            let [a, b, c, d] = address.octets();
-            let host = match spelling {
-                0 => address.to_string(),
-                1 => bits.to_string(),
-                2 => format!("0x{bits:x}"),
-                3 => format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
-                4 => format!("{a}.{}", bits & 0xff_ffff),
-                _ => format!("[::ffff:{address}]"),
-            };
-            proptest::prop_assert_eq!(check_url(&format!("https://{host}/"), false).is_ok(), is_public(address.into()), "{}", host);
-        }
-    }
-
-    #[test]
-    fn the_status_decides() {
-        for (status, expected) in [
-            (200, Outcome::Delivered),
-            (204, Outcome::Delivered),
-            (299, Outcome::Delivered),
-            (400, Outcome::Rejected("no such item".into())),
-            (410, Outcome::Gone),
-        ] {
-            let shown = readable(b"no such\r\n item\x07", None);
-            let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(outcome(status, None, &shown), expected, "{status}");
-        }
-        for status in [301, 304, 401, 404, 408, 422, 429, 500, 503, 599] {
-            assert!(
-                matches!(
-                    outcome(StatusCode::from_u16(status).unwrap(), None, ""),
-                    Outcome::Failed(_)
-                ),
-                "{status}"
-            );
-        }
-        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None, "") else {
-            panic!("429 is a failure")
-        };
-        assert_eq!(failure.reason, "too many requests (HTTP status code 429)");
-    }
-
-    #[test]
-    fn retry_after_is_read_as_seconds_or_as_a_date() {
-        let read = |text: &str| {
-            retry_after(
-                Some(&HeaderValue::from_str(text).unwrap()),
-                Millis(1_445_412_470_000),
-            )
-        };
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(
-            read("Wed, 21 Oct 2015 07:28:00 GMT"),
-            Some(Duration::from_secs(10))
-        );
-        assert_eq!(read("Wed, 21 Oct 2015 07:27:00 GMT"), Some(Duration::ZERO));
-        // The obsolete forms: RFC 850's, and that of C's asctime.
-        for date in [
-            " Wed, 21 Oct 2015 07:28:00 GMT ",
-            "Wednesday, 21-Oct-15 07:28:00 GMT",
-            "Wed Oct 21 07:28:00 2015",
-        ] {
-            assert_eq!(read(date), Some(Duration::from_secs(10)), "{date}");
-        }
-        for text in ["", "soon", "-1", "1.5"] {
-            assert_eq!(read(text), None, "{text}");
-        }
-    }
 
     #[tokio::test]
     async fn a_name_with_an_inner_address_is_refused_where_it_is_connected() {
@@ -713,6 +303,7 @@ mod tests {
         together: usize,
     ) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
         use std::sync::atomic::{AtomicUsize, Ordering};
+
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -852,25 +443,6 @@ mod tests {
                 panic!("{reason}")
             };
             assert_eq!(failure.reason, reason);
-        }
-    }
-
-    #[test]
-    fn what_is_no_text_is_named() {
-        let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\xab\x56\x4a\x2c\x28\xc8";
-        let coding = |text: &'static str| Some(HeaderValue::from_static(text));
-        for (start, coding, shown) in [
-            (&gzip[..], coding("gzip"), "(compressed: gzip)"),
-            (b"plain", coding("br"), "(compressed: br)"),
-            (b"", coding("gzip"), ""),
-            (gzip, None, "(not text)"),
-            (b"\x00\x01\x02\x03", None, "(not text)"),
-            (b"plain", coding("Identity"), "plain"),
-            ("für alle".as_bytes(), None, "für alle"),
-            (b"f\xfcr alle Artikel", None, "f\u{fffd}r alle Artikel"),
-            (b"", None, ""),
-        ] {
-            assert_eq!(readable(start, coding.as_ref()), shown);
         }
     }
 }

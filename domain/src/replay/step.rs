@@ -4,14 +4,14 @@
 //! A step begins its turn, opens the stream, sends what a step before it may not have sent, then what is parked, then what is
 //! owed and sealed, in chunks, and leaves. Of an interrupted stream it sends one probe instead.
 
-use shared::clock::Millis;
-use shared::integration::{Integration, IntegrationType};
-use shared::lifecycle::{Input, Rest, Rules, Step as Does, Verdict};
-use shared::store::chunks::{Chunk, ChunkEvent, MAX_EVENTS};
-use shared::store::parked_events::Parked;
-use shared::stream::{Position, Stream};
-use shared::tasks::EventRef;
 use ulid::Ulid;
+
+use crate::integration::{Integration, IntegrationType};
+use crate::lifecycle::{Input, Rest, Rules, Step as Does, Verdict};
+use crate::log::position::{EventRef, Position};
+use crate::stream::Stream;
+use crate::stream::chunk::{Chunk, ChunkEvent, MAX_EVENTS, Parked};
+use crate::time::Millis;
 
 /// The most events of an integration that are outstanding: what a receiver that is slow holds up.
 pub const MAX_OUTSTANDING: usize = 1_000;

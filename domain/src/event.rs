@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::clock::Millis;
+use crate::time::Millis;
 
 /// The largest payload of one event: 256 KiB (contract, section 4).
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;

@@ -8,18 +8,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::clock::Millis;
 use crate::filter::Filter;
+use crate::log::REPEAT_WINDOW;
+use crate::time::Millis;
 
 /// The largest file: 50 MiB (the API page).
 pub const MAX_FILE_BYTES: usize = 50 * 1024 * 1024;
-
-/// A publisher or a queue that repeats an event's id within this time repeats the same event (contract, section 3).
-pub const REPEAT_WINDOW: Duration = Duration::from_secs(20 * 60);
-
-/// How many seals exports stay behind the clock. Nothing waits for a file as it does for a webhook, and an append that takes
-/// effect later than it may is in a file all the same, as long as it comes before this.
-pub const EXPORT_SEALS_BEHIND: u32 = 6;
 
 /// For how long exports fail for reasons of ours before the integration's log says so, and how often it does from then on.
 pub const STUCK: Duration = Duration::from_secs(24 * 3600);

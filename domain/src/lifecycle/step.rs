@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Change, Effect, Rest, Rules, Step, resumed, stop};
-use crate::clock::Millis;
-use crate::history::delivered;
 use crate::integration::{Integration, IntegrationType};
-use crate::stream::{SEALS_BEHIND, Stream};
+use crate::integration_log::delivered;
+use crate::lifecycle::{Change, Effect, Rest, Rules, Step, resumed, stop};
+use crate::log::SEALS_BEHIND;
+use crate::stream::Stream;
+use crate::time::Millis;
 
 /// How often a temporary integration whose range is not over yet is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_secs(60);

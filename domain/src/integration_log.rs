@@ -1,6 +1,8 @@
 //! Words of the integration log: its actions, and the sentences that explain them.
 
-use crate::clock::Millis;
+use ulid::Ulid;
+
+use crate::time::Millis;
 
 /// The most that a reason shows of a payload.
 const MAX_PAYLOAD_BYTES: usize = 1024;
@@ -26,6 +28,24 @@ pub enum Action {
     DeliveryResumed,
     /// A file could not be uploaded; the next tick tries again.
     ExportFailed,
+}
+
+/// An entry of an integration log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its ULID; the millisecond is `created_at`.
+    pub id: Ulid,
+    /// What happened.
+    pub action: Action,
+    /// A sentence for the reader of the log.
+    pub reason: String,
+}
+
+impl Entry {
+    /// When it happened.
+    pub fn created_at(&self) -> Millis {
+        Millis(self.id.timestamp_ms())
+    }
 }
 
 /// Every action.

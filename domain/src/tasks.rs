@@ -6,10 +6,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use ulid::Ulid;
 
-use crate::clock::Millis;
 use crate::event::Event;
-use crate::queue::Message;
-use crate::store::Owner;
+use crate::integration::Owner;
+use crate::log::position::EventRef;
+use crate::time::Millis;
+
+/// A message to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The text.
+    pub body: String,
+    /// For how long nobody receives it: 0 to 900 seconds.
+    pub delay_seconds: u32,
+    /// The message group: on a standard queue, who shares it shares a fair part of the queue.
+    pub group: Option<String>,
+}
 
 /// Events of one tenant, accepted by the API, for ingest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,17 +29,6 @@ pub struct IngestTask {
     pub tenant: String,
     /// Events, at most about 256 KiB of them unless it is a single larger one.
     pub events: Vec<Event>,
-}
-
-/// Where an event stands in the event log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct EventRef {
-    /// The segment's ULID.
-    pub segment: Ulid,
-    /// The event's position in the segment, from 0.
-    pub index: u32,
-    /// The segment's shard.
-    pub shard: u32,
 }
 
 /// One event for one webhook integration.

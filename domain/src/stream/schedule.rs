@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::clock::Millis;
+use crate::time::Millis;
 
 /// How long a task that was asked for may take to be received before another one is sent.
 pub const GRACE: Duration = Duration::from_secs(20);

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use crate::clock::Millis;
-use crate::duty::Asked;
-use crate::health::Interruption;
-use crate::history::{Action, started};
+use crate::backoff;
 use crate::integration::{CATCH_UP, Integration};
-use crate::retry;
-use crate::stream::{Position, SEALS_BEHIND, Stream};
-use crate::tasks::EventRef;
+use crate::integration_log::{Action, started};
+use crate::log::SEALS_BEHIND;
+use crate::log::position::{EventRef, Position};
+use crate::stream::Stream;
+use crate::stream::health::Interruption;
+use crate::stream::schedule::Asked;
+use crate::time::Millis;
 
 /// What a deployment decides.
 #[derive(Clone, Copy, Debug)]
@@ -282,7 +283,7 @@ pub fn apply(integration: &mut Integration, input: &Input, now: Millis, rules: &
                 return Change::keep();
             };
             // The first probe comes 5 seconds after the interruption, the second 10 after the first, and so on.
-            let pause = retry::pause(it.probes + 1, *retry_after, *jitter);
+            let pause = backoff::pause(it.probes + 1, *retry_after, *jitter);
             it.next_probe_at = now.after(pause);
             stream.health.last_failure_at = Some(now);
             stream.health.next_attempt_at = Some(now.after(pause));

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::clock::Millis;
 use crate::export::Export;
 use crate::filter::Filter;
+use crate::secret::StoredSecret;
 use crate::stream::Stream;
+use crate::time::Millis;
 
 /// How many integrations a tenant can have, temporary and stopped ones included (the API page).
 pub const MAX_INTEGRATIONS: usize = 25;
@@ -139,32 +140,6 @@ pub enum Access {
     },
 }
 
-/// A secret at rest: what KMS made of it, and what a caller may see of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredSecret {
-    /// KMS ciphertext, base64; bound to tenant and integration by its encryption context.
-    pub cipher: String,
-    /// All but the last four characters as `*`; all of it where shorter than 12.
-    pub mask: String,
-}
-
-/// The mask of a secret: all but its last four characters as `*`, all of it where shorter than 12 (contract, section 1).
-pub fn mask(secret: &str) -> String {
-    let length = secret.chars().count();
-    let shown = if length < 12 { 0 } else { 4 };
-    "*".repeat(length - shown) + &secret.chars().skip(length - shown).collect::<String>()
-}
-
-/// Whether a text looks as [`mask`] makes one. Sent back where no secret is stored that it stands for, it is no secret.
-pub fn is_mask(text: &str) -> bool {
-    let stars = text
-        .chars()
-        .take_while(|character| *character == '*')
-        .count();
-    let length = text.chars().count();
-    stars > 0 && (stars == length || length >= 12 && stars >= length - 4)
-}
-
 impl Integration {
     /// Whether it may be sent anything at all.
     pub fn is_running(&self) -> bool {
@@ -276,6 +251,27 @@ impl Integration {
     }
 }
 
+/// One generation of an integration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The tenant.
+    pub tenant: String,
+    /// The integration's id.
+    pub integration_id: String,
+    /// The integration's generation.
+    pub generation: Ulid,
+}
+
+impl From<&Integration> for Owner {
+    fn from(integration: &Integration) -> Owner {
+        Owner {
+            tenant: integration.tenant.clone(),
+            integration_id: integration.id.clone(),
+            generation: integration.generation,
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -301,20 +297,6 @@ pub(crate) mod tests {
             stopped_at: None,
             is_finished: false,
         }
-    }
-
-    #[test]
-    fn a_mask_shows_the_last_four_characters_of_long_secrets_only() {
-        assert_eq!(mask(""), "");
-        assert_eq!(mask("short"), "*****");
-        assert_eq!(mask("12345678901"), "***********");
-        assert_eq!(mask("123456789012"), "********9012");
-        for secret in ["short", "12345678901", "123456789012"] {
-            assert!(is_mask(&mask(secret)), "{secret}");
-            assert!(!is_mask(secret), "{secret}");
-        }
-        assert!(!is_mask(""));
-        assert!(!is_mask("**a-key-that-begins-so"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Which events of an owed range are sent: those that repeat none, pass the filter, and have not been taken yet.
 
-use shared::clock::Millis;
-use shared::export::REPEAT_WINDOW;
-use shared::repeats::Repeats;
-use shared::stream::Position;
 use ulid::Ulid;
+
+use crate::log::REPEAT_WINDOW;
+use crate::log::position::Position;
+use crate::log::repeats::Repeats;
+use crate::time::Millis;
 
 /// Goes through the segments of a range, in order.
 #[derive(Debug)]

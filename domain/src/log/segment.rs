@@ -6,8 +6,8 @@ use std::io::{self, Cursor};
 use serde_json::value::RawValue;
 use ulid::Ulid;
 
-use crate::clock::Millis;
 use crate::event::write_envelope;
+use crate::time::Millis;
 
 /// The largest segment, compressed events and names and ids together. DynamoDB's items end at 400 KB (409,600 bytes); the
 /// rest is for keys and attribute names.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Millis;
-use crate::tasks::EventRef;
+use crate::log::position::EventRef;
+use crate::time::Millis;
 
 /// How many attempts in a row have to fail, over at least two events, before a stream is interrupted.
 pub const FAILURES: u32 = 5;

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
-use crate::clock::Millis;
-use crate::export::REPEAT_WINDOW;
+use crate::log::REPEAT_WINDOW;
+use crate::time::Millis;
 
 /// How many ids are remembered before those that no longer count are looked for.
 const TIDY_EVERY: usize = 100_000;

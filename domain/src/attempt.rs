@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use shared::clock::Millis;
-use shared::history::request_failed;
-use shared::integration::Integration;
-use shared::lifecycle::{Input, Rules};
-use shared::retry;
-use shared::store::parked_events::Parked;
-use shared::tasks::{Dispatch, EventRef, Origin};
-use shared::webhook::Outcome;
 use ulid::Ulid;
+
+use crate::backoff;
+use crate::integration::Integration;
+use crate::integration_log::request_failed;
+use crate::lifecycle::{Input, Rules};
+use crate::log::position::EventRef;
+use crate::receiver::outcome::Outcome;
+use crate::stream::chunk::Parked;
+use crate::tasks::{Dispatch, Origin};
+use crate::time::Millis;
 
 /// Something to be carried out. Effects are carried out in their order; one that fails leaves those behind it undone, and the
 /// message is handed out again.
@@ -149,7 +151,7 @@ pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome) -> Vec<Effect> {
                 })];
             }
             let failing_since = dispatch.failing_since.unwrap_or(attempt.now);
-            let pause = retry::pause(dispatch.attempt, failed.retry_after, attempt.jitter);
+            let pause = backoff::pause(dispatch.attempt, failed.retry_after, attempt.jitter);
             if is_given_up(attempt, failing_since) {
                 let reason = format!(
                     "{}, after {} attempts since {failing_since}",
@@ -249,11 +251,10 @@ fn failure(attempt: &Attempt<'_>, reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::integration::{Callback, IntegrationType, Status, Target};
-    use shared::stream::Stream;
-    use shared::webhook::Failure;
-
     use super::*;
+    use crate::integration::{Callback, IntegrationType, Status, Target};
+    use crate::receiver::outcome::Failure;
+    use crate::stream::Stream;
 
     const GIVE_UP: Duration = Duration::from_secs(5 * 24 * 3600);
     const RULES: Rules = Rules {

@@ -6,9 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use domain::receiver::address::is_public;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-
-use crate::address::is_public;
 
 /// Resolves a name once for each connection. A name of which **any** address is not public is refused, and the connection
 /// is made to the addresses of this very answer: neither a mixed answer nor a second look-up (rebinding) leads inside.
@@ -75,12 +74,13 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use domain::receiver::outcome::Outcome;
+    use domain::time::Millis;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::clock::Millis;
-    use crate::webhook::{Outcome, Post, Receivers};
+    use crate::{Post, Receivers};
 
     /// The one address that these tests take for public, and one that they take for an inner one.
     const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);

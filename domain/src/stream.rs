@@ -12,17 +12,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::clock::Millis;
-use crate::duty::Duty;
-use crate::health::Health;
+use crate::log::position::Position;
+
+pub mod chunk;
+pub mod health;
+pub mod schedule;
+
+use crate::stream::health::Health;
+use crate::stream::schedule::Duty;
+use crate::time::Millis;
 
 /// The longest that one invocation of ingest can take, as in template.yaml. A gap is kept for this time and a seal past its
 /// end: until then an ingest may still be at work on a segment that lies in it.
 pub const INGEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How many seals readers stay behind the clock: an append is given up half a seal after its millisecond, and what was given
-/// up takes effect within a seal, or never; the rest is for clocks that differ.
-pub const SEALS_BEHIND: u32 = 2;
 
 /// How many gaps and how many owed ranges are remembered. One more is made one with the last, and what lay between the two
 /// is sent again: twice, rather than an item that grows without end.
@@ -60,27 +62,6 @@ pub struct Gap {
     pub from: Millis,
     /// The first instant behind it; none while it is open.
     pub until: Option<Millis>,
-}
-
-/// A position in the event log: an event of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
-    /// The segment's place; there need not be a segment.
-    pub place: Ulid,
-    /// The event's index in the segment.
-    pub index: u32,
-}
-
-impl Position {
-    /// The position before every event at or past `place`.
-    pub fn at(place: Ulid) -> Position {
-        Position { place, index: 0 }
-    }
-
-    /// The position behind every event of the segment at `place`.
-    pub fn behind(place: Ulid) -> Position {
-        Position::at(Ulid(place.0 + 1))
-    }
 }
 
 /// A range of the event log that replay sends.

@@ -1,0 +1,25 @@
+//! What came of an attempt.
+
+use std::time::Duration;
+
+/// What came of an attempt. A receiver's answer is a value, never an error of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 2xx: the receiver has it.
+    Delivered,
+    /// 400: the receiver will never take this event. The start of its answer, without control characters.
+    Rejected(String),
+    /// 410: the receiver wants nothing any more.
+    Gone,
+    /// Anything else: to be tried again.
+    Failed(Failure),
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For the integration log: `too many requests (HTTP status code 429)`.
+    pub reason: String,
+    /// How long the receiver asks us to wait.
+    pub retry_after: Option<Duration>,
+}

@@ -1,0 +1,99 @@
+//! Why an exchange with a receiver failed, in words that its owner can act on.
+
+use std::error::Error;
+
+use crate::resolver::{NotPublic, NotResolved};
+
+/// An error and all that it came from. What an I/O error wraps stands beside it.
+fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next: Option<&'a (dyn Error + 'static)> = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        let wrapped = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+        Some(cause)
+    })
+}
+
+/// Whether the exchange ended because the connection was closed or reset, before any of a response had come.
+pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    if error.is_timeout() || error.is_connect() {
+        return false;
+    }
+    causes(error).any(|cause| {
+        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+            return error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+        }
+        let kind = cause.downcast_ref().map(std::io::Error::kind);
+        let is_end = |kind| {
+            matches!(
+                kind,
+                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+            )
+        };
+        kind.is_some_and(is_end)
+    })
+}
+
+/// What a failed exchange is called in the integration log: neither addresses nor the resolver's words.
+pub(crate) fn transport_reason(error: &reqwest::Error) -> &'static str {
+    if let Some(reason) = causes(error).find_map(known_cause) {
+        return reason;
+    }
+    match (error.is_timeout(), error.is_connect()) {
+        (true, true) => "no connection within 5 seconds",
+        (true, false) => "no answer within 15 seconds",
+        (false, true) => "the connection could not be made",
+        (false, false) => "the connection broke",
+    }
+}
+
+/// What a cause is called that its owner can mend.
+fn known_cause(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if cause.is::<NotPublic>() {
+        return Some("the address is not allowed");
+    }
+    if cause.is::<NotResolved>() {
+        return Some("the host name could not be resolved");
+    }
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        let is_refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
+        return is_refused.then_some("the connection was refused");
+    }
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        return error
+            .is_parse()
+            .then_some("what was answered is not HTTP that can be read");
+    }
+    match cause.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(certificate) => Some(certificate_reason(certificate)),
+        rustls::Error::InvalidMessage(_) => Some("what was answered is not TLS"),
+        rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
+            Some("no TLS version and cipher were agreed on")
+        }
+        _ => None,
+    }
+}
+
+fn certificate_reason(error: &rustls::CertificateError) -> &'static str {
+    use rustls::CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
+    };
+    match error {
+        Expired | ExpiredContext { .. } => "the certificate has expired",
+        NotValidYet | NotValidYetContext { .. } => "the certificate is not valid yet",
+        NotValidForName | NotValidForNameContext { .. } => "the certificate is for another name",
+        UnknownIssuer | BadSignature => {
+            "the certificate is not signed by an authority that is known"
+        }
+        Revoked => "the certificate was revoked",
+        _ => "the certificate is not valid",
+    }
+}

@@ -8,8 +8,8 @@ use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use tokio::time::Instant;
 
 use crate::check::{Ledger, Published, TENANT, Tally, reference};
+use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::service::Failure;
 
 /// The bucket; it stays after the demo, so that the files can be looked at.
 pub const BUCKET: &str = "event-stream-demo";

@@ -5,6 +5,7 @@
 mod catalogue;
 mod check;
 mod exports;
+mod failure;
 mod options;
 mod progress;
 mod publish;
@@ -26,9 +27,10 @@ use uuid::Uuid;
 use crate::catalogue::{ENTITY_FILTER, EVENT_FILTER, passes};
 use crate::check::Published;
 use crate::exports::{BUCKET, Exports};
+use crate::failure::Failure;
 use crate::options::{Environment, HELP, Options};
 use crate::progress::Progress;
-use crate::service::{Failure, Service};
+use crate::service::Service;
 use crate::summary::Summary;
 
 /// The payloads are the same in every run, but for their ids.

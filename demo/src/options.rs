@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::service::Failure;
+use crate::failure::Failure;
 
 /// `demo --help`.
 pub const HELP: &str = "\

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::catalogue::Event;
 use crate::check::{Published, TENANT, Way};
+use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::service::{Failure, Service};
+use crate::service::Service;
 
 /// Events in one call of the API, and the time from one call to the next: 2,000 events take 4 seconds.
 const API_BATCH: usize = 50;

@@ -1,12 +1,12 @@
 //! The calls of Event Stream's REST API that the demo makes.
 
-use std::fmt;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::failure::Failure;
 use crate::options::Environment;
 
 const INTEGRATIONS: &str = "/api/v1/org/integrations/eventstream";
@@ -16,22 +16,6 @@ const EVENTS: &str = "/api/v1/org/events";
 /// within moments.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Why the demo cannot go on: a sentence for its user.
-#[derive(Debug)]
-pub struct Failure(String);
-
-impl Failure {
-    pub fn new(sentence: impl Into<String>) -> Failure {
-        Failure(sentence.into())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
 
 /// The service, as the tenant of the token sees it.
 pub struct Service {

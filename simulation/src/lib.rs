@@ -7,10 +7,13 @@
 
 mod check;
 mod history;
+mod ledger;
 pub mod mutant;
 mod process;
 mod receiver;
 mod requests;
+mod run;
+mod work;
 mod world;
 
 use crate::history::History;

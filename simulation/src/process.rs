@@ -1,131 +1,18 @@
 //! Workers: what each does, effect by effect. Between any two it may crash.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use domain::attempt;
-use domain::integration::Integration;
-use domain::lifecycle::{Effect, Input, Rules};
 use domain::log::position::EventRef;
-use domain::receiver::outcome::Outcome;
 use domain::replay::selection::Selection;
-use domain::replay::step::{Do, Seated, Seen, Step};
-use domain::stream::chunk::{Chunk, ChunkEvent, Parked};
+use domain::replay::step::{Do, Seen};
+use domain::stream::chunk::{Chunk, ChunkEvent};
 use domain::tasks::{Dispatch, Origin};
 use domain::time::Millis;
 use rand::RngExt;
 use ulid::Ulid;
 
-use crate::history::{MINUTE, SEAL};
+use crate::history::{MINUTE, SEAL, name};
 use crate::mutant::Mutant;
-use crate::world::{Body, Happening, Owner, World};
-
-/// A worker under way.
-#[derive(Clone, Debug)]
-pub struct Process {
-    pub role: Role,
-    pub ops: VecDeque<Op>,
-    pub message: Option<u64>,
-    skew: i64,
-    /// When its time limit ends it.
-    dies_at: u64,
-}
-
-#[derive(Clone, Debug)]
-pub enum Role {
-    Api,
-    Ingest,
-    Deliver,
-    Replay(Owner, Box<Step>, Option<Box<Seen>>),
-}
-
-/// A conditional write under way.
-#[derive(Clone, Debug)]
-pub struct Write {
-    pub who: usize,
-    pub integration: Integration,
-    pub read_version: u64,
-    pub chunk: Option<Chunk>,
-    pub input: Input,
-    pub decided_at: Millis,
-}
-
-/// What a worker does next: one request.
-#[derive(Clone, Debug)]
-pub enum Op {
-    /// Register an integration.
-    Register(usize, u64, Option<u64>),
-    /// Find an integration, and apply an input to it.
-    Call(usize, Input),
-    /// Read an integration and decide.
-    Apply(Owner, Input, Option<Chunk>),
-    /// Write what was decided.
-    Write(Owner, Box<Write>, Vec<Effect>),
-    /// Learn what became of it.
-    Applied(Owner, Box<Seated>, Input, Vec<Effect>),
-    /// Append events to the event log.
-    Append(Vec<u32>, u32),
-    /// Learn whether the append was confirmed in time.
-    Confirm(Vec<u32>, Ulid, u32),
-    /// Read the integrations, and send what is live.
-    Route(Vec<u32>, Ulid),
-    /// The events are taken in.
-    Ingested(Vec<u32>, Ulid),
-    /// Read the integration, and attempt or not.
-    Admit(Owner, Dispatch, Option<Box<Integration>>),
-    /// Judge what came of the attempt.
-    Judge(Box<Integration>, Dispatch, Outcome),
-    /// Carry out an effect of delivery.
-    Effect(Owner, Dispatch, attempt::Effect),
-    /// Send a message.
-    Send(Body, u64),
-    /// Keep a parked event.
-    Park(Owner, Parked),
-    /// Forget a parked event.
-    Unpark(Owner, EventRef, Ulid),
-}
-
-impl Process {
-    pub fn of(
-        body: Body,
-        message: Option<u64>,
-        skew: i64,
-        dies_at: u64,
-        local: Millis,
-        holder: Ulid,
-        rules: Rules,
-    ) -> Process {
-        let (role, ops) = match body {
-            Body::Events(ids) => (Role::Ingest, vec![Op::Append(ids, 5)]),
-            Body::Dispatch(owner, dispatch) => {
-                (Role::Deliver, vec![Op::Admit(owner, dispatch, None)])
-            }
-            Body::Step(owner, turn) => {
-                let over = local.after(Duration::from_secs(120));
-                let step = Step::new(turn, holder, local, over, rules);
-                let seen = Some(Box::new(Seen::Nothing));
-                (Role::Replay(owner, Box::new(step), seen), Vec::new())
-            }
-        };
-        Process {
-            role,
-            ops: ops.into(),
-            message,
-            skew,
-            dies_at,
-        }
-    }
-
-    pub fn api(op: Op, skew: i64, dies_at: u64) -> Process {
-        Process {
-            role: Role::Api,
-            ops: VecDeque::from([op]),
-            message: None,
-            skew,
-            dies_at,
-        }
-    }
-}
+use crate::work::{Body, Happening, Op, Owner, Process, Role};
+use crate::world::World;
 
 impl World {
     /// Lets a worker do its next request.
@@ -260,7 +147,7 @@ impl World {
                     took += self.random.random_range(least..=most);
                     let texts: Vec<String> = ids.iter().map(u32::to_string).collect();
                     let named = texts.iter().zip(ids);
-                    let named = named.map(|(text, id)| (text.as_str(), World::name(*id)));
+                    let named = named.map(|(text, id)| (text.as_str(), name(*id)));
                     let room = limit - events.len();
                     let taken = selection.take(*place, named, passes, room);
                     events.extend(taken.indices.into_iter().map(|index| EventRef {
@@ -326,7 +213,7 @@ impl World {
         Dispatch {
             event: event.event,
             event_id: id.to_string(),
-            name: World::name(id).to_owned(),
+            name: name(id).to_owned(),
             attempt: event.attempt,
             failing_since: event.failing_since,
             origin,

@@ -14,11 +14,11 @@ use domain::{attempt, lifecycle};
 use rand::RngExt;
 
 use crate::Broken;
-use crate::history::{MINUTE, SEAL, URLS};
+use crate::history::{MINUTE, SEAL, URLS, name};
 use crate::mutant::Mutant;
-use crate::process::{Op, Process, Role, Write};
 use crate::receiver::REFUSAL;
-use crate::world::{Body, Happening, Owner, World, url_index};
+use crate::work::{Body, Happening, Op, Owner, Process, Role, Write};
+use crate::world::{World, url_index};
 
 impl World {
     /// Does one request; how long it takes, where that is not like any other.
@@ -90,7 +90,7 @@ impl World {
                         continue;
                     };
                     for (index, id) in (0..).zip(&ids) {
-                        let name = World::name(*id);
+                        let name = name(*id);
                         let is_left_out = self.mutant == Some(Mutant::FilteredAfterStop)
                             && !integration.passes(name);
                         if is_left_out || !integration.takes_live(published_at, name) {

@@ -54,11 +54,11 @@ fn json(status: StatusCode, body: String) -> Result<Response<String>, ApiError> 
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "Integration"))]
 pub struct IntegrationAnswer {
     id: String,
-    #[cfg_attr(test, schemars(schema_with = "crate::openapi::schemas::status"))]
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi::fields::status"))]
     status: Status,
     #[cfg_attr(
         test,
-        schemars(schema_with = "crate::openapi::schemas::integration_type")
+        schemars(schema_with = "crate::openapi::fields::integration_type")
     )]
     integration_type: IntegrationType,
     #[serde(skip_serializing_if = "Option::is_none")]

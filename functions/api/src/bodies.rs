@@ -20,7 +20,7 @@ use crate::error::ApiError;
 #[cfg(test)]
 use crate::limits;
 #[cfg(test)]
-use crate::openapi::schemas;
+use crate::openapi::fields;
 use crate::request::Request;
 
 /// The largest body of events: 4 MiB (contract, section 4).
@@ -37,7 +37,7 @@ pub struct Registration {
     #[cfg_attr(test, schemars(extend("pattern" = "^[a-z0-9-]+$", "minLength" = 1, "maxLength" = 50)))]
     pub id: String,
     /// Permanent or temporary.
-    #[cfg_attr(test, schemars(schema_with = "schemas::integration_type"))]
+    #[cfg_attr(test, schemars(schema_with = "fields::integration_type"))]
     pub integration_type: IntegrationType,
     /// Configuration parameters for the webhook.
     #[serde(default, deserialize_with = "object")]
@@ -90,7 +90,7 @@ pub struct BucketBody {
     /// Ours: a role of your account, in place of an access key. Its trust policy has to let the `principal` of `role_trust` in
     /// the answer assume it, on condition that `sts:ExternalId` is the `external_id` there. The key prefix then has letters,
     /// digits and `/!-_.'()=+@:,` only, since a session policy names it.
-    #[cfg_attr(test, schemars(extend("pattern" = schemas::ROLE_ARN, "maxLength" = limits::MAX_ROLE_ARN_CHARS)))]
+    #[cfg_attr(test, schemars(extend("pattern" = fields::ROLE_ARN, "maxLength" = limits::MAX_ROLE_ARN_CHARS)))]
     pub role_arn: Option<String>,
     /// The bucket's region, for example `eu-west-1`.
     pub aws_region: Option<String>,
@@ -141,11 +141,11 @@ pub struct Changes {
 pub struct FilterChanges {
     /// Replaces the list; `null` removes it.
     #[serde(default, deserialize_with = "given")]
-    #[cfg_attr(test, schemars(schema_with = "schemas::event_names"))]
+    #[cfg_attr(test, schemars(schema_with = "fields::event_names"))]
     pub event_filter: Option<Option<Vec<String>>>,
     /// Replaces the list; `null` removes it.
     #[serde(default, deserialize_with = "given")]
-    #[cfg_attr(test, schemars(schema_with = "schemas::entity_names"))]
+    #[cfg_attr(test, schemars(schema_with = "fields::entity_names"))]
     pub entity_filter: Option<Option<Vec<String>>>,
 }
 
@@ -158,10 +158,10 @@ pub struct PublishedEvent {
     #[cfg_attr(test, schemars(extend("format" = "uuid")))]
     pub id: Option<String>,
     /// Entity and event, for example `order.created`.
-    #[cfg_attr(test, schemars(extend("pattern" = schemas::EVENT_NAME, "maxLength" = 128)))]
+    #[cfg_attr(test, schemars(extend("pattern" = fields::EVENT_NAME, "maxLength" = 128)))]
     pub name: String,
     /// Any JSON object; its bytes are kept.
-    #[cfg_attr(test, schemars(schema_with = "schemas::payload"))]
+    #[cfg_attr(test, schemars(schema_with = "fields::payload"))]
     pub payload: Box<RawValue>,
 }
 

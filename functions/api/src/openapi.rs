@@ -12,6 +12,8 @@ mod document;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+pub(crate) mod fields;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
-pub(crate) mod schemas;
+mod schemas;

@@ -202,4 +202,11 @@ mod tests {
             assert_eq!(answer.headers()["allow"], allow);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_method_and_no_path_makes_it_panic(method in ".{0,8}", path in ".{0,30}") {
+            let _ = find(&method, &path);
+        }
+    }
 }

@@ -1,29 +1,20 @@
 //! Schemas: made from the types that read bodies and write answers, with what types do not say.
 
-use domain::event::{MAX_NAME_CHARS, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH};
-use domain::integration::{IntegrationType, Status};
+use domain::event::MAX_NAME_CHARS;
 use domain::integration_log::Action;
 use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema, json_schema};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::answers::{EntryAnswer, IntegrationAnswer, RejectedAnswer};
 use crate::bodies::{Changes, PublishedEvent, Registration};
 use crate::error::Body;
+use crate::openapi::fields::EVENT_NAME;
 
 /// RFC 3339 in UTC, as [`domain::time::Millis::parse`] takes it.
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";
-/// The name of an event.
-pub const EVENT_NAME: &str = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$";
-/// A role, as [`crate::limits::role_arn`] takes it.
-pub const ROLE_ARN: &str =
-    r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$";
 /// The prefix of files that are written through a role, as [`crate::limits::key_prefix_of_role`] takes it.
 const ROLE_KEY_PREFIX: &str = r"^[A-Za-z0-9/!\-_.'()=+@:,]+$";
-/// The name of an entity.
-pub const ENTITY_NAME: &str = r"^[a-z][a-z0-9_]*$";
-
 /// The actions of the integration log (contract, section 1).
 const ACTIONS: [&str; 9] = [
     "integration_started",
@@ -293,58 +284,6 @@ fn without_null(schema: &mut Value) {
         Value::Array(values) => values.iter_mut().for_each(without_null),
         _ => {}
     }
-}
-
-/// The words of a type that this crate does not own.
-fn words<T: Serialize>(values: &[T], description: &str) -> Schema {
-    let values = json!(values);
-    json_schema!({ "type": "string", "enum": values, "description": description })
-}
-
-/// `integration_type`.
-pub fn integration_type(_: &mut SchemaGenerator) -> Schema {
-    let all = [IntegrationType::Permanent, IntegrationType::Temporary];
-    words(
-        &all,
-        "Temporary integrations replay a range of dates and stop by themselves; they cannot be updated.",
-    )
-}
-
-/// `status`.
-pub fn status(_: &mut SchemaGenerator) -> Schema {
-    let all = [Status::Running, Status::Stopped];
-    words(&all, "Whether events are sent.")
-}
-
-/// A list of the names of events.
-pub fn event_names(_: &mut SchemaGenerator) -> Schema {
-    names(EVENT_NAME, "Names of events. An empty list adds nothing.")
-}
-
-/// A list of the names of entities.
-pub fn entity_names(_: &mut SchemaGenerator) -> Schema {
-    names(
-        ENTITY_NAME,
-        "Names of entities: all of their events pass. An empty list adds nothing.",
-    )
-}
-
-fn names(pattern: &str, description: &str) -> Schema {
-    json_schema!({
-        "type": ["array", "null"],
-        "maxItems": domain::filter::MAX_NAMES,
-        "items": { "type": "string", "pattern": pattern, "maxLength": MAX_NAME_CHARS },
-        "description": description,
-    })
-}
-
-/// An event's payload.
-pub fn payload(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "additionalProperties": true,
-        "description": format!("The event's data: at most {} KiB, nested at most {MAX_PAYLOAD_DEPTH} levels.", MAX_PAYLOAD_BYTES / 1024),
-    })
 }
 
 /// A secret in a body.

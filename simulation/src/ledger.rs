@@ -1,0 +1,296 @@
+//! What was promised, and what happened: as callers and receivers see it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::filter::Filter;
+use domain::integration::{CATCH_UP, Integration};
+use domain::log::position::EventRef;
+use domain::receiver::outcome::Outcome;
+use domain::time::Millis;
+use ulid::Ulid;
+
+use crate::Broken;
+use crate::history::{GIVE_UP, MINUTE, SEAL, name};
+use crate::work::Owner;
+
+/// What happened, as callers and receivers see it.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub promises: BTreeMap<Ulid, Promise>,
+    /// Events that were taken in: each place at which they were appended.
+    pub ingested: Vec<(u32, Ulid)>,
+    pub broken: Option<Broken>,
+}
+
+/// What one generation of an integration was promised, and what it got.
+#[derive(Debug)]
+pub struct Promise {
+    pub who: usize,
+    pub floor: Millis,
+    pub ends_at: Option<Millis>,
+    pub is_deleted: bool,
+    /// Whether it was answered that it is stopped.
+    pub is_stopped: bool,
+    /// When it was stopped last, by the clock of who decided it.
+    pub last_stop: Option<Millis>,
+    pub was_running: bool,
+    pub was_interrupted: bool,
+    pub is_given_up: bool,
+    /// The times for which it was running, and with which filter.
+    pub periods: Vec<Period>,
+    /// When it was started, or its last interruption ended.
+    pub resumed_at: u64,
+    /// When the last attempt began.
+    pub last_attempt: u64,
+    /// When attempts ended whose events were taken, or refused for good.
+    pub taken: BTreeSet<u64>,
+    /// The parked event for which nothing was due when it was looked last.
+    pub unheard: Option<EventRef>,
+    /// When each event failed first.
+    pub failed: BTreeMap<u32, u64>,
+    /// How often the receiver has taken each event.
+    pub accepted: BTreeMap<u32, u32>,
+    pub rejected: BTreeSet<u32>,
+}
+
+/// A time for which an integration was running.
+#[derive(Debug)]
+pub struct Period {
+    pub filter: Option<Filter>,
+    pub until: Option<u64>,
+}
+
+impl Promise {
+    /// Whether the receiver has taken an event, or it is among the rejected ones.
+    pub fn is_done(&self, event: u32) -> bool {
+        self.accepted.contains_key(&event) || self.rejected.contains(&event)
+    }
+
+    /// Whether an event that was published at this instant has to arrive: every filter lets it pass with which the integration
+    /// was running from then on. One that was published right after a stop is the next filter's alone.
+    pub fn wants(&self, event: u32, published_at: Millis) -> bool {
+        let is_in_force = |period: &&Period| {
+            let until = |until| until + SEAL / 4 > published_at.0;
+            period.until.is_none_or(until)
+        };
+        let name = name(event);
+        let mut filters = self
+            .periods
+            .iter()
+            .filter(is_in_force)
+            .filter_map(|period| period.filter.as_ref());
+        filters.all(|filter| filter.passes(name))
+    }
+}
+
+impl Ledger {
+    pub fn register(
+        &mut self,
+        who: usize,
+        generation: Ulid,
+        floor: Millis,
+        ends_at: Option<Millis>,
+        now: u64,
+        filter: Option<Filter>,
+    ) {
+        let promise = Promise {
+            who,
+            floor,
+            ends_at,
+            is_deleted: false,
+            is_stopped: false,
+            last_stop: None,
+            was_running: true,
+            was_interrupted: false,
+            is_given_up: false,
+            periods: vec![Period {
+                filter,
+                until: None,
+            }],
+            resumed_at: now,
+            last_attempt: 0,
+            taken: BTreeSet::new(),
+            unheard: None,
+            failed: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            rejected: BTreeSet::new(),
+        };
+        self.promises.insert(generation, promise);
+    }
+
+    pub fn delete(&mut self, generation: Ulid) {
+        if let Some(promise) = self.promises.get_mut(&generation) {
+            promise.is_deleted = true;
+        }
+    }
+
+    pub fn ingest(&mut self, ids: &[u32], place: Ulid) {
+        self.ingested.extend(ids.iter().map(|id| (*id, place)));
+    }
+
+    /// An event was rejected: by the receiver, or because it `is_given_up`.
+    pub fn reject(&mut self, generation: Ulid, event: u32, is_given_up: bool, now: u64) {
+        let Some(promise) = self.promises.get_mut(&generation) else {
+            return;
+        };
+        promise.rejected.insert(event);
+        let failed = promise.failed.get(&event).copied().unwrap_or(now);
+        // A success may be written down by a worker that was held up.
+        let is_alone = promise.taken.range(failed - 2 * MINUTE..).next().is_some();
+        let is_long = now + 2 * SEAL >= failed.max(promise.resumed_at) + GIVE_UP;
+        if is_given_up && !(is_alone && is_long) {
+            let text = format!("event {event} was given up too early for {}", promise.who);
+            self.broken.get_or_insert(Broken(text));
+        }
+    }
+
+    /// A probe was to be sent before `due`.
+    pub fn probe_due(&mut self, generation: Ulid, who: usize, due: u64, now: u64) {
+        let last_attempt = self
+            .promises
+            .get(&generation)
+            .map_or(0, |it| it.last_attempt);
+        if now > due && now > last_attempt + 2 * MINUTE {
+            let text = format!("no probe was sent to {who} two minutes after it was due");
+            self.broken.get_or_insert(Broken(text));
+        }
+    }
+
+    /// Whether a parked event is waiting for a step though none is due, and has been for a minute. One that has been sent
+    /// may wait: a worker died between parking it and asking for a step, and its message came again.
+    pub fn parked_unheard(
+        &mut self,
+        who: usize,
+        generation: Ulid,
+        parked: Option<(EventRef, u32)>,
+    ) {
+        let Some(promise) = self.promises.get_mut(&generation) else {
+            return;
+        };
+        let event = parked
+            .filter(|(_, id)| !promise.is_done(*id))
+            .map(|(event, _)| event);
+        if event.is_some() && std::mem::replace(&mut promise.unheard, event) == event {
+            let text = format!("a parked event of {who} waits, and no step is due: {event:?}");
+            self.broken.get_or_insert(Broken(text));
+        }
+        promise.unheard = event;
+    }
+
+    /// A state was written, while nothing goes wrong on our side: no stream is interrupted right behind a success.
+    pub fn note_interruption(&mut self, integration: &Integration, now: u64) {
+        let Some(promise) = self.promises.get_mut(&integration.generation) else {
+            return;
+        };
+        let is_interrupted = integration.stream().is_some_and(|it| it.is_interrupted());
+        let is_new =
+            is_interrupted && !std::mem::replace(&mut promise.was_interrupted, is_interrupted);
+        // A success takes some requests to be written down.
+        let just_before = now.saturating_sub(1_000)..now.saturating_sub(200);
+        if is_new && promise.taken.range(just_before).next().is_some() {
+            let text = format!("{} is interrupted right behind a success", promise.who);
+            self.broken.get_or_insert(Broken(text));
+        }
+    }
+
+    /// A state was written; `is_good` when receivers are up and nobody calls the API any more.
+    pub fn note_status(
+        &mut self,
+        integration: &Integration,
+        decided_at: Millis,
+        now: u64,
+        is_good: bool,
+    ) {
+        let Some(promise) = self.promises.get_mut(&integration.generation) else {
+            return;
+        };
+        let running = integration.is_running();
+        let health = integration.stream().map(|stream| &stream.health);
+        if health.is_some_and(|health| health.resumed_at == Some(decided_at)) {
+            promise.resumed_at = decided_at.0;
+        }
+        if promise.was_running && !running {
+            promise.last_stop = Some(decided_at);
+            if let Some(period) = promise.periods.last_mut() {
+                period.until = Some(now);
+            }
+            // A temporary one may be left with nothing but events that its receiver never takes.
+            promise.is_given_up = is_good && !integration.is_finished;
+            if promise.is_given_up && promise.ends_at.is_none() {
+                let text = format!("{} was given up, though its receiver is up", promise.who);
+                self.broken.get_or_insert(Broken(text));
+            }
+        }
+        if !promise.was_running && running {
+            promise.is_stopped = false;
+            promise.resumed_at = decided_at.0;
+            promise.periods.push(Period {
+                filter: integration.filter.clone(),
+                until: None,
+            });
+            let is_late = promise
+                .last_stop
+                .is_some_and(|stop| decided_at.since(stop) > CATCH_UP);
+            if is_late && promise.ends_at.is_none() {
+                promise.floor = decided_at;
+            }
+        }
+        promise.was_running = running;
+    }
+
+    /// It was answered that an integration is stopped.
+    pub fn answer_stop(&mut self, stored: &[Option<Integration>], owner: Owner) {
+        let is_stopped = stored[owner.0]
+            .as_ref()
+            .is_some_and(|stored| stored.generation == owner.1 && !stored.is_running());
+        if let Some(promise) = self.promises.get_mut(&owner.1).filter(|_| is_stopped) {
+            promise.is_stopped = true;
+        }
+    }
+
+    /// An attempt begins, and ends at the second of the `times`.
+    pub fn attempt(
+        &mut self,
+        generation: Ulid,
+        event: u32,
+        place: Ulid,
+        outcome: &Outcome,
+        times: (u64, u64),
+    ) {
+        let Some(promise) = self.promises.get_mut(&generation) else {
+            return;
+        };
+        let published_at = Millis(place.timestamp_ms());
+        let mut break_it = |text: &str| {
+            let text = format!(
+                "event {event} of {published_at} for {}: {text}",
+                promise.who
+            );
+            self.broken.get_or_insert(Broken(text));
+        };
+        if promise.is_stopped {
+            break_it("sent while stopped");
+        }
+        if promise.is_deleted {
+            break_it("sent after deletion");
+        }
+        if published_at < promise.floor || promise.ends_at.is_some_and(|end| published_at >= end) {
+            break_it("sent from outside of what was promised");
+        }
+        let (began, ends) = times;
+        promise.last_attempt = began;
+        match outcome {
+            Outcome::Delivered => {
+                *promise.accepted.entry(event).or_default() += 1;
+                promise.taken.insert(ends);
+            }
+            Outcome::Rejected(_) => {
+                promise.taken.insert(ends);
+            }
+            Outcome::Gone => {}
+            Outcome::Failed(_) => {
+                promise.failed.entry(event).or_insert(began);
+            }
+        }
+    }
+}

@@ -40,7 +40,7 @@ def paths_of(text: str, module: tuple[str, ...]) -> set[tuple[str, ...]]:
     code, _, tests = text.partition("mod tests {")
     found = set()
     for part, here in ((code, module), (tests, (*module, "tests"))):
-        for tree in re.findall(r"\b((?:crate|self|super)(?:::\w+)*(?:::\{[^;]*?\})?)", part):
+        for tree in re.findall(r"\b((?:crate|self|super)(?:(?:::\w+)*::\{[^;]*?\}|(?:::\w+)+))", part):
             found |= {absolute(names, here) for names in leaves(tree)}
         for child in re.findall(r"^(?:pub(?:\([a-z]+\))? )?mod (\w+);", part, re.MULTILINE):
             if re.search(rf"(?<![:\w]){child}::", part):

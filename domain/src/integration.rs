@@ -252,7 +252,7 @@ impl Integration {
 }
 
 /// One generation of an integration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The tenant.
     pub tenant: String,

@@ -1,400 +1,48 @@
-//! The life of an integration: what each thing that happens to it changes, and what has to be done then.
+//! The life of an integration: what each thing that happens to it changes, and what is to be done then.
 //!
-//! [`apply`] is pure. Whoever learns of something (the API, replay, delivery) reads the integration, applies the [`Input`],
-//! writes the result on condition that nobody wrote in between, and then carries out the [`Effect`]s in their order. The
-//! simulation does the same with the same function.
+//! [`apply`] is pure. A function that learns of something reads the integration, applies the [`Input`], writes the [`Change`]
+//! on condition that no other writer came in between, and sends replay the step that comes of it. The simulation does the
+//! same with the same function.
 
+mod attempt;
+mod change;
+mod export;
+mod input;
 mod step;
+mod switch;
 
-use std::time::Duration;
+pub use change::{Applied, Change, StepRequest, Verdict};
+pub use export::ended;
+pub use input::{ExportInput, ExportRead, Input, Rest, Rules, StepInput};
 
-use ulid::Ulid;
-
-use crate::backoff;
-use crate::integration::{CATCH_UP, Integration};
-use crate::integration_log::{Action, started};
-use crate::log::SEALS_BEHIND;
-use crate::log::position::{EventRef, Position};
-use crate::stream::Stream;
-use crate::stream::health::Interruption;
-use crate::stream::schedule::Asked;
+use crate::integration::Integration;
 use crate::time::Millis;
 
-/// What a deployment decides.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    /// The seal of the event log.
-    pub seal: Duration,
-    /// For how long all attempts have to fail before an integration is stopped, or one event's before it is rejected.
-    pub give_up: Duration,
-    /// For how long events are kept.
-    pub retention: Duration,
-}
-
-impl Rules {
-    /// The end of what is sealed at `now`.
-    pub fn horizon(&self, now: Millis) -> Millis {
-        now.before(self.seal * SEALS_BEHIND)
-    }
-
-    /// The first instant of which events are kept at `now`.
-    pub fn oldest(&self, now: Millis) -> Millis {
-        now.before(self.retention)
-    }
-}
-
-/// Something that happened to an integration.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// The API was told to start it.
-    Start,
-    /// The API was asked to stop it.
-    Stop {
-        /// For the integration log.
-        reason: String,
-    },
-    /// The receiver wants nothing any more (410).
-    Gone {
-        /// The start for which the attempt was made ([`Stream::epoch`]).
-        epoch: u64,
-        /// For the integration log.
-        reason: String,
-    },
-    /// Delivery has parked an event.
-    Parked,
-    /// Delivery has settled the last event of a chunk.
-    ChunkDone,
-    /// The receiver has taken an event, or rejected it.
-    Succeeded {
-        /// The start for which the attempt was made.
-        epoch: u64,
-    },
-    /// An attempt has failed.
-    Failed {
-        /// The start for which the attempt was made.
-        epoch: u64,
-        /// The event.
-        event_id: String,
-        /// For the integration log.
-        reason: String,
-        /// After which pause the event is sent again.
-        pause: Duration,
-    },
-    /// The receiver has taken a probe, or rejected its event.
-    ProbeSucceeded {
-        /// When the interruption began.
-        since: Millis,
-    },
-    /// A probe has failed.
-    ProbeFailed {
-        /// When the interruption began.
-        since: Millis,
-        /// For the integration log.
-        reason: String,
-        /// What the receiver asked for.
-        retry_after: Option<Duration>,
-        /// In `0.0..1.0`.
-        jitter: f64,
-    },
-    /// A step of replay.
-    Step {
-        /// The turn that the step holds; at its beginning, the one of its task.
-        turn: u64,
-        /// What the step does.
-        step: Step,
-    },
-}
-
-/// What a step of replay does to a stream.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// It begins.
-    Begin {
-        /// A ULID of its own.
-        holder: Ulid,
-        /// When it will be over for certain.
-        until: Millis,
-    },
-    /// It ends the gap of a permanent stream, or moves an end that was confirmed too late.
-    Open,
-    /// It takes a chunk of events upon itself, or moves on over some that nobody wants.
-    Take {
-        /// The chunk; its item is written together with the state.
-        chunk: Option<Ulid>,
-        /// The position behind what was owed of it; none when it comes from the parked events.
-        to: Option<Position>,
-        /// Whether the end of the gap is known to have been confirmed in time.
-        confirmed: bool,
-    },
-    /// It sends a probe, and leaves.
-    Probe {
-        /// The parked event.
-        event: EventRef,
-        /// The position behind the event, when it had been owed.
-        to: Option<Position>,
-    },
-    /// It has found nothing to probe with.
-    NothingToProbe,
-    /// It leaves.
-    Leave {
-        /// Whether the end of the gap is known to have been confirmed in time.
-        confirmed: bool,
-        /// The chunk that it sent last.
-        sent: Option<Ulid>,
-        /// What it leaves behind.
-        rest: Rest,
-    },
-}
-
-/// What a step leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// There is more to send, at once.
-    More,
-    /// What was sent has to be settled first: there is too much of it to send more.
-    Outstanding,
-    /// All that could be read was sent, and not all of it is settled.
-    Unsettled,
-    /// All that could be read was sent and settled, and nothing is parked.
-    Nothing,
-    /// Something of ours failed.
-    Failed,
-}
-
-/// What is to be done after a state was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// An entry of the integration log. It is written in one transaction with the state.
-    Log(Action, String),
-    /// Replay is to be sent a step. A short cut: the sweep finds what was never sent.
-    SendStep {
-        /// The turn of the task.
-        turn: u64,
-        /// When it is to be received.
-        delay: Duration,
-    },
-}
-
-/// What an input does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The state is as it should be; nothing is written.
-    Keep,
-    /// The state is to be written.
-    Write,
-    /// A step may not do this: it is not its turn any more, or nothing may be sent now.
-    Refuse,
-}
-
-/// What comes of an input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Whether the state is to be written.
-    pub verdict: Verdict,
-    /// What is to be done then.
-    pub effects: Vec<Effect>,
-}
-
-impl Change {
-    fn keep() -> Change {
-        Change {
-            verdict: Verdict::Keep,
-            effects: Vec::new(),
-        }
-    }
-
-    fn refuse() -> Change {
-        Change {
-            verdict: Verdict::Refuse,
-            effects: Vec::new(),
-        }
-    }
-
-    fn write(effects: Vec<Effect>) -> Change {
-        Change {
-            verdict: Verdict::Write,
-            effects,
-        }
-    }
-}
-
-/// Applies an input at `now`. Where the verdict is not [`Verdict::Write`], the integration is not to be written.
-pub fn apply(integration: &mut Integration, input: &Input, now: Millis, rules: &Rules) -> Change {
-    match input {
-        Input::Start => return start(integration, now, rules),
-        Input::Stop { reason } => return stop(integration, reason.clone(), now, rules),
-        Input::Step { turn, step } => return step::apply(integration, *turn, step, now, rules),
-        _ => {}
-    }
-    let (running, interruption) = (
-        integration.is_running(),
-        integration
-            .stream()
-            .and_then(|stream| stream.health.interruption),
-    );
-    let Some(stream) = integration.stream_mut().filter(|_| running) else {
-        return Change::keep();
+/// What comes of an input that arrives at `now`.
+pub fn apply(integration: &Integration, input: &Input, now: Millis, rules: &Rules) -> Change {
+    let mut next = integration.clone();
+    let decided = match input {
+        Input::Start => switch::start(&mut next, now, rules),
+        Input::Stop { reason } => switch::stop(&mut next, reason.clone(), now, rules),
+        Input::Step { turn, step } => step::apply(&mut next, *turn, step, now, rules),
+        Input::Export { holder, run } => export::apply(&mut next, *holder, run, now, rules),
+        _ => attempt::apply(&mut next, input, now, rules),
     };
-    match input {
-        Input::Parked if interruption.is_none() => ask(stream, now, Vec::new()),
-        Input::ChunkDone if interruption.is_none() && stream.waits => ask(stream, now, Vec::new()),
-        Input::Gone { epoch, reason } if stream.epoch == *epoch => {
-            let reason = reason.clone();
-            stop(integration, reason, now, rules)
-        }
-        Input::Succeeded { epoch }
-            if stream.epoch == *epoch
-                && interruption.is_none()
-                && stream.health.notes_success(now) =>
-        {
-            stream.health.succeed(now);
-            Change::write(Vec::new())
-        }
-        Input::ProbeSucceeded { since } if interruption.is_some_and(|it| it.since == *since) => {
-            stream.health.succeed(now);
-            stream.health.resume(now);
-            let reason = "The receiver takes events again: what has been waiting is sent.";
-            ask(stream, now, vec![resumed(reason)]).written()
-        }
-        Input::Failed {
-            epoch,
-            event_id,
-            reason,
-            pause,
-        } if stream.epoch == *epoch
-            && interruption.is_none()
-            && stream.health.notes_failure(now, now.after(*pause)) =>
-        {
-            stream.health.fail(now, event_id, now.after(*pause));
-            failed(integration, reason.clone(), *pause, now, rules)
-        }
-        Input::ProbeFailed {
-            since,
-            reason,
-            retry_after,
-            jitter,
-        } => {
-            let Some(it) = stream
-                .health
-                .interruption
-                .as_mut()
-                .filter(|it| it.since == *since)
-            else {
-                return Change::keep();
-            };
-            // The first probe comes 5 seconds after the interruption, the second 10 after the first, and so on.
-            let pause = backoff::pause(it.probes + 1, *retry_after, *jitter);
-            it.next_probe_at = now.after(pause);
-            stream.health.last_failure_at = Some(now);
-            stream.health.next_attempt_at = Some(now.after(pause));
-            failed(integration, reason.clone(), pause, now, rules)
-        }
-        _ => Change::keep(),
+    Change {
+        verdict: decided.verdict,
+        next: (decided.verdict == Verdict::Write).then_some(next),
+        entries: decided.entries,
+        step: decided.step,
     }
-}
-
-impl Change {
-    /// A request for a step changes nothing when there was one already; what else was changed is to be written all the same.
-    fn written(self) -> Change {
-        Change::write(self.effects)
-    }
-}
-
-fn start(integration: &mut Integration, now: Millis, rules: &Rules) -> Change {
-    let reason = match integration.is_start_afresh(now) {
-        true => format!(
-            "Started via API. It had been stopped for more than {} days: only events from now on are sent.",
-            CATCH_UP.as_secs() / (24 * 3600)
-        ),
-        false => started(integration.owes_from(now), rules.oldest(now)),
-    };
-    if !integration.start(now) {
-        return Change::keep();
-    }
-    let entries = vec![Effect::Log(Action::IntegrationStarted, reason)];
-    match integration.stream_mut() {
-        Some(stream) => ask(stream, now, entries).written(),
-        None => Change::write(entries),
-    }
-}
-
-fn stop(integration: &mut Integration, reason: String, now: Millis, rules: &Rules) -> Change {
-    if !integration.stop(now, rules.seal) {
-        return Change::keep();
-    }
-    Change::write(vec![Effect::Log(Action::IntegrationStopped, reason)])
-}
-
-fn resumed(reason: &str) -> Effect {
-    Effect::Log(Action::DeliveryResumed, reason.to_owned())
-}
-
-/// Asks for a step of replay.
-fn ask(stream: &mut Stream, now: Millis, effects: Vec<Effect>) -> Change {
-    let asked = stream.duty.ask(now);
-    request(stream, asked, Duration::ZERO, effects)
-}
-
-fn request(stream: &Stream, asked: Asked, delay: Duration, mut effects: Vec<Effect>) -> Change {
-    if asked == Asked::Send {
-        let turn = stream.duty.turn;
-        effects.push(Effect::SendStep { turn, delay });
-    }
-    match asked {
-        Asked::Already => Change {
-            verdict: Verdict::Keep,
-            effects,
-        },
-        Asked::Nudged | Asked::Send => Change::write(effects),
-    }
-}
-
-/// Goes on after a failure was counted: gives up, interrupts, or sees to the next probe.
-fn failed(
-    integration: &mut Integration,
-    reason: String,
-    pause: Duration,
-    now: Millis,
-    rules: &Rules,
-) -> Change {
-    let mut effects = vec![Effect::Log(Action::RetryTriggered, reason)];
-    let Some(stream) = integration.stream_mut() else {
-        return Change::keep();
-    };
-    if stream.health.is_hopeless(now, rules.give_up) {
-        let since = stream.health.failing_since.unwrap_or(now);
-        let reason = format!(
-            "Stopped automatically: every request since {since} has failed. Nothing is lost: what has been missed is sent when it is started again within {} days.",
-            CATCH_UP.as_secs() / (24 * 3600)
-        );
-        effects.extend(stop(integration, reason, now, rules).effects);
-        return Change::write(effects);
-    }
-    if stream.health.interruption.is_none() {
-        if !stream.health.is_down(now) {
-            return Change::write(effects);
-        }
-        stream.health.interruption = Some(Interruption {
-            since: now,
-            probes: 0,
-            cursor: None,
-            next_probe_at: now.after(pause),
-        });
-        stream.pause(now, rules.seal);
-        let failures = stream.health.failures;
-        effects.push(Effect::Log(
-            Action::DeliveryInterrupted,
-            format!("The last {failures} requests have failed: events wait, and the receiver is tried again from time to time."),
-        ));
-    }
-    let asked = stream.duty.postpone(now, now.after(pause));
-    request(stream, asked, pause, effects).written()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::integration::tests::webhook;
+    use crate::integration_log::Action;
 
     const RULES: Rules = Rules {
         seal: Duration::from_secs(10),
@@ -424,15 +72,20 @@ mod tests {
             reason: "no".to_owned(),
             pause: Duration::from_secs(5),
         };
-        apply(integration, &input, now, &RULES)
+        carry_out(integration, &input, now)
+    }
+
+    /// Applies an input, and writes what comes of it.
+    fn carry_out(integration: &mut Integration, input: &Input, now: Millis) -> Change {
+        let change = apply(integration, input, now, &RULES);
+        if let Some(next) = &change.next {
+            *integration = next.clone();
+        }
+        change
     }
 
     fn actions(change: &Change) -> Vec<Action> {
-        let action = |effect: &Effect| match effect {
-            Effect::Log(action, _) => Some(*action),
-            Effect::SendStep { .. } => None,
-        };
-        change.effects.iter().filter_map(action).collect()
+        change.entries.iter().map(|(action, _)| *action).collect()
     }
 
     #[test]
@@ -452,7 +105,7 @@ mod tests {
             // A step was asked for by the start already.
             (&Input::Parked, Verdict::Keep),
         ] {
-            let change = apply(&mut integration, input, at(100), &RULES);
+            let change = carry_out(&mut integration, input, at(100));
             assert_eq!(change.verdict, verdict, "{input:?}");
         }
     }
@@ -477,19 +130,13 @@ mod tests {
         );
         let other = Input::ProbeSucceeded { since: at(99) };
         assert_eq!(
-            apply(&mut integration, &other, at(120), &RULES).verdict,
+            carry_out(&mut integration, &other, at(120)).verdict,
             Verdict::Keep
         );
         let success = Input::ProbeSucceeded { since: at(100) };
-        let change = apply(&mut integration, &success, at(130), &RULES);
+        let change = carry_out(&mut integration, &success, at(130));
         assert_eq!(actions(&change), [Action::DeliveryResumed]);
-        assert!(matches!(
-            change.effects[1],
-            Effect::SendStep {
-                delay: Duration::ZERO,
-                ..
-            }
-        ));
+        assert_eq!(change.step.unwrap().delay, Duration::ZERO);
     }
 
     #[test]
@@ -508,8 +155,8 @@ mod tests {
             reason: "no".to_owned(),
             pause: Duration::from_secs(5),
         };
-        apply(&mut integration, &stop, at(100), &RULES);
-        apply(&mut integration, &Input::Start, at(101), &RULES);
+        carry_out(&mut integration, &stop, at(100));
+        carry_out(&mut integration, &Input::Start, at(101));
         for (input, verdict) in [
             (gone(0), Verdict::Keep),
             (failed(0), Verdict::Keep),
@@ -520,7 +167,7 @@ mod tests {
             (Input::Succeeded { epoch: 0 }, Verdict::Keep),
             (gone(1), Verdict::Write),
         ] {
-            let change = apply(&mut integration, &input, at(102), &RULES);
+            let change = carry_out(&mut integration, &input, at(102));
             assert_eq!(change.verdict, verdict, "{input:?}");
         }
         assert!(!integration.is_running());
@@ -542,7 +189,7 @@ mod tests {
                 retry_after: None,
                 jitter: 0.0,
             };
-            apply(&mut integration, &failure, at(200), &RULES);
+            carry_out(&mut integration, &failure, at(200));
             let next = integration.stream().unwrap().duty.wake_at.unwrap();
             pauses.push(next.since(at(200)).as_secs());
         }

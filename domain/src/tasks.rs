@@ -88,6 +88,15 @@ pub enum Origin {
 }
 
 impl DeliveryTask {
+    /// The integration.
+    pub fn owner(&self) -> Owner {
+        Owner {
+            tenant: self.tenant.clone(),
+            integration_id: self.integration_id.clone(),
+            generation: self.generation,
+        }
+    }
+
     /// The message that carries this task, to be received after `delay` (up to 900 seconds).
     ///
     /// # Errors
@@ -107,6 +116,31 @@ impl DeliveryTask {
     }
 }
 
+/// Whose task it is, for traces: tenant and integration.
+pub trait Subject {
+    /// The tenant, and the integration's id.
+    fn subject(&self) -> (&str, &str);
+}
+
+impl Subject for DeliveryTask {
+    fn subject(&self) -> (&str, &str) {
+        (&self.tenant, &self.integration_id)
+    }
+}
+
+impl Subject for ReplayTask {
+    fn subject(&self) -> (&str, &str) {
+        let (ReplayTask::Step { owner, .. } | ReplayTask::Purge { owner }) = self;
+        (&owner.tenant, &owner.integration_id)
+    }
+}
+
+impl Subject for ExportTask {
+    fn subject(&self) -> (&str, &str) {
+        (&self.tenant, &self.integration_id)
+    }
+}
+
 /// A delay as SQS takes it: whole seconds, never early.
 fn whole_seconds(delay: Duration) -> u32 {
     delay.as_secs_f64().ceil() as u32
@@ -118,23 +152,17 @@ fn whole_seconds(delay: Duration) -> u32 {
 pub enum ReplayTask {
     /// Go on with a stream: end its gap, send what is parked and owed.
     Step {
-        /// The tenant.
-        tenant: String,
-        /// The integration's id.
-        integration_id: String,
-        /// The integration's generation.
-        generation: Ulid,
+        /// The integration.
+        #[serde(flatten)]
+        owner: Owner,
         /// The turn for which this task was sent.
         turn: u64,
     },
     /// Remove what a deleted integration left.
     Purge {
-        /// The tenant.
-        tenant: String,
-        /// The integration's id.
-        integration_id: String,
-        /// The generation that was deleted.
-        generation: Ulid,
+        /// The integration, of the generation that was deleted.
+        #[serde(flatten)]
+        owner: Owner,
     },
 }
 
@@ -150,33 +178,9 @@ pub struct ExportTask {
 }
 
 impl ReplayTask {
-    /// A step of the stream that `owner` names.
-    pub fn step(owner: &Owner, turn: u64) -> ReplayTask {
-        let Owner {
-            tenant,
-            integration_id,
-            generation,
-        } = owner.clone();
-        ReplayTask::Step {
-            tenant,
-            integration_id,
-            generation,
-            turn,
-        }
-    }
-
-    /// The removal of what `owner` left.
-    pub fn purge(owner: Owner) -> ReplayTask {
-        let Owner {
-            tenant,
-            integration_id,
-            generation,
-        } = owner;
-        ReplayTask::Purge {
-            tenant,
-            integration_id,
-            generation,
-        }
+    /// A step of the stream of `owner`.
+    pub fn step(owner: Owner, turn: u64) -> ReplayTask {
+        ReplayTask::Step { owner, turn }
     }
 }
 
@@ -206,23 +210,7 @@ pub enum Retried {
 }
 
 /// The longest delay of an SQS message.
-const LONGEST_DELAY: Duration = Duration::from_secs(900);
-
-/// The message that brings replay a step, after `delay`; none where that is longer than SQS takes, since the sweep finds what
-/// is due later.
-///
-/// # Errors
-/// Never in practice: every part can be written as JSON.
-pub fn step_message(
-    owner: &Owner,
-    turn: u64,
-    delay: Duration,
-) -> Result<Option<Message>, serde_json::Error> {
-    if delay > LONGEST_DELAY {
-        return Ok(None);
-    }
-    message(&ReplayTask::step(owner, turn), delay).map(Some)
-}
+pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 /// The message that carries a task which is in no group, to be received after `delay` (up to 900 seconds).
 ///

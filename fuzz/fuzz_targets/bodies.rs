@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use api::bodies::{Changes, Registration, parse};
+use api::bodies::{Update, Registration, parse};
 use api::{limits, publish};
 use domain::event::{check_name, check_payload};
 use domain::time::Millis;
@@ -31,7 +31,7 @@ fuzz_target!(|text: &str| {
             let _ = role_arn.map(|role_arn| limits::role_arn(role_arn, OURS));
         }
     }
-    let _ = parse::<Changes>(text);
+    let _ = parse::<Update>(text);
     for is_lines in [false, true] {
         if let Ok(events) = publish::read(text, is_lines) {
             assert!((1..=500).contains(&events.len()));

@@ -1,11 +1,14 @@
 //! Batches of SQS messages: record by record, so that one that fails holds up none beside it.
 
+use std::error::Error;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use domain::tasks::Message;
+use domain::tasks::{Message, Subject};
+use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
 
-use crate::queue::{Queue, SendError, decode};
+use crate::queue::{Queue, decode};
 use crate::telemetry::chain;
 
 /// How long a record that was handed back is held, by how often it has been received: what fails on our side is mostly over
@@ -78,26 +81,68 @@ fn pause(count: u32, jitter: f64) -> Duration {
     Duration::from_secs(PAUSES[index]).mul_f64(1.0 - jitter / 4.0)
 }
 
-/// Sends records that no one can read to the dead-letter queue, at once rather than in circles.
-///
-/// # Errors
-/// [`SendError`]: the records have to be handed out again.
-pub async fn bury(dead_letters: &Queue, bodies: Vec<String>) -> Result<(), SendError> {
-    if bodies.is_empty() {
-        return Ok(());
+/// Carries out a batch of tasks side by side. What fails is handed back to `queue`; what cannot be read goes to `dead_letters`
+/// at once, rather than in circles.
+pub async fn each<T, E>(
+    event: SqsEvent,
+    queue: &Queue,
+    dead_letters: &Queue,
+    carry_out: impl AsyncFn(&T) -> Result<(), E>,
+) -> SqsBatchResponse
+where
+    T: DeserializeOwned + Subject,
+    E: Error + 'static,
+{
+    let (mut tasks, mut unreadable, mut buried) = (Vec::new(), Vec::new(), Vec::new());
+    for Record { receipt, body } in records(event) {
+        match serde_json::from_str::<T>(&body) {
+            Ok(task) => tasks.push((receipt, task)),
+            Err(error) => {
+                let message_id = &receipt.message_id;
+                tracing::warn!(message_id, error = chain(&error), "a task cannot be read");
+                unreadable.push(body);
+                buried.push(receipt);
+            }
+        }
     }
-    dead_letters
-        .send(
-            bodies
-                .into_iter()
-                .map(|body| Message {
-                    body,
-                    delay_seconds: 0,
-                    group: None,
-                })
-                .collect(),
-        )
-        .await
+    let mut failed = bury(dead_letters, unreadable, buried).await;
+    let results = join_all(tasks.iter().map(|(_, task)| carry_out(task))).await;
+    for ((receipt, task), result) in tasks.into_iter().zip(results) {
+        if let Err(error) = result {
+            let (tenant, integration) = task.subject();
+            tracing::error!(
+                tenant,
+                integration,
+                message_id = receipt.message_id,
+                error = chain(&error),
+                "a task is handed back"
+            );
+            failed.push(receipt);
+        }
+    }
+    hand_back(queue, failed).await
+}
+
+/// Sends records that no one can read to the dead-letter queue. Returns their receipts where it cannot be reached: they have to
+/// be handed out again.
+pub async fn bury(
+    dead_letters: &Queue,
+    bodies: Vec<String>,
+    receipts: Vec<Receipt>,
+) -> Vec<Receipt> {
+    let messages = bodies.into_iter().map(|body| Message {
+        body,
+        delay_seconds: 0,
+        group: None,
+    });
+    match dead_letters.send(messages.collect()).await {
+        Ok(()) => Vec::new(),
+        Err(error) => {
+            let error = chain(&error);
+            tracing::error!(error, "the dead-letter queue cannot be reached");
+            receipts
+        }
+    }
 }
 
 #[cfg(test)]

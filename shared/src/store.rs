@@ -5,6 +5,9 @@ use std::error::Error;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::integration::Owner;
 use ulid::Ulid;
@@ -112,47 +115,63 @@ fn owner_of(partition: &str) -> Option<Owner> {
     })
 }
 
-/// An item by its key, read consistently; none where there is none.
-async fn get(
-    client: &Client,
-    table: &str,
-    pk: &str,
-    sk: String,
-) -> Result<Option<Item>, StoreError> {
-    let answer = client
-        .get_item()
-        .table_name(table)
-        .key("pk", text(pk))
-        .key("sk", text(sk))
-        .consistent_read(true)
-        .send()
-        .await
-        .map_err(unavailable)?;
-    Ok(answer.item)
+/// A table whose items have the keys `pk` and `sk`.
+#[derive(Clone, Debug)]
+pub struct Table {
+    client: Client,
+    name: String,
 }
 
-/// Writes an item, in place of one of the same key.
-async fn put(client: &Client, table: &str, item: Item) -> Result<(), StoreError> {
-    let put = client.put_item().table_name(table);
-    let put = put.set_item(Some(item)).send().await;
-    put.map(drop).map_err(unavailable)
-}
-
-/// Deletes items by their keys.
-async fn delete_all(
-    client: &Client,
-    table: &str,
-    keys: impl IntoIterator<Item = (String, String)>,
-) -> Result<(), StoreError> {
-    for (pk, sk) in keys {
-        client
-            .delete_item()
-            .table_name(table)
-            .key("pk", text(pk))
-            .key("sk", text(sk))
-            .send()
-            .await
-            .map_err(unavailable)?;
+impl Table {
+    /// The table of this name.
+    pub fn new(client: Client, name: String) -> Table {
+        Table { client, name }
     }
-    Ok(())
+
+    /// An item, read consistently; none where there is none.
+    async fn get(&self, pk: &str, sk: &str) -> Result<Option<Item>, StoreError> {
+        let get = self.client.get_item().table_name(&self.name);
+        let get = get.key("pk", text(pk)).key("sk", text(sk));
+        let found = get.consistent_read(true).send().await;
+        Ok(found.map_err(unavailable)?.item)
+    }
+
+    /// Writes an item, in place of one of the same key.
+    async fn put(&self, item: Item) -> Result<(), StoreError> {
+        let put = self.client.put_item().table_name(&self.name);
+        let put = put.set_item(Some(item)).send().await;
+        put.map(drop).map_err(unavailable)
+    }
+
+    /// Deletes an item, if there is one.
+    async fn delete(&self, pk: &str, sk: &str) -> Result<(), StoreError> {
+        let deleted = self.deletion(pk, sk).send().await;
+        deleted.map(drop).map_err(unavailable)
+    }
+
+    /// A deletion, to be given a condition.
+    fn deletion(&self, pk: &str, sk: &str) -> DeleteItemFluentBuilder {
+        let delete = self.client.delete_item().table_name(&self.name);
+        delete.key("pk", text(pk)).key("sk", text(sk))
+    }
+
+    /// An update, to be given its expressions.
+    fn update(&self, pk: &str, sk: &str) -> UpdateItemFluentBuilder {
+        let update = self.client.update_item().table_name(&self.name);
+        update.key("pk", text(pk)).key("sk", text(sk))
+    }
+
+    /// The items of a partition whose sort keys begin with `prefix`, in order, read consistently.
+    fn list(&self, pk: &str, prefix: &str) -> QueryFluentBuilder {
+        self.query()
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", text(pk))
+            .expression_attribute_values(":prefix", text(prefix))
+            .consistent_read(true)
+    }
+
+    /// A query, to be given its expressions.
+    fn query(&self) -> QueryFluentBuilder {
+        self.client.query().table_name(&self.name)
+    }
 }

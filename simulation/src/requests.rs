@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use domain::attempt;
 use domain::attempt::{Admission, Attempt, admit, judge};
 use domain::integration::{Integration, Target};
-use domain::lifecycle::{Effect, Input, Verdict};
+use domain::lifecycle::{self, Applied, Change, Input, StepRequest, Verdict};
 use domain::log::position::EventRef;
-use domain::replay::step::{Seated, Seen};
+use domain::replay::step::Seen;
 use domain::stream::chunk::Chunk;
-use domain::tasks::{Dispatch, Origin};
+use domain::tasks::{Dispatch, LONGEST_DELAY, Origin};
 use domain::time::Millis;
-use domain::{attempt, lifecycle};
 use rand::RngExt;
 
 use crate::Broken;
@@ -32,37 +32,35 @@ impl World {
                     .push_front(Op::Apply((who, generation), input, None));
             }
             Op::Apply(owner, input, chunk) => self.decide(process, owner, input, chunk, local),
-            Op::Write(owner, write, effects) => {
-                self.check_addresses(&write, &effects);
+            Op::Write(owner, write, change) => {
+                self.check_addresses(&write, &change);
                 let (input, chunk) = (write.input.clone(), write.chunk.clone());
-                let seated = Seated {
+                let applied = Applied {
                     integration: write.integration.clone(),
                     verdict: Verdict::Write,
                     decided_at: write.decided_at,
                 };
                 let unreported = self.history.unreported;
                 let next = match self.write(*write) && !self.unlucky(unreported) {
-                    true => Op::Applied(owner, Box::new(seated), input, effects),
+                    true => Op::Applied(owner, Box::new(applied), input, change.step),
                     false => Op::Apply(owner, input, chunk),
                 };
                 process.ops.push_front(next);
             }
-            Op::Applied(owner, seated, input, effects) => {
+            Op::Applied(owner, applied, input, step) => {
                 if let Input::Stop { .. } = input {
                     self.ledger.answer_stop(&self.integrations, owner);
                 }
-                for effect in effects.into_iter().rev() {
-                    if let Effect::SendStep { turn, delay } = effect
-                        && delay <= Duration::from_secs(900)
-                    {
-                        let delay = delay.as_millis() as u64;
-                        process
-                            .ops
-                            .push_front(Op::Send(Body::Step(owner, turn), delay));
-                    }
+                if let Some(StepRequest { turn, delay }) = step
+                    && delay <= LONGEST_DELAY
+                {
+                    let delay = delay.as_millis() as u64;
+                    process
+                        .ops
+                        .push_front(Op::Send(Body::Step(owner, turn), delay));
                 }
                 if let Role::Replay(_, _, seen) = &mut process.role {
-                    *seen = Some(Box::new(Seen::Applied(Some(seated))));
+                    *seen = Some(Box::new(Seen::Applied(Some(applied))));
                 }
             }
             Op::Append(ids, left) => return Some(self.append(process, ids, left, local)),
@@ -211,40 +209,39 @@ impl World {
             let earlier = |since: Millis| since.before(Duration::from_secs(3));
             health.several_since = health.several_since.or(health.failing_since).map(earlier);
         }
-        let (before, read_version) = (integration.clone(), integration.version);
-        let change = lifecycle::apply(&mut integration, &input, local, &self.rules);
-        process.ops.push_front(match change.verdict {
-            Verdict::Write => {
-                integration.version += 1;
+        let change = lifecycle::apply(&integration, &input, local, &self.rules);
+        process.ops.push_front(match change.next.clone() {
+            Some(mut next) => {
+                let read_version = next.version;
+                next.version += 1;
                 let write = Write {
                     who,
-                    integration,
+                    integration: next,
                     read_version,
                     chunk,
                     input,
                     decided_at: local,
                 };
-                Op::Write(owner, Box::new(write), change.effects)
+                Op::Write(owner, Box::new(write), Box::new(change))
             }
-            verdict => {
-                let seated = Seated {
-                    integration: before,
-                    verdict,
+            None => {
+                let applied = Applied {
+                    integration,
+                    verdict: change.verdict,
                     decided_at: local,
                 };
-                Op::Applied(owner, Box::new(seated), input, Vec::new())
+                Op::Applied(owner, Box::new(applied), input, None)
             }
         });
     }
 
     /// A failed request that is written down was made to the receiver of now.
-    fn check_addresses(&mut self, write: &Write, effects: &[Effect]) {
+    fn check_addresses(&mut self, write: &Write, change: &Change) {
         let Target::Webhook { callback, .. } = &write.integration.target else {
             return;
         };
-        for effect in effects {
-            if let Effect::Log(_, reason) = effect
-                && let Some(request) = reason.strip_prefix("Request to URL ")
+        for (_, reason) in &change.entries {
+            if let Some(request) = reason.strip_prefix("Request to URL ")
                 && !request.starts_with(&format!("{} ", callback.callback_url))
             {
                 let text = format!("an answer of an old address counts: {reason}");

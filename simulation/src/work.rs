@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use domain::attempt;
 use domain::integration::Integration;
-use domain::lifecycle::{Effect, Input, Rules};
+use domain::lifecycle::{Applied, Change, Input, Rules, StepRequest};
 use domain::log::position::EventRef;
 use domain::receiver::outcome::Outcome;
-use domain::replay::step::{Seated, Seen, Step};
+use domain::replay::step::{Seen, Step};
 use domain::stream::chunk::{Chunk, Parked};
 use domain::tasks::Dispatch;
 use domain::time::Millis;
@@ -88,9 +88,9 @@ pub enum Op {
     /// Read an integration and decide.
     Apply(Owner, Input, Option<Chunk>),
     /// Write what was decided.
-    Write(Owner, Box<Write>, Vec<Effect>),
+    Write(Owner, Box<Write>, Box<Change>),
     /// Learn what became of it.
-    Applied(Owner, Box<Seated>, Input, Vec<Effect>),
+    Applied(Owner, Box<Applied>, Input, Option<StepRequest>),
     /// Append events to the event log.
     Append(Vec<u32>, u32),
     /// Learn whether the append was confirmed in time.

@@ -6,19 +6,13 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, SdkConfig};
 use domain::integration::Integration;
 use domain::time::Millis;
-use export::roles::Roles;
 use serde_json::{Value, json};
 use shared::env::required;
-use shared::queue::Queue;
-use shared::secrets::Secrets;
-use shared::store::event_log::EventLog;
-use shared::store::integration_log::IntegrationLog;
-use shared::store::integrations::Integrations;
 use tests::proxy::Proxy;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use crate::world::{World, settings};
+use crate::world::World;
 
 /// The place in the log of an integration's export, and the key of its plan.
 pub struct Progress {
@@ -74,34 +68,10 @@ pub async fn config_for(endpoint: &str) -> SdkConfig {
 /// Another process of the export function, which reaches all services through a proxy.
 pub async fn export_through(world: &World, proxy: &Proxy) -> export::App {
     let config = config_for(&proxy.url()).await;
-    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-    let sqs = aws_sdk_sqs::Client::new(&config);
-    let clock = world.clock.clone();
-    let integrations = world.tables.integrations.clone();
     export::App {
-        seal: world.export.seal,
         time_limit: world.export.time_limit,
         max_file_bytes: world.export.max_file_bytes,
-        buffer: Default::default(),
-        give_up: world.export.give_up,
-        event_log: EventLog::new(
-            dynamodb.clone(),
-            world.tables.events.clone(),
-            clock.clone(),
-            settings(1),
-        ),
-        integrations: Integrations::new(dynamodb.clone(), integrations.clone()),
-        integration_log: IntegrationLog::new(dynamodb, integrations),
-        secrets: Secrets::new(
-            aws_sdk_kms::Client::new(&config),
-            world.secrets_key.clone(),
-            clock.clone(),
-        ),
-        roles: Roles::new(&config),
-        clock,
-        sdk_config: config,
-        export_queue: Queue::new(sqs.clone(), world.queues.export.clone()),
-        dead_letters: Queue::new(sqs, world.queues.dead_letters.clone()),
+        ..export::App::new(&world.services(&config))
     }
 }
 

@@ -5,6 +5,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use domain::export::Plan;
 use domain::integration::Target;
 use domain::time::Millis;
+use export::roles::Granted;
 use serde_json::{Value, json};
 use tests::customer::{Customer, s3_as};
 use tests::proxy::Action;
@@ -121,7 +122,10 @@ async fn a_session_may_put_objects_under_the_prefix_and_nothing_else() {
         .roles
         .assume(&role_arn, external_id, "sap-1", &plan)
         .await;
-    let (session, _) = s3_as(assumed.unwrap().expect("the role trusts us")).await;
+    let Granted::Credentials(credentials) = assumed.unwrap() else {
+        panic!("the role trusts us")
+    };
+    let (session, _) = s3_as(credentials).await;
     let (bucket, folder) = (&customer.bucket, format!("from/stream/{}", world.tenant));
     let put = async |bucket: &str, key: &str| {
         let put = session.put_object().bucket(bucket).key(key);
@@ -175,7 +179,9 @@ async fn a_role_that_asks_for_no_external_id_is_not_used_until_it_does() {
         .roles
         .assume(&customer.role_arn("exports"), "another", "sap-1", &plan)
         .await;
-    let refusal = others.unwrap().unwrap_err();
+    let Granted::Refused(refusal) = others.unwrap() else {
+        panic!("another tenant's external id is refused")
+    };
     assert!(
         refusal.reason.contains("without the external_id"),
         "{refusal:?}"

@@ -10,8 +10,6 @@ use base64::prelude::BASE64_STANDARD;
 use domain::integration::{Access, Target};
 use domain::secret::Secret;
 use serde_json::json;
-use shared::store::StoreError;
-use shared::store::integrations::Decision;
 use tests::receiver::{Answer, Receiver};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -323,16 +321,12 @@ async fn a_cipher_that_is_moved_to_another_integration_is_not_sent_anywhere() {
     else {
         panic!("a webhook")
     };
-    let moved = world
-        .api
-        .integrations
-        .change(&world.tenant, "thief", |thief| {
-            if let Target::Webhook { callback, .. } = &mut thief.target {
-                callback.api_key.clone_from(&owners.api_key);
-            }
-            Ok::<_, StoreError>(Decision::Write)
-        });
-    moved.await.unwrap();
+    let integrations = &world.api.integrations;
+    let mut thief = integrations.get(&world.tenant, "thief").await.unwrap();
+    if let Target::Webhook { callback, .. } = &mut thief.target {
+        callback.api_key.clone_from(&owners.api_key);
+    }
+    integrations.replace(thief, &[], None).await.unwrap();
     world
         .publish(&[json!({"name": "order.created", "payload": {}})])
         .await;
@@ -362,20 +356,16 @@ async fn export_with_keys(access_key_id: &str, body: &str) -> (World, Receiver) 
             json!({"id": "files", "integration_type": "permanent", "s3_parameters": parameters}),
         )
         .await;
-    let changed = world
-        .api
-        .integrations
-        .change(&world.tenant, "files", |files| {
-            if let Target::S3 { bucket, .. } = &mut files.target
-                && let Access::Key {
-                    aws_access_key_id, ..
-                } = &mut bucket.access
-            {
-                *aws_access_key_id = access_key_id.to_owned();
-            }
-            Ok::<_, StoreError>(Decision::Write)
-        });
-    changed.await.unwrap();
+    let integrations = &world.api.integrations;
+    let mut files = integrations.get(&world.tenant, "files").await.unwrap();
+    if let Target::S3 { bucket, .. } = &mut files.target
+        && let Access::Key {
+            aws_access_key_id, ..
+        } = &mut bucket.access
+    {
+        *aws_access_key_id = access_key_id.to_owned();
+    }
+    integrations.replace(files, &[], None).await.unwrap();
     world
         .publish(&[json!({"name": "order.created", "payload": {}})])
         .await;

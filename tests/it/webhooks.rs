@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::integration::Owner;
 use domain::time::Millis;
 use serde_json::json;
+use shared::store::Table;
 use shared::store::integrations::Integrations;
 use shared::store::rejected_events::{Rejected, RejectedEvents};
 use tests::proxy::Moment;
@@ -269,7 +270,7 @@ async fn an_event_that_is_rejected_again_while_it_is_evicted_stays_with_its_payl
         assert!(evicted.is_empty());
     }
     let dynamodb = aws_sdk_dynamodb::Client::new(&config_for(&proxy.url()).await);
-    let other = RejectedEvents::new(dynamodb, world.tables.integrations.clone());
+    let other = RejectedEvents::new(Table::new(dynamodb, world.tables.integrations.clone()));
     // Two puts, a query, and the eviction of the first one, which is held up until that has been rejected again.
     proxy.hold(4, Moment::Before);
     let event = rejected(30);
@@ -386,7 +387,7 @@ async fn what_fails_on_our_side_comes_again_within_seconds() {
     world.drain_ingest().await;
     let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
     let broken = delivery::App {
-        integrations: Integrations::new(dynamodb, "no-such-table".to_owned()),
+        integrations: Integrations::new(Table::new(dynamodb, "no-such-table".to_owned())),
         ..world.other_delivery(&shared::aws::config().await)
     };
     assert_eq!(world.hand_to(&broken).await, 1);

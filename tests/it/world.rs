@@ -1,31 +1,26 @@
-//! A world of its own for each test: tables and queues on the emulator, the five handlers in process, and a clock that the
+//! A world of its own for each test: tables and queues on the emulator, the functions in process, and a clock that the
 //! test sets. The tables are made after those that the template deployed, so that the template is tested too.
+
+mod apps;
+mod emulator;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::api::delivery::DeliveryFunction;
+use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
-use axum::extract::State;
-use axum::routing::post;
+use aws_sdk_sqs::types::QueueAttributeName;
 use domain::lifecycle::Rules;
 use domain::log::EXPORT_SEALS_BEHIND;
 use domain::time::Millis;
-use export::roles::Roles;
-use receivers::Receivers;
 use serde_json::{Value, json};
 use shared::clock::Clock;
-use shared::queue::Queue;
-use shared::secrets::Secrets;
-use shared::store::chunks::Chunks;
-use shared::store::event_log::{EventLog, Settings};
-use shared::store::integration_log::IntegrationLog;
-use shared::store::integrations::Integrations;
-use shared::store::parked_events::ParkedEvents;
-use shared::store::rejected_events::RejectedEvents;
-use tokio::sync::{mpsc, oneshot};
+use shared::services::Services;
 use uuid::Uuid;
+
+use apps::serve_function;
+use emulator::{Queues, Tables, copy_table, create_queue, delete, event, receive};
 
 /// The seal of the worlds' event logs.
 pub const SEAL: Duration = Duration::from_secs(10);
@@ -39,6 +34,8 @@ pub const RULES: Rules = Rules {
 
 /// The time limit of ingest.
 const INGEST_TIME_LIMIT: Duration = Duration::from_secs(30);
+/// The time limit of export.
+const EXPORT_TIME_LIMIT: Duration = Duration::from_secs(60);
 
 const BASE: &str = "/api/v1/org/integrations/eventstream";
 
@@ -54,7 +51,7 @@ pub struct World {
     pub sqs: aws_sdk_sqs::Client,
     pub queues: Queues,
     pub tables: Tables,
-    pub secrets_key: String,
+    services: Services,
 }
 
 /// Noon of today (UTC). A test that began shortly before midnight would have its events in two partitions of the log, and
@@ -62,21 +59,6 @@ pub struct World {
 fn noon() -> Millis {
     const DAY: u64 = 24 * 3600 * 1000;
     Millis(Clock::system().now().0 / DAY * DAY + DAY / 2)
-}
-
-/// The tables' names.
-pub struct Tables {
-    pub integrations: String,
-    pub events: String,
-}
-
-/// The queues' URLs.
-pub struct Queues {
-    pub ingest: String,
-    pub delivery: String,
-    pub replay: String,
-    pub export: String,
-    pub dead_letters: String,
 }
 
 /// An answer of the API.
@@ -98,9 +80,10 @@ impl World {
         let sqs = aws_sdk_sqs::Client::new(&config);
         let kms = aws_sdk_kms::Client::new(&config);
         let name = format!("t{}", Uuid::new_v4().simple());
-        let integrations_table =
-            copy_table(&dynamodb, "EVENTSTREAM_INTEGRATIONS_TABLE", &name).await;
-        let events_table = copy_table(&dynamodb, "EVENTSTREAM_EVENTS_TABLE", &name).await;
+        let tables = Tables {
+            integrations: copy_table(&dynamodb, "EVENTSTREAM_INTEGRATIONS_TABLE", &name).await,
+            events: copy_table(&dynamodb, "EVENTSTREAM_EVENTS_TABLE", &name).await,
+        };
         let queues = Queues {
             ingest: create_queue(&sqs, &name, "ingest").await,
             delivery: create_queue(&sqs, &name, "delivery").await,
@@ -108,113 +91,39 @@ impl World {
             export: create_queue(&sqs, &name, "export").await,
             dead_letters: create_queue(&sqs, &name, "dead-letters").await,
         };
-        let key = kms
-            .create_key()
-            .send()
-            .await
-            .unwrap()
-            .key_metadata
-            .unwrap()
-            .key_id;
-        let tables = Tables {
-            integrations: integrations_table.clone(),
-            events: events_table.clone(),
-        };
-        let secrets_key = key.clone();
-        let clock = Clock::manual(noon());
-        let settings = settings(shards);
-        let event_log = EventLog::new(dynamodb.clone(), events_table, clock.clone(), settings);
-        let integrations = Integrations::new(dynamodb.clone(), integrations_table.clone());
-        let integration_log = IntegrationLog::new(dynamodb.clone(), integrations_table.clone());
-        let rejected_events = RejectedEvents::new(dynamodb.clone(), integrations_table.clone());
-        let parked_events = ParkedEvents::new(dynamodb.clone(), integrations_table.clone());
-        let chunks = Chunks::new(dynamodb, integrations_table);
-        let secrets = || Secrets::new(kms.clone(), key.clone(), clock.clone());
-        let queue = |url: &String| Queue::new(sqs.clone(), url.clone());
-        let delivery = Arc::new(delivery::App {
-            clock: clock.clone(),
-            rules: RULES,
-            integrations: integrations.clone(),
-            integration_log: integration_log.clone(),
-            rejected_events: rejected_events.clone(),
-            parked_events: parked_events.clone(),
-            chunks: chunks.clone(),
-            secrets: secrets(),
-            receivers: Receivers::new(true),
-            delivery_queue: queue(&queues.delivery),
-            replay_queue: queue(&queues.replay),
-            dead_letters: queue(&queues.dead_letters),
-        });
-        let functions = aws_sdk_lambda::config::Builder::from(&config)
+        let key = kms.create_key().send().await.unwrap();
+        let secrets_key = key.key_metadata.unwrap().key_id;
+        let environment = apps::environment(&tables, &queues, &secrets_key, &RULES, shards);
+        let services = Services::new(config, environment, Clock::manual(noon()));
+        let delivery = Arc::new(delivery::App::new(&services));
+        let functions = aws_sdk_lambda::config::Builder::from(&services.config)
             .endpoint_url(serve_function(delivery.clone()).await);
         World {
             tenant: name[..20].to_owned(),
             api: ::api::App {
-                clock: clock.clone(),
-                rules: RULES,
-                integrations: integrations.clone(),
-                integration_log: integration_log.clone(),
-                rejected_events,
-                parked_events: parked_events.clone(),
-                chunks: chunks.clone(),
-                // What calls STS in these tests is the root user.
-                export_role_arn: "arn:aws:iam::000000000000:root".to_owned(),
                 delivery_function: DeliveryFunction::new(functions, "delivery".to_owned()),
-                secrets: secrets(),
-                ingest_queue: queue(&queues.ingest),
-                replay_queue: queue(&queues.replay),
-                tenant_claim: "tenant".to_owned(),
-                max_running_replays: 5,
-                base_path: "/events".to_owned(),
-                allow_private_receivers: true,
-                plain_secrets: false,
+                ..::api::App::new(&services)
             },
-            ingest: ingest::App {
-                clock: clock.clone(),
-                event_log: event_log.clone(),
-                integrations: integrations.clone(),
-                delivery_queue: queue(&queues.delivery),
-                ingest_queue: queue(&queues.ingest),
-                dead_letters: queue(&queues.dead_letters),
-                seal: SEAL,
-                time_limit: INGEST_TIME_LIMIT,
-            },
+            ingest: ingest::App::new(&services),
             delivery,
-            replay: replay::App {
-                clock: clock.clone(),
-                rules: RULES,
-                time_limit: Duration::from_secs(30),
-                event_log: event_log.clone(),
-                integrations: integrations.clone(),
-                parked_events,
-                chunks,
-                delivery_queue: queue(&queues.delivery),
-                replay_queue: queue(&queues.replay),
-                dead_letters: queue(&queues.dead_letters),
-            },
+            replay: replay::App::new(&services),
             export: export::App {
-                clock: clock.clone(),
-                seal: SEAL,
-                time_limit: Duration::from_secs(60),
-                max_file_bytes: domain::export::MAX_FILE_BYTES,
-                buffer: Default::default(),
-                give_up: Duration::from_secs(5 * 24 * 3600),
-                event_log,
-                integrations,
-                integration_log,
-                secrets: secrets(),
-                roles: Roles::new(&config),
-                sdk_config: config.clone(),
-                export_queue: queue(&queues.export),
-                dead_letters: queue(&queues.dead_letters),
+                time_limit: EXPORT_TIME_LIMIT,
+                ..export::App::new(&services)
             },
-            s3: aws_sdk_s3::Client::new(&config),
-            clock,
+            s3: aws_sdk_s3::Client::new(&services.config),
+            clock: services.clock.clone(),
+            services,
             sqs,
             queues,
             tables,
-            secrets_key,
         }
+    }
+
+    /// What another process of a function works with, which reaches all services by a configuration of its own.
+    pub fn services(&self, config: &SdkConfig) -> Services {
+        let environment = self.services.environment.clone();
+        Services::new(config.clone(), environment, self.clock.clone())
     }
 
     /// Moves the clock on.
@@ -386,22 +295,10 @@ impl World {
     }
 
     /// Another process of the delivery function, which reaches KMS by a configuration of its own.
-    pub fn other_delivery(&self, config: &aws_config::SdkConfig) -> delivery::App {
-        let (of, clock) = (&self.delivery, self.clock.clone());
-        let kms = aws_sdk_kms::Client::new(config);
+    pub fn other_delivery(&self, config: &SdkConfig) -> delivery::App {
         delivery::App {
-            rules: RULES,
-            integrations: of.integrations.clone(),
-            integration_log: of.integration_log.clone(),
-            rejected_events: of.rejected_events.clone(),
-            parked_events: of.parked_events.clone(),
-            chunks: of.chunks.clone(),
-            secrets: Secrets::new(kms, self.secrets_key.clone(), clock.clone()),
-            clock,
-            receivers: Receivers::new(true),
-            delivery_queue: of.delivery_queue.clone(),
-            replay_queue: of.replay_queue.clone(),
-            dead_letters: of.dead_letters.clone(),
+            secrets: self.services(config).secrets(),
+            ..delivery::App::new(&self.services)
         }
     }
 
@@ -558,123 +455,4 @@ impl World {
     pub fn now(&self) -> Millis {
         self.clock.now()
     }
-}
-
-/// How the worlds' event logs are set up.
-pub fn settings(shards: u32) -> Settings {
-    Settings {
-        seal: SEAL,
-        retention: Duration::from_secs(90 * 24 * 3600),
-        shards,
-    }
-}
-
-fn event(messages: &[Message]) -> SqsEvent {
-    let records: Vec<Value> =
-        messages.iter().map(|message| json!({"messageId": message.message_id(), "receiptHandle": message.receipt_handle(), "body": message.body(), "eventSource": "aws:sqs"})).collect();
-    serde_json::from_value(json!({ "Records": records })).unwrap()
-}
-
-async fn receive(sqs: &aws_sdk_sqs::Client, queue: &str, wait_seconds: i32) -> Vec<Message> {
-    let answer = sqs
-        .receive_message()
-        .queue_url(queue)
-        .max_number_of_messages(10)
-        .wait_time_seconds(wait_seconds)
-        .send()
-        .await
-        .unwrap();
-    answer.messages.unwrap_or_default()
-}
-
-async fn delete(sqs: &aws_sdk_sqs::Client, queue: &str, messages: &[Message]) {
-    let entries = messages.iter().enumerate().map(|(index, message)| {
-        DeleteMessageBatchRequestEntry::builder()
-            .id(index.to_string())
-            .receipt_handle(message.receipt_handle().unwrap())
-            .build()
-            .unwrap()
-    });
-    sqs.delete_message_batch()
-        .queue_url(queue)
-        .set_entries(Some(entries.collect()))
-        .send()
-        .await
-        .unwrap();
-}
-
-/// Serves the delivery function as Lambda's Invoke API does, on a thread of its own; returns the endpoint.
-async fn serve_function(app: Arc<delivery::App>) -> String {
-    let (calls, mut called) = mpsc::channel::<(String, oneshot::Sender<String>)>(1);
-    std::thread::spawn(move || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().build().unwrap();
-        runtime.block_on(async {
-            while let Some((body, answered)) = called.recv().await {
-                let invocation = serde_json::from_str(&body).unwrap();
-                let answer = delivery::handle(&app, invocation).await.unwrap();
-                let _ = answered.send(serde_json::to_string(&answer).unwrap());
-            }
-        });
-    });
-    let invoke = |State(calls): State<mpsc::Sender<_>>, body: String| async move {
-        let (answered, answer) = oneshot::channel();
-        calls.send((body, answered)).await.unwrap();
-        answer.await.unwrap()
-    };
-    let router = axum::Router::new()
-        .route("/2015-03-31/functions/delivery/invocations", post(invoke))
-        .with_state(calls);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    endpoint
-}
-
-async fn create_queue(sqs: &aws_sdk_sqs::Client, world: &str, name: &str) -> String {
-    sqs.create_queue()
-        .queue_name(format!("{world}-{name}"))
-        .send()
-        .await
-        .unwrap()
-        .queue_url
-        .unwrap()
-}
-
-/// Makes an empty table with the keys and indexes of the one that the template deployed.
-async fn copy_table(dynamodb: &aws_sdk_dynamodb::Client, variable: &str, world: &str) -> String {
-    use aws_sdk_dynamodb::types::{BillingMode, GlobalSecondaryIndex};
-    let deployed = shared::env::required(variable);
-    let table = dynamodb
-        .describe_table()
-        .table_name(&deployed)
-        .send()
-        .await
-        .unwrap()
-        .table
-        .unwrap();
-    let name = format!("{world}-{deployed}");
-    let indexes: Vec<GlobalSecondaryIndex> = table
-        .global_secondary_indexes()
-        .iter()
-        .map(|index| {
-            GlobalSecondaryIndex::builder()
-                .index_name(index.index_name().unwrap())
-                .set_key_schema(index.key_schema.clone())
-                .set_projection(index.projection.clone())
-                .build()
-                .unwrap()
-        })
-        .collect();
-    dynamodb
-        .create_table()
-        .table_name(&name)
-        .set_key_schema(table.key_schema)
-        .set_attribute_definitions(table.attribute_definitions)
-        .set_global_secondary_indexes((!indexes.is_empty()).then_some(indexes))
-        .billing_mode(BillingMode::PayPerRequest)
-        .send()
-        .await
-        .unwrap();
-    name
 }

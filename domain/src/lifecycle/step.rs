@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use ulid::Ulid;
+
+use super::change::Decided;
+use super::input::{Rest, Rules, StepInput};
+use super::switch::stop;
 use crate::integration::{Integration, IntegrationType};
-use crate::integration_log::delivered;
-use crate::lifecycle::{Change, Effect, Rest, Rules, Step, resumed, stop};
+use crate::integration_log::{Action, delivered};
 use crate::log::SEALS_BEHIND;
+use crate::log::position::{EventRef, Position};
 use crate::stream::Stream;
+use crate::stream::schedule::Asked;
 use crate::time::Millis;
 
 /// How often a temporary integration whose range is not over yet is looked at.
@@ -22,85 +28,54 @@ const PROBE_LOST: Duration = Duration::from_secs(120);
 pub(super) fn apply(
     integration: &mut Integration,
     turn: u64,
-    step: &Step,
+    step: &StepInput,
     now: Millis,
     rules: &Rules,
-) -> Change {
-    let running = integration.is_running();
+) -> Decided {
+    let is_running = integration.is_running();
     let is_permanent = integration.integration_type == IntegrationType::Permanent;
     let Some(stream) = integration.stream_mut() else {
-        return Change::refuse();
+        return Decided::refuse();
     };
-    if let Step::Begin { holder, until } = step {
-        if !stream.duty.begin(turn, *holder, now, *until) {
-            return Change::refuse();
-        }
-        stream.waits = false;
-        return Change::write(Vec::new());
+    if let StepInput::Begin { holder, until } = step {
+        return begin(stream, turn, *holder, *until, now);
     }
     if stream.duty.turn != turn {
-        return Change::refuse();
+        return Decided::refuse();
     }
-    let is_open = running && !stream.is_interrupted();
+    let is_open = is_running && !stream.is_interrupted();
     match step {
-        Step::Begin { .. } => Change::refuse(),
-        Step::Open if is_open && is_permanent && stream.is_paused() => {
-            stream.resume(now, rules.seal);
-            Change::write(Vec::new())
-        }
-        Step::Open if is_open && is_permanent && stream.unconfirmed => {
-            stream.resume_later(now, rules.seal);
-            Change::write(Vec::new())
-        }
-        Step::Open => Change::keep(),
-        Step::Take { chunk: Some(_), .. } if !is_open => Change::refuse(),
-        // Written already, and reported as failed.
-        Step::Take {
-            chunk: Some(chunk), ..
-        } if stream.unsent == Some(*chunk) => Change::keep(),
-        // An interrupted stream takes nothing upon itself, but looks for an event to probe with.
-        Step::Take { .. } if !running => Change::refuse(),
-        Step::Take {
+        StepInput::Begin { holder, until } => begin(stream, turn, *holder, *until, now),
+        StepInput::Open if is_open && is_permanent => open(stream, now, rules),
+        StepInput::Open => Decided::keep(),
+        StepInput::Take {
             chunk,
             to,
             confirmed,
         } => {
-            if *confirmed {
-                stream.confirm();
+            if chunk.is_some() && !is_open {
+                return Decided::refuse();
             }
-            if let Some(to) = to {
-                stream.advance(*to);
+            // It was written already, though that was reported as failed.
+            if chunk.is_some() && stream.unsent == *chunk {
+                return Decided::keep();
             }
-            if chunk.is_some() {
-                stream.unsent = *chunk;
+            // An interrupted stream takes nothing, but moves on to look for an event to probe with.
+            if !is_running {
+                return Decided::refuse();
             }
-            Change::write(Vec::new())
+            take(stream, *chunk, *to, *confirmed)
         }
-        Step::Probe { event, to } => {
-            let Some(it) = stream.health.interruption.as_mut().filter(|_| running) else {
-                return Change::refuse();
-            };
-            it.probes += 1;
-            it.cursor = Some(*event);
-            it.next_probe_at = now.after(PROBE_LOST);
-            let next_probe_at = it.next_probe_at;
-            stream.health.next_attempt_at = Some(now);
-            if let Some(to) = to {
-                stream.advance(*to);
-            }
-            stream.duty.leave(Some(next_probe_at));
-            Change::write(Vec::new())
-        }
-        Step::NothingToProbe => {
-            if !running || stream.health.interruption.is_none() {
-                return Change::refuse();
+        StepInput::Probe { event, to } => probe(stream, *event, *to, is_running, now),
+        StepInput::NothingToProbe => {
+            if !is_running || stream.health.interruption.is_none() {
+                return Decided::refuse();
             }
             stream.health.resume(now);
-            Change::write(vec![resumed(
-                "Nothing is left to try the receiver with: events are sent as they come.",
-            )])
+            let reason = "Nothing is left to try the receiver with: events are sent as they come.";
+            Decided::write().log(Action::DeliveryResumed, reason)
         }
-        Step::Leave {
+        StepInput::Leave {
             confirmed,
             sent,
             rest,
@@ -116,12 +91,74 @@ pub(super) fn apply(
     }
 }
 
-fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) -> Change {
+fn begin(stream: &mut Stream, turn: u64, holder: Ulid, until: Millis, now: Millis) -> Decided {
+    if !stream.duty.begin(turn, holder, now, until) {
+        return Decided::refuse();
+    }
+    stream.waits = false;
+    Decided::write()
+}
+
+/// Ends the gap, or moves an end that is not known to have been confirmed in time.
+fn open(stream: &mut Stream, now: Millis, rules: &Rules) -> Decided {
+    if stream.is_paused() {
+        stream.resume(now, rules.seal);
+        return Decided::write();
+    }
+    if stream.unconfirmed {
+        stream.resume_later(now, rules.seal);
+        return Decided::write();
+    }
+    Decided::keep()
+}
+
+fn take(
+    stream: &mut Stream,
+    chunk: Option<Ulid>,
+    to: Option<Position>,
+    confirmed: bool,
+) -> Decided {
+    if confirmed {
+        stream.confirm();
+    }
+    if let Some(to) = to {
+        stream.advance(to);
+    }
+    if chunk.is_some() {
+        stream.unsent = chunk;
+    }
+    Decided::write()
+}
+
+fn probe(
+    stream: &mut Stream,
+    event: EventRef,
+    to: Option<Position>,
+    is_running: bool,
+    now: Millis,
+) -> Decided {
+    let interruption = stream.health.interruption.as_mut();
+    let Some(it) = interruption.filter(|_| is_running) else {
+        return Decided::refuse();
+    };
+    it.probes += 1;
+    it.cursor = Some(event);
+    it.next_probe_at = now.after(PROBE_LOST);
+    let next_probe_at = it.next_probe_at;
+    stream.health.next_attempt_at = Some(now);
+    if let Some(to) = to {
+        stream.advance(to);
+    }
+    stream.duty.leave(Some(next_probe_at));
+    Decided::write()
+}
+
+fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) -> Decided {
     let running = integration.is_running();
     let is_permanent = integration.integration_type == IntegrationType::Permanent;
     let end = integration.ends_at.unwrap_or(now);
     let Some(stream) = integration.stream_mut() else {
-        return Change::refuse();
+        return Decided::refuse();
     };
     stream.forget_old_gaps(now, rules.seal);
     stream.waits = false;
@@ -146,16 +183,13 @@ fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) 
     stream.duty.leave(at);
     let Some(at) = at else {
         if !running || !is_over {
-            return Change::write(Vec::new());
+            return Decided::write();
         }
         integration.is_finished = true;
         let reason = delivered(end, integration.starts_at, rules.oldest(now));
         return stop(integration, reason, now, rules);
     };
-    Change::write(vec![Effect::SendStep {
-        turn: stream.duty.turn,
-        delay: at.since(now),
-    }])
+    Decided::write().ask(stream, Asked::Send, at.since(now))
 }
 
 /// When replay has to look again at a stream of which it has sent all that was sealed when its step began: when the rest of

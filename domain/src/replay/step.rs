@@ -6,8 +6,8 @@
 
 use ulid::Ulid;
 
-use crate::integration::{Integration, IntegrationType};
-use crate::lifecycle::{Input, Rest, Rules, Step as Does, Verdict};
+use crate::integration::IntegrationType;
+use crate::lifecycle::{Applied, Input, Rest, Rules, StepInput, Verdict};
 use crate::log::position::{EventRef, Position};
 use crate::stream::Stream;
 use crate::stream::chunk::{Chunk, ChunkEvent, MAX_EVENTS, Parked};
@@ -70,7 +70,7 @@ pub enum Seen {
     /// It begins.
     Nothing,
     /// The integration as it is now, and what became of the input; none when it is gone.
-    Applied(Option<Box<Seated>>),
+    Applied(Option<Box<Applied>>),
     /// How many events are outstanding.
     Outstanding(usize),
     /// Parked events.
@@ -84,17 +84,6 @@ pub enum Seen {
     },
     /// It is done.
     Done,
-}
-
-/// An integration after an input was applied.
-#[derive(Clone, Debug)]
-pub struct Seated {
-    /// As it is now.
-    pub integration: Integration,
-    /// What became of the input.
-    pub verdict: Verdict,
-    /// When it was decided.
-    pub decided_at: Millis,
 }
 
 /// A step under way.
@@ -180,13 +169,13 @@ impl Step {
     pub fn next(&mut self, seen: Seen, now: Millis, id: Ulid) -> Do {
         match seen {
             Seen::Nothing => {
-                let begin = Does::Begin {
+                let begin = StepInput::Begin {
                     holder: self.holder,
                     until: self.over,
                 };
                 self.apply(begin, State::Beginning, None)
             }
-            Seen::Applied(seated) => self.applied(seated, now),
+            Seen::Applied(applied) => self.applied(applied, now),
             Seen::Outstanding(count) => {
                 self.outstanding = count;
                 match self.stream().and_then(|stream| stream.unsent) {
@@ -203,7 +192,7 @@ impl Step {
         }
     }
 
-    fn apply(&mut self, step: Does, state: State, chunk: Option<Chunk>) -> Do {
+    fn apply(&mut self, step: StepInput, state: State, chunk: Option<Chunk>) -> Do {
         self.state = state;
         let turn = self.turn;
         Do::Apply(Input::Step { turn, step }, chunk)
@@ -213,13 +202,15 @@ impl Step {
         self.stream.as_ref()
     }
 
-    fn applied(&mut self, seated: Option<Box<Seated>>, now: Millis) -> Do {
-        let Some(seated) = seated else { return Do::End };
-        let Seated {
+    fn applied(&mut self, applied: Option<Box<Applied>>, now: Millis) -> Do {
+        let Some(applied) = applied else {
+            return Do::End;
+        };
+        let Applied {
             integration,
             verdict,
             decided_at,
-        } = *seated;
+        } = *applied;
         let Some(stream) = integration.stream().cloned() else {
             return Do::End;
         };
@@ -255,7 +246,7 @@ impl Step {
                     self.confirmed = true;
                     self.count()
                 } else if now < self.deadline {
-                    self.apply(Does::Open, State::Opening, None)
+                    self.apply(StepInput::Open, State::Opening, None)
                 } else {
                     self.leave(Rest::More)
                 }
@@ -290,7 +281,7 @@ impl Step {
             };
         }
         match is_permanent {
-            true => self.apply(Does::Open, State::Opening, None),
+            true => self.apply(StepInput::Open, State::Opening, None),
             false => self.count(),
         }
     }
@@ -369,7 +360,7 @@ impl Step {
             return Do::Unpark(found);
         }
         let chunk = Chunk::new(id, events);
-        let take = Does::Take {
+        let take = StepInput::Take {
             chunk: Some(id),
             to: None,
             confirmed: self.confirmed,
@@ -381,7 +372,7 @@ impl Step {
         if let State::ProbeWith(ProbeSource::Owed(seen)) = self.state {
             let Some(event) = events.first() else {
                 // What the next ranges hold is looked for behind it.
-                let take = Does::Take {
+                let take = StepInput::Take {
                     chunk: None,
                     to: Some(next),
                     confirmed: false,
@@ -405,7 +396,7 @@ impl Step {
             };
             Chunk::new(id, events.into_iter().map(event).collect())
         });
-        let take = Does::Take {
+        let take = StepInput::Take {
             chunk: chunk.as_ref().map(|chunk| chunk.id),
             to: Some(next),
             confirmed: self.confirmed,
@@ -480,7 +471,7 @@ impl Step {
     }
 
     fn probe(&mut self, parked: Parked, to: Option<Position>) -> Do {
-        let probe = Does::Probe {
+        let probe = StepInput::Probe {
             event: parked.event,
             to,
         };
@@ -488,11 +479,11 @@ impl Step {
     }
 
     fn nothing_to_probe(&mut self) -> Do {
-        self.apply(Does::NothingToProbe, State::NothingToProbe, None)
+        self.apply(StepInput::NothingToProbe, State::NothingToProbe, None)
     }
 
     fn leave(&mut self, rest: Rest) -> Do {
-        let leave = Does::Leave {
+        let leave = StepInput::Leave {
             confirmed: self.confirmed,
             sent: self.sent,
             rest,

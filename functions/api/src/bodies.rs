@@ -61,7 +61,7 @@ pub struct Registration {
 }
 
 /// How the receiver of a webhook is called.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "CallbackParameters"))]
 pub struct CallbackBody {
@@ -77,7 +77,7 @@ pub struct CallbackBody {
 
 /// Where files go, and what lets us write them: an access key, or `role_arn` instead of both of its parts. Key or role need
 /// `s3:PutObject` on `{key_prefix}/{tenant}/*`, and nothing else.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "S3Parameters"))]
 pub struct BucketBody {
@@ -104,7 +104,7 @@ pub struct BucketBody {
 }
 
 /// A secret in a body: never printed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SecretText(pub Secret);
 
 impl<'de> Deserialize<'de> for SecretText {
@@ -113,11 +113,11 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
-/// Changes an integration: what is given is changed, the rest stays.
-#[derive(Debug, Deserialize)]
+/// What to change of an integration; what is left out stays as it is.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "IntegrationUpdate"))]
-pub struct Changes {
+pub struct Update {
     /// Configuration parameters for the webhook.
     #[serde(default, deserialize_with = "object")]
     pub callback_parameters: Option<CallbackBody>,
@@ -135,7 +135,7 @@ pub struct Changes {
 
 /// An event passes when its name is in `event_filter` **or** its entity, the part before the dot, is in `entity_filter`.
 /// Without names in either list, everything passes.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "FilterConditions"))]
 pub struct FilterChanges {
@@ -495,18 +495,18 @@ mod tests {
             r#"{"callback_parameters":[null,null]}"#,
             r#"{"filter_conditions":[["a.b"]]}"#,
         ] {
-            assert!(parse::<Changes>(body).is_err(), "{body}");
+            assert!(parse::<Update>(body).is_err(), "{body}");
         }
         assert!(parse::<PublishedEvent>(r#"[null,"a.b",{}]"#).is_err());
     }
 
     #[test]
     fn null_is_told_from_nothing() {
-        let changes: Changes = parse(r#"{"filter_conditions":null}"#).unwrap();
+        let changes: Update = parse(r#"{"filter_conditions":null}"#).unwrap();
         assert!(matches!(changes.filter_conditions, Some(None)));
-        let changes: Changes = parse("{}").unwrap();
+        let changes: Update = parse("{}").unwrap();
         assert!(changes.filter_conditions.is_none());
-        let changes: Changes = parse(r#"{"callback_parameters":{"api_key":null}}"#).unwrap();
+        let changes: Update = parse(r#"{"callback_parameters":{"api_key":null}}"#).unwrap();
         assert!(matches!(
             changes.callback_parameters.unwrap().api_key,
             Some(None)
@@ -524,7 +524,7 @@ mod tests {
         #[test]
         fn no_body_makes_it_panic(body in r#"[{}\[\]":,a-z0-9_\\ ]{0,80}"#) {
             let _ = parse::<Registration>(&body);
-            let _ = parse::<Changes>(&body);
+            let _ = parse::<Update>(&body);
             let _ = parse::<PublishedEvent>(&body);
         }
     }

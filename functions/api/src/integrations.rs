@@ -7,15 +7,14 @@ use domain::integration::{
     Integration, IntegrationType, MAX_INTEGRATIONS, Owner, Status, Target, is_replay,
 };
 use domain::integration_log::{Action, Entry, started};
-use domain::lifecycle::{Effect, Input};
+use domain::lifecycle::Input;
 use domain::stream::Stream;
-use domain::tasks::{self, ReplayTask};
+use domain::tasks::ReplayTask;
 use futures_util::future::try_join_all;
 use http::Response;
 use shared::store::StoreError;
-use shared::store::integrations::Decision;
 
-use crate::bodies::{self, Changes, Registration};
+use crate::bodies::{self, Registration, Update};
 use crate::error::ApiError;
 use crate::request::Request;
 use crate::{App, answers, buckets, limits, replays, targets};
@@ -114,8 +113,8 @@ pub async fn register(
             error => error.into(),
         })?;
     if let Some(stream) = integration.stream() {
-        let task = ReplayTask::step(&Owner::from(&integration), stream.duty.turn);
-        short_cut(app, &task, Duration::ZERO).await;
+        let task = ReplayTask::step(Owner::from(&integration), stream.duty.turn);
+        app.lifecycle.send(&task, Duration::ZERO).await;
     }
     answers::ok(&answers::integration(app, &integration).await?)
 }
@@ -127,9 +126,17 @@ pub async fn update(
     id: &str,
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
+    let update: Update = bodies::json(request)?;
     for attempt in 1..=MAX_UPDATES {
-        if let Some(integration) = try_update(app, tenant, id, bodies::json(request)?).await? {
-            return answers::ok(&answers::integration(app, &integration).await?);
+        let current = find(app, tenant, id).await?;
+        let next = updated(app, current, update.clone()).await?;
+        let entry = entry(app, Action::IntegrationUpdated, "Updated via API.");
+        match app.integrations.replace(next, &[entry], None).await {
+            Ok(integration) => {
+                return answers::ok(&answers::integration(app, &integration).await?);
+            }
+            Err(StoreError::Changed) => {}
+            Err(error) => return Err(error.into()),
         }
         let pause = MAX_PAUSE.min(Duration::from_millis(15) * attempt);
         tokio::time::sleep(pause.mul_f64(rand::random())).await;
@@ -137,18 +144,11 @@ pub async fn update(
     Err(ApiError::busy())
 }
 
-/// Makes the changes to the integration as it is read; `None` when somebody else changed it in between.
-async fn try_update(
-    app: &App,
-    tenant: &str,
-    id: &str,
-    changes: Changes,
-) -> Result<Option<Integration>, ApiError> {
-    let current = find(app, tenant, id).await?;
-    let callback = targets::with_legacy_url(changes.callback_parameters, changes.callback_url)?;
-    let filter = changes.filter_conditions;
-    // Secrets are encrypted before the write: what is decided on is the integration as it was read here, or nothing.
-    let target = match (&current.target, callback, changes.s3_parameters) {
+/// The integration as the update makes it. Its secrets are encrypted before the write: what is decided on is the integration as
+/// it was read, or nothing.
+async fn updated(app: &App, current: Integration, update: Update) -> Result<Integration, ApiError> {
+    let callback = targets::with_legacy_url(update.callback_parameters, update.callback_url)?;
+    let target = match (&current.target, callback, update.s3_parameters) {
         (unchanged, None, None) => unchanged.clone(),
         (Target::Webhook { callback, stream }, Some(body), None) => Target::Webhook {
             callback: targets::changed_callback(app, &current, callback, body).await?,
@@ -171,31 +171,23 @@ async fn try_update(
             ));
         }
     };
-    let mut is_stale = false;
-    let decide = |integration: &mut Integration| {
-        is_stale =
-            integration.version != current.version || integration.generation != current.generation;
-        if is_stale {
-            return Ok(Decision::Keep);
-        }
-        if integration.integration_type == IntegrationType::Temporary {
-            return Err(ApiError::bad_request(
-                "A temporary integration cannot be updated; register another one.",
-            ));
-        }
-        if integration.is_running() {
-            return Err(ApiError::integration_running());
-        }
-        if let Some(filter) = &filter {
-            integration.filter =
-                targets::changed_filter(integration.filter.take(), filter.as_ref())?;
-        }
-        integration.target = target.clone();
-        let updated = entry(app, Action::IntegrationUpdated, "Updated via API.");
-        Ok(Decision::WriteWith(vec![updated], None))
+    if current.integration_type == IntegrationType::Temporary {
+        return Err(ApiError::bad_request(
+            "A temporary integration cannot be updated; register another one.",
+        ));
+    }
+    if current.is_running() {
+        return Err(ApiError::integration_running());
+    }
+    let filter = match update.filter_conditions {
+        Some(changes) => targets::changed_filter(current.filter.clone(), changes.as_ref())?,
+        None => current.filter.clone(),
     };
-    let (integration, _) = app.integrations.change(tenant, id, decide).await?;
-    Ok((!is_stale).then_some(integration))
+    Ok(Integration {
+        target,
+        filter,
+        ..current
+    })
 }
 
 /// `DELETE /{integration_id}`
@@ -206,7 +198,8 @@ pub async fn delete(app: &App, tenant: &str, id: &str) -> Result<Response<String
         .delete(tenant, id, app.clock.now().after(PURGE_AFTER))
         .await;
     let owner = deleted.map_err(|error| not_found(error, id))?;
-    short_cut(app, &ReplayTask::purge(owner), PURGE_AFTER).await;
+    let task = ReplayTask::Purge { owner };
+    app.lifecycle.send(&task, PURGE_AFTER).await;
     answers::no_content()
 }
 
@@ -267,20 +260,13 @@ fn not_found(error: StoreError, id: &str) -> ApiError {
     }
 }
 
-/// Applies what the caller wants to an integration that was found, and sends replay the steps that come of it.
+/// Applies what the caller wants to an integration that was found.
 async fn apply(app: &App, found: &Integration, input: &Input) -> Result<Integration, ApiError> {
     let owner = Owner::from(found);
-    let applied = app
-        .integrations
-        .apply(&owner, input, None, &app.clock, &app.rules);
+    let applied = app.lifecycle.apply(&owner, input, None);
     let applied = applied
         .await?
         .ok_or_else(|| ApiError::no_such_integration(&found.id))?;
-    for effect in applied.effects {
-        if let Effect::SendStep { turn, delay } = effect {
-            short_cut(app, &ReplayTask::step(&owner, turn), delay).await;
-        }
-    }
     Ok(applied.integration)
 }
 
@@ -289,19 +275,5 @@ fn entry(app: &App, action: Action, reason: impl Into<String>) -> Entry {
         id: app.clock.ulid(),
         action,
         reason: reason.into(),
-    }
-}
-
-/// Sends replay a task at once. What is to be done is stored already, and the sweep finds it a little later: a message that
-/// cannot be sent fails no request.
-async fn short_cut(app: &App, task: &ReplayTask, delay: Duration) {
-    let Ok(message) = tasks::message(task, delay) else {
-        return;
-    };
-    if let Err(error) = app.replay_queue.send(vec![message]).await {
-        tracing::warn!(
-            error = shared::telemetry::chain(&error),
-            "the sweep will send this task"
-        );
     }
 }

@@ -19,9 +19,10 @@ mod tenant;
 use domain::lifecycle::Rules;
 use http::Response;
 use shared::clock::Clock;
-use shared::env;
+use shared::lifecycle::Lifecycle;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
+use shared::services::Services;
 use shared::store::chunks::Chunks;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
@@ -39,6 +40,8 @@ pub struct App {
     pub clock: Clock,
     /// What the deployment decides.
     pub rules: Rules,
+    /// What happens to integrations.
+    pub lifecycle: Lifecycle,
     /// What tenants registered.
     pub integrations: Integrations,
     /// Their logs.
@@ -53,8 +56,6 @@ pub struct App {
     pub secrets: Secrets,
     /// Where published events go.
     pub ingest_queue: Queue,
-    /// Where starts and deletions are reported to.
-    pub replay_queue: Queue,
     /// The role of export, which tenants' roles have to trust.
     pub export_role_arn: String,
     /// Who tries rejected events again.
@@ -72,38 +73,33 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the clients from the environment that template.yaml gives this function.
-    pub async fn from_env() -> App {
-        let config = shared::aws::config().await;
-        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let sqs = aws_sdk_sqs::Client::new(&config);
-        let clock = Clock::system();
-        let table = env::required("INTEGRATIONS_TABLE");
-        App {
-            rules: env::rules(),
-            integrations: Integrations::new(dynamodb.clone(), table.clone()),
-            integration_log: IntegrationLog::new(dynamodb.clone(), table.clone()),
-            rejected_events: RejectedEvents::new(dynamodb.clone(), table.clone()),
-            parked_events: ParkedEvents::new(dynamodb.clone(), table.clone()),
-            chunks: Chunks::new(dynamodb, table),
-            secrets: Secrets::new(
-                aws_sdk_kms::Client::new(&config),
-                env::required("SECRETS_KEY_ID"),
-                clock.clone(),
-            ),
+    /// Made of what template.yaml gives this function.
+    pub fn new(services: &Services) -> App {
+        let Services {
+            config,
             clock,
-            ingest_queue: Queue::new(sqs.clone(), env::required("INGEST_QUEUE_URL")),
-            replay_queue: Queue::new(sqs, env::required("REPLAY_QUEUE_URL")),
-            delivery_function: DeliveryFunction::new(
-                (&config).into(),
-                env::required("DELIVERY_FUNCTION"),
-            ),
-            export_role_arn: env::required("EXPORT_ROLE_ARN"),
-            tenant_claim: env::required("TENANT_CLAIM"),
-            max_running_replays: env::parsed("MAX_RUNNING_REPLAYS"),
-            base_path: env::optional("API_BASE_PATH"),
-            allow_private_receivers: env::parsed("ALLOW_PRIVATE_RECEIVERS"),
-            plain_secrets: env::required("SECRETS_IN_RESPONSES") == "plain",
+            environment,
+            ..
+        } = services;
+        let delivery_function = environment.required("DELIVERY_FUNCTION").to_owned();
+        App {
+            clock: clock.clone(),
+            rules: services.rules(),
+            lifecycle: services.lifecycle(),
+            integrations: services.integrations(),
+            integration_log: services.integration_log(),
+            rejected_events: services.rejected_events(),
+            parked_events: services.parked_events(),
+            chunks: services.chunks(),
+            secrets: services.secrets(),
+            ingest_queue: services.queue("INGEST_QUEUE_URL"),
+            delivery_function: DeliveryFunction::new(config.into(), delivery_function),
+            export_role_arn: environment.required("EXPORT_ROLE_ARN").to_owned(),
+            tenant_claim: environment.required("TENANT_CLAIM").to_owned(),
+            max_running_replays: environment.parsed("MAX_RUNNING_REPLAYS"),
+            base_path: environment.optional("API_BASE_PATH").to_owned(),
+            allow_private_receivers: environment.parsed("ALLOW_PRIVATE_RECEIVERS"),
+            plain_secrets: environment.required("SECRETS_IN_RESPONSES") == "plain",
         }
     }
 }

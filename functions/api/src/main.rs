@@ -2,11 +2,12 @@
 
 use api::request::{Answer, Request};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use shared::services::Services;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &api::App::from_env().await;
+    let app = &api::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Request>| async move {
         let response = Box::pin(api::handle(app, event.payload)).await;
         Ok::<_, Error>(Answer::from(response))

@@ -1,6 +1,6 @@
 //! Delivery: one POST for each task; the receiver's answer decides what becomes of the event.
 
-mod carry_out;
+mod effects;
 mod rejected;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
@@ -9,20 +9,20 @@ use domain::integration::{Callback, Integration, Owner, Target};
 use domain::lifecycle::Rules;
 use domain::secret::{Secret, StoredSecret};
 use domain::tasks::{DeliveryTask, Retried, RetryRejected};
-use futures_util::future::join_all;
 use receivers::{Post, Receivers};
 use serde::{Deserialize, Serialize};
+use shared::batch;
 use shared::clock::Clock;
+use shared::lifecycle::Lifecycle;
 use shared::queue::{Queue, SendError};
 use shared::secrets::{SecretError, Secrets};
+use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::chunks::Chunks;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::parked_events::ParkedEvents;
 use shared::store::rejected_events::RejectedEvents;
-use shared::telemetry::chain;
-use shared::{batch, env};
 use ulid::Ulid;
 
 /// How often an integration is read again because its key changed while it was decrypted.
@@ -35,6 +35,8 @@ pub struct App {
     pub clock: Clock,
     /// What the deployment decides.
     pub rules: Rules,
+    /// What happens to integrations.
+    pub lifecycle: Lifecycle,
     /// Whose events they are.
     pub integrations: Integrations,
     /// Their logs.
@@ -51,37 +53,27 @@ pub struct App {
     pub receivers: Receivers,
     /// Where tasks go for the next attempt.
     pub delivery_queue: Queue,
-    /// Where replay is told that it is needed.
-    pub replay_queue: Queue,
     /// Where tasks go that nobody can read.
     pub dead_letters: Queue,
 }
 
 impl App {
-    /// Builds the clients from the environment that template.yaml gives this function.
-    pub async fn from_env() -> App {
-        let config = shared::aws::config().await;
-        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let sqs = aws_sdk_sqs::Client::new(&config);
-        let clock = Clock::system();
-        let table = env::required("INTEGRATIONS_TABLE");
+    /// Made of what template.yaml gives this function.
+    pub fn new(services: &Services) -> App {
+        let allow_private = services.environment.parsed("ALLOW_PRIVATE_RECEIVERS");
         App {
-            rules: env::rules(),
-            integrations: Integrations::new(dynamodb.clone(), table.clone()),
-            integration_log: IntegrationLog::new(dynamodb.clone(), table.clone()),
-            rejected_events: RejectedEvents::new(dynamodb.clone(), table.clone()),
-            parked_events: ParkedEvents::new(dynamodb.clone(), table.clone()),
-            chunks: Chunks::new(dynamodb, table),
-            secrets: Secrets::new(
-                aws_sdk_kms::Client::new(&config),
-                env::required("SECRETS_KEY_ID"),
-                clock.clone(),
-            ),
-            clock,
-            receivers: Receivers::new(env::parsed("ALLOW_PRIVATE_RECEIVERS")),
-            delivery_queue: Queue::new(sqs.clone(), env::required("DELIVERY_QUEUE_URL")),
-            replay_queue: Queue::new(sqs.clone(), env::required("REPLAY_QUEUE_URL")),
-            dead_letters: Queue::new(sqs, env::required("DELIVERY_DEAD_LETTER_QUEUE_URL")),
+            clock: services.clock.clone(),
+            rules: services.rules(),
+            lifecycle: services.lifecycle(),
+            integrations: services.integrations(),
+            integration_log: services.integration_log(),
+            rejected_events: services.rejected_events(),
+            parked_events: services.parked_events(),
+            chunks: services.chunks(),
+            secrets: services.secrets(),
+            receivers: Receivers::new(allow_private),
+            delivery_queue: services.queue("DELIVERY_QUEUE_URL"),
+            dead_letters: services.queue("DELIVERY_DEAD_LETTER_QUEUE_URL"),
         }
     }
 }
@@ -133,51 +125,12 @@ pub enum Answer {
 pub async fn handle(app: &App, invocation: Invocation) -> Result<Answer, DeliveryError> {
     Ok(match invocation {
         Invocation::Retry { retry } => Answer::Retried(rejected::retry(app, &retry).await?),
-        Invocation::Batch(event) => Answer::Batch(tasks_of(app, event).await),
+        Invocation::Batch(event) => {
+            let deliver = async |task: &DeliveryTask| deliver(app, task).await;
+            let (queue, dead_letters) = (&app.delivery_queue, &app.dead_letters);
+            Answer::Batch(batch::each(event, queue, dead_letters, deliver).await)
+        }
     })
-}
-
-/// Handles a batch of the delivery queue, its tasks side by side. What fails on our side is handed out again; what cannot
-/// be read goes to the dead-letter queue.
-async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
-    let (mut tasks, mut unreadable, mut buried) = (Vec::new(), Vec::new(), Vec::new());
-    for record in batch::records(event) {
-        match serde_json::from_str::<DeliveryTask>(&record.body) {
-            Ok(task) => tasks.push((record.receipt, task)),
-            Err(error) => {
-                tracing::warn!(
-                    message_id = record.receipt.message_id,
-                    error = chain(&error),
-                    "a task cannot be read"
-                );
-                unreadable.push(record.body);
-                buried.push(record.receipt);
-            }
-        }
-    }
-    let mut failed = match batch::bury(&app.dead_letters, unreadable).await {
-        Ok(()) => Vec::new(),
-        Err(error) => {
-            tracing::error!(
-                error = chain(&error),
-                "the dead-letter queue cannot be reached"
-            );
-            buried
-        }
-    };
-    let results = join_all(tasks.iter().map(|(_, task)| deliver(app, task))).await;
-    for ((receipt, task), result) in tasks.iter().zip(results) {
-        if let Err(error) = result {
-            tracing::error!(
-                tenant = task.tenant,
-                integration = task.integration_id,
-                error = chain(&error),
-                "a task is handed back"
-            );
-            failed.push(receipt.clone());
-        }
-    }
-    batch::hand_back(&app.delivery_queue, failed).await
 }
 
 /// Carries out one task. The integration is read right before the attempt: a stop holds from the moment it is answered.
@@ -216,7 +169,7 @@ async fn deliver(app: &App, task: &DeliveryTask) -> Result<(), DeliveryError> {
             judge(&attempt, &outcome)
         }
     };
-    carry_out::effects(app, task, &Owner::from(&integration), effects).await
+    effects::carry_out(app, task, &Owner::from(&integration), effects).await
 }
 
 /// An integration as it was read right now, whether an event is sent to it, and with which key.

@@ -1,27 +1,28 @@
 //! Export: at each tick, files with what is new go into the buckets of the running S3 integrations.
 
 pub mod file;
+mod held;
 pub mod roles;
 mod run;
 mod upload;
+mod write;
 
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::export::MAX_FILE_BYTES;
+use domain::lifecycle::Rules;
 use domain::tasks::{self, ExportTask};
-use futures_util::future::join_all;
 use serde::Deserialize;
+use shared::batch;
 use shared::clock::Clock;
 use shared::queue::{Queue, SendError};
 use shared::secrets::{SecretError, Secrets};
+use shared::services::Services;
 use shared::store::StoreError;
-use shared::store::event_log::{EventLog, Settings};
-use shared::store::integration_log::IntegrationLog;
+use shared::store::event_log::EventLog;
 use shared::store::integrations::Integrations;
-use shared::telemetry::chain;
-use shared::{batch, env};
 
 use crate::roles::{RoleError, Roles};
 
@@ -30,22 +31,18 @@ use crate::roles::{RoleError, Roles};
 pub struct App {
     /// The current time.
     pub clock: Clock,
-    /// The seal of the event log.
-    pub seal: Duration,
+    /// What the deployment decides.
+    pub rules: Rules,
     /// The time limit of one invocation.
     pub time_limit: Duration,
     /// The largest file.
     pub max_file_bytes: usize,
     /// What the last file was made in.
     pub buffer: file::Buffer,
-    /// An integration whose uploads have done nothing but fail for so long is stopped.
-    pub give_up: Duration,
     /// What is read.
     pub event_log: EventLog,
     /// Whose files they are.
     pub integrations: Integrations,
-    /// Their logs.
-    pub integration_log: IntegrationLog,
     /// Their secret keys.
     pub secrets: Secrets,
     /// Their roles.
@@ -59,37 +56,21 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the clients from the environment that template.yaml gives this function.
-    pub async fn from_env() -> App {
-        let config = shared::aws::config().await;
-        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let sqs = aws_sdk_sqs::Client::new(&config);
-        let clock = Clock::system();
-        let table = env::required("INTEGRATIONS_TABLE");
+    /// Made of what template.yaml gives this function.
+    pub fn new(services: &Services) -> App {
         App {
-            seal: env::seal(),
-            time_limit: env::time_limit(),
+            clock: services.clock.clone(),
+            rules: services.rules(),
+            time_limit: services.time_limit(),
             max_file_bytes: MAX_FILE_BYTES,
             buffer: file::Buffer::default(),
-            give_up: env::rules().give_up,
-            event_log: EventLog::new(
-                dynamodb.clone(),
-                env::required("EVENTS_TABLE"),
-                clock.clone(),
-                Settings::from_env(),
-            ),
-            integrations: Integrations::new(dynamodb.clone(), table.clone()),
-            integration_log: IntegrationLog::new(dynamodb, table),
-            secrets: Secrets::new(
-                aws_sdk_kms::Client::new(&config),
-                env::required("SECRETS_KEY_ID"),
-                clock.clone(),
-            ),
-            roles: Roles::new(&config),
-            clock,
-            sdk_config: config,
-            export_queue: Queue::new(sqs.clone(), env::required("EXPORT_QUEUE_URL")),
-            dead_letters: Queue::new(sqs, env::required("EXPORT_DEAD_LETTER_QUEUE_URL")),
+            event_log: services.event_log(),
+            integrations: services.integrations(),
+            secrets: services.secrets(),
+            roles: Roles::new(&services.config),
+            sdk_config: services.config.clone(),
+            export_queue: services.queue("EXPORT_QUEUE_URL"),
+            dead_letters: services.queue("EXPORT_DEAD_LETTER_QUEUE_URL"),
         }
     }
 }
@@ -143,7 +124,11 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchRespons
             tick(app).await?;
             Ok(SqsBatchResponse::default())
         }
-        Invocation::Batch(event) => Ok(tasks_of(app, event).await),
+        Invocation::Batch(event) => {
+            let run = async |task: &ExportTask| run::run(app, task).await;
+            let (queue, dead_letters) = (&app.export_queue, &app.dead_letters);
+            Ok(batch::each(event, queue, dead_letters, run).await)
+        }
     }
 }
 
@@ -171,31 +156,4 @@ async fn tick(app: &App) -> Result<(), ExportError> {
         }
         page = next;
     }
-}
-
-async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
-    let results = join_all(batch::records(event).into_iter().map(|record| async move {
-        let result = match serde_json::from_str::<ExportTask>(&record.body) {
-            Ok(task) => run::run(app, &task).await,
-            Err(error) => {
-                tracing::warn!(
-                    message_id = record.receipt.message_id,
-                    error = chain(&error),
-                    "a task cannot be read"
-                );
-                batch::bury(&app.dead_letters, vec![record.body])
-                    .await
-                    .map_err(ExportError::from)
-            }
-        };
-        let error = result.err()?;
-        tracing::error!(
-            message_id = record.receipt.message_id,
-            error = chain(&error),
-            "a task is handed back"
-        );
-        Some(record.receipt)
-    }));
-    let failed = results.await.into_iter().flatten().collect();
-    batch::hand_back(&app.export_queue, failed).await
 }

@@ -2,11 +2,12 @@
 
 use export::Invocation;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use shared::services::Services;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &export::App::from_env().await;
+    let app = &export::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
         Ok::<_, Error>(export::handle(app, event.payload).await?)
     }))

@@ -36,6 +36,22 @@ pub struct Roles {
     asking: Mutex<HashSet<(String, String)>>,
 }
 
+/// What a file is uploaded with.
+#[derive(Debug)]
+pub enum Granted {
+    /// These credentials.
+    Credentials(Credentials),
+    /// Nothing: the customer has to mend this first.
+    Refused(Refusal),
+}
+
+/// What STS said.
+enum Assumed {
+    Credentials(types::Credentials),
+    /// Why not, where that is the customer's to mend.
+    Refused(&'static str),
+}
+
 impl Roles {
     /// Roles through the STS of this configuration.
     pub fn new(config: &SdkConfig) -> Roles {
@@ -59,20 +75,21 @@ impl Roles {
         external_id: &str,
         integration_id: &str,
         plan: &Plan,
-    ) -> Result<Result<Credentials, Refusal>, RoleError> {
+    ) -> Result<Granted, RoleError> {
         let assume = |external_id| self.ask(role_arn, external_id, integration_id, plan);
         let assumed = match assume(external_id.to_owned()).await? {
-            Ok(assumed) => assumed,
-            Err(reason) => {
+            Assumed::Credentials(assumed) => assumed,
+            Assumed::Refused(reason) => {
                 tracing::warn!(reason, "a customer's role cannot be assumed");
-                return Ok(Err(refusal(reason)));
+                return Ok(Granted::Refused(refusal(reason)));
             }
         };
         // For this external id: another tenant's would not have been let in where this one was.
         let pair = (role_arn.to_owned(), external_id.to_owned());
         if !self.asking().contains(&pair) {
-            if assume(Uuid::new_v4().to_string()).await?.is_ok() {
-                return Ok(Err(refusal(
+            let without = assume(Uuid::new_v4().to_string()).await?;
+            if matches!(without, Assumed::Credentials(_)) {
+                return Ok(Granted::Refused(refusal(
                     "the role can be assumed without the external_id: its trust policy must compare sts:ExternalId with it, \
                      or others could have files written with this role",
                 )));
@@ -83,7 +100,7 @@ impl Roles {
             }
             asking.insert(pair);
         }
-        Ok(Ok(Credentials::new(
+        Ok(Granted::Credentials(Credentials::new(
             assumed.access_key_id,
             assumed.secret_access_key,
             Some(assumed.session_token),
@@ -99,7 +116,7 @@ impl Roles {
         external_id: String,
         integration_id: &str,
         plan: &Plan,
-    ) -> Result<Result<types::Credentials, &'static str>, RoleError> {
+    ) -> Result<Assumed, RoleError> {
         let answer = self
             .client
             .assume_role()
@@ -113,12 +130,13 @@ impl Roles {
         let error = match answer {
             Ok(answer) => {
                 let missing = || RoleError("the answer has no credentials".into());
-                return answer.credentials.ok_or_else(missing).map(Ok);
+                let credentials = answer.credentials.ok_or_else(missing);
+                return credentials.map(Assumed::Credentials);
             }
             Err(error) => error,
         };
         match error.code().and_then(refused) {
-            Some(reason) => Ok(Err(reason)),
+            Some(reason) => Ok(Assumed::Refused(reason)),
             None => Err(RoleError(Box::new(error))),
         }
     }

@@ -16,10 +16,10 @@ use futures_util::future::{join_all, try_join_all};
 use serde_json::value::RawValue;
 use shared::batch::{self, Receipt};
 use shared::clock::Clock;
-use shared::env;
 use shared::queue::{Queue, SendError};
+use shared::services::Services;
 use shared::store::StoreError;
-use shared::store::event_log::{Appended, EventLog, Settings};
+use shared::store::event_log::{Appended, EventLog};
 use shared::store::integrations::Integrations;
 use shared::telemetry::chain;
 
@@ -48,26 +48,17 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the clients from the environment that template.yaml gives this function.
-    pub async fn from_env() -> App {
-        let config = shared::aws::config().await;
-        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let sqs = aws_sdk_sqs::Client::new(&config);
-        let clock = Clock::system();
+    /// Made of what template.yaml gives this function.
+    pub fn new(services: &Services) -> App {
         App {
-            event_log: EventLog::new(
-                dynamodb.clone(),
-                env::required("EVENTS_TABLE"),
-                clock.clone(),
-                Settings::from_env(),
-            ),
-            clock,
-            integrations: Integrations::new(dynamodb, env::required("INTEGRATIONS_TABLE")),
-            delivery_queue: Queue::new(sqs.clone(), env::required("DELIVERY_QUEUE_URL")),
-            ingest_queue: Queue::new(sqs.clone(), env::required("INGEST_QUEUE_URL")),
-            dead_letters: Queue::new(sqs, env::required("INGEST_DEAD_LETTER_QUEUE_URL")),
-            seal: env::seal(),
-            time_limit: env::time_limit(),
+            clock: services.clock.clone(),
+            event_log: services.event_log(),
+            integrations: services.integrations(),
+            delivery_queue: services.queue("DELIVERY_QUEUE_URL"),
+            ingest_queue: services.queue("INGEST_QUEUE_URL"),
+            dead_letters: services.queue("INGEST_DEAD_LETTER_QUEUE_URL"),
+            seal: services.seal(),
+            time_limit: services.time_limit(),
         }
     }
 }
@@ -117,16 +108,7 @@ pub async fn handle(app: &App, event: SqsEvent, deadline: Millis) -> SqsBatchRes
             part.events.extend(read.events);
         }
     }
-    let mut failed = match batch::bury(&app.dead_letters, unreadable).await {
-        Ok(()) => Vec::new(),
-        Err(error) => {
-            tracing::error!(
-                error = chain(&error),
-                "the dead-letter queue cannot be reached"
-            );
-            buried
-        }
-    };
+    let mut failed = batch::bury(&app.dead_letters, unreadable, buried).await;
     let results = join_all(
         parts
             .iter()

@@ -3,11 +3,12 @@
 use aws_lambda_events::sqs::SqsEvent;
 use domain::time::Millis;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use shared::services::Services;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &ingest::App::from_env().await;
+    let app = &ingest::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
         let deadline = Millis(event.context.deadline);
         Ok::<_, Error>(ingest::handle(app, event.payload, deadline).await)

@@ -1,6 +1,6 @@
 //! Replay: opens streams, and sends what they owe from the event log. Every minute it sweeps up what is due.
 
-mod carry_out;
+mod worker;
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use domain::stream::schedule::GRACE;
 use domain::tasks::{self, Message, ReplayTask};
 use domain::time::Millis;
 use serde::Deserialize;
+use shared::batch;
 use shared::clock::Clock;
+use shared::lifecycle::Lifecycle;
 use shared::queue::{Queue, SendError};
+use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::chunks::Chunks;
-use shared::store::event_log::{EventLog, Settings};
+use shared::store::event_log::EventLog;
 use shared::store::integrations::{Due, Integrations};
 use shared::store::parked_events::ParkedEvents;
-use shared::telemetry::chain;
-use shared::{batch, env};
 
 /// How much of what is due one sweep takes on; the next one goes on.
 const SWEEP_LIMIT: i32 = 1_000;
@@ -36,6 +37,8 @@ pub struct App {
     pub time_limit: Duration,
     /// What is read.
     pub event_log: EventLog,
+    /// What happens to integrations.
+    pub lifecycle: Lifecycle,
     /// Whose events they are.
     pub integrations: Integrations,
     /// What met a stopped integration or an interrupted stream.
@@ -51,29 +54,20 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the clients from the environment that template.yaml gives this function.
-    pub async fn from_env() -> App {
-        let config = shared::aws::config().await;
-        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let sqs = aws_sdk_sqs::Client::new(&config);
-        let clock = Clock::system();
-        let table = env::required("INTEGRATIONS_TABLE");
+    /// Made of what template.yaml gives this function.
+    pub fn new(services: &Services) -> App {
         App {
-            rules: env::rules(),
-            time_limit: env::time_limit(),
-            event_log: EventLog::new(
-                dynamodb.clone(),
-                env::required("EVENTS_TABLE"),
-                clock.clone(),
-                Settings::from_env(),
-            ),
-            clock,
-            integrations: Integrations::new(dynamodb.clone(), table.clone()),
-            parked_events: ParkedEvents::new(dynamodb.clone(), table.clone()),
-            chunks: Chunks::new(dynamodb, table),
-            delivery_queue: Queue::new(sqs.clone(), env::required("DELIVERY_QUEUE_URL")),
-            replay_queue: Queue::new(sqs.clone(), env::required("REPLAY_QUEUE_URL")),
-            dead_letters: Queue::new(sqs, env::required("REPLAY_DEAD_LETTER_QUEUE_URL")),
+            clock: services.clock.clone(),
+            rules: services.rules(),
+            time_limit: services.time_limit(),
+            event_log: services.event_log(),
+            lifecycle: services.lifecycle(),
+            integrations: services.integrations(),
+            parked_events: services.parked_events(),
+            chunks: services.chunks(),
+            delivery_queue: services.queue("DELIVERY_QUEUE_URL"),
+            replay_queue: services.queue("REPLAY_QUEUE_URL"),
+            dead_letters: services.queue("REPLAY_DEAD_LETTER_QUEUE_URL"),
         }
     }
 }
@@ -118,69 +112,18 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchRespons
             sweep(app).await?;
             Ok(SqsBatchResponse::default())
         }
-        Invocation::Batch(event) => Ok(tasks_of(app, event).await),
-    }
-}
-
-async fn tasks_of(app: &App, event: SqsEvent) -> SqsBatchResponse {
-    let mut failed = Vec::new();
-    for record in batch::records(event) {
-        let result = match serde_json::from_str::<ReplayTask>(&record.body) {
-            Ok(task) => carry_out(app, task).await,
-            Err(error) => {
-                tracing::warn!(
-                    message_id = record.receipt.message_id,
-                    error = chain(&error),
-                    "a task cannot be read"
-                );
-                batch::bury(&app.dead_letters, vec![record.body])
-                    .await
-                    .map_err(ReplayError::from)
-            }
-        };
-        if let Err(error) = result {
-            tracing::error!(
-                message_id = record.receipt.message_id,
-                error = chain(&error),
-                "a task is handed back"
-            );
-            failed.push(record.receipt);
+        Invocation::Batch(event) => {
+            let carry_out = async |task: &ReplayTask| carry_out(app, task).await;
+            let (queue, dead_letters) = (&app.replay_queue, &app.dead_letters);
+            Ok(batch::each(event, queue, dead_letters, carry_out).await)
         }
     }
-    batch::hand_back(&app.replay_queue, failed).await
 }
 
-async fn carry_out(app: &App, task: ReplayTask) -> Result<(), ReplayError> {
+async fn carry_out(app: &App, task: &ReplayTask) -> Result<(), ReplayError> {
     match task {
-        ReplayTask::Step {
-            tenant,
-            integration_id,
-            generation,
-            turn,
-        } => {
-            carry_out::step(
-                app,
-                &Owner {
-                    tenant,
-                    integration_id,
-                    generation,
-                },
-                turn,
-            )
-            .await
-        }
-        ReplayTask::Purge {
-            tenant,
-            integration_id,
-            generation,
-        } => Ok(app
-            .integrations
-            .purge(&Owner {
-                tenant,
-                integration_id,
-                generation,
-            })
-            .await?),
+        ReplayTask::Step { owner, turn } => worker::step(app, owner, *turn).await,
+        ReplayTask::Purge { owner } => Ok(app.integrations.purge(owner).await?),
     }
 }
 
@@ -190,7 +133,7 @@ async fn sweep(app: &App) -> Result<(), ReplayError> {
     let mut messages: Vec<Message> = Vec::new();
     for due in app.integrations.due(overdue, SWEEP_LIMIT).await? {
         let task = match due {
-            Due::Purge(owner) => ReplayTask::purge(owner),
+            Due::Purge(owner) => ReplayTask::Purge { owner },
             Due::Wake {
                 tenant,
                 integration_id,
@@ -226,5 +169,5 @@ async fn step_task(
     Ok(integration
         .stream()
         .filter(is_overdue)
-        .map(|stream| ReplayTask::step(&Owner::from(&integration), stream.duty.turn)))
+        .map(|stream| ReplayTask::step(Owner::from(&integration), stream.duty.turn)))
 }

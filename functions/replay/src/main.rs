@@ -2,11 +2,12 @@
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use replay::Invocation;
+use shared::services::Services;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &replay::App::from_env().await;
+    let app = &replay::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
         Ok::<_, Error>(replay::handle(app, event.payload).await?)
     }))

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use domain::integration::{CATCH_UP, Owner};
@@ -13,21 +12,22 @@ use domain::stream::chunk::Chunk;
 use domain::time::Millis;
 use ulid::Ulid;
 
-use super::{Item, StoreError, failure, number, partition, text, text_of, unavailable, unreadable};
+use super::{
+    Item, StoreError, Table, failure, number, partition, text, text_of, unavailable, unreadable,
+};
 
 const PREFIX: &str = "chunk#";
 
 /// The chunks of all integrations.
 #[derive(Clone, Debug)]
 pub struct Chunks {
-    client: Client,
-    table: String,
+    table: Table,
 }
 
 impl Chunks {
-    /// The store in table `table`.
-    pub fn new(client: Client, table: String) -> Chunks {
-        Chunks { client, table }
+    /// The store in a table.
+    pub fn new(table: Table) -> Chunks {
+        Chunks { table }
     }
 
     /// A chunk; none when all of it has been settled. Read consistently.
@@ -36,7 +36,7 @@ impl Chunks {
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn get(&self, owner: &Owner, id: Ulid) -> Result<Option<Chunk>, StoreError> {
         let key = format!("{PREFIX}{id}");
-        let found = super::get(&self.client, &self.table, &partition(owner), key).await?;
+        let found = self.table.get(&partition(owner), &key).await?;
         let Some(item) = found else {
             return Ok(None);
         };
@@ -71,14 +71,8 @@ impl Chunks {
 
     /// What is outstanding of each chunk of an integration.
     fn of(&self, owner: &Owner) -> QueryFluentBuilder {
-        self.client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":owner", text(partition(owner)))
-            .expression_attribute_values(":prefix", text(PREFIX))
-            .projection_expression("outstanding")
-            .consistent_read(true)
+        let chunks = self.table.list(&partition(owner), PREFIX);
+        chunks.projection_expression("outstanding")
     }
 
     /// Settles an event of a chunk, and removes the chunk when that was the last one.
@@ -90,11 +84,8 @@ impl Chunks {
     pub async fn settle(&self, owner: &Owner, id: Ulid, index: u32) -> Result<bool, StoreError> {
         let key = format!("{PREFIX}{id}");
         let settled = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", text(partition(owner)))
-            .key("sk", text(key.as_str()))
+            .table
+            .update(&partition(owner), &key)
             .update_expression("DELETE outstanding :index")
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_values(":index", AttributeValue::Ns(vec![index.to_string()]))
@@ -110,14 +101,7 @@ impl Chunks {
             Err(StoreError::NotFound) => return Ok(true),
             Err(error) => return Err(error),
         }
-        self.client
-            .delete_item()
-            .table_name(&self.table)
-            .key("pk", text(partition(owner)))
-            .key("sk", text(key))
-            .send()
-            .await
-            .map_err(unavailable)?;
+        self.table.delete(&partition(owner), &key).await?;
         Ok(true)
     }
 }

@@ -3,26 +3,26 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::log::SEALS_BEHIND;
+use domain::log::horizon;
 use domain::log::position::EventRef;
 use domain::log::segment::Segment;
 use domain::time::Millis;
 use futures_util::future::try_join_all;
 use ulid::Ulid;
 
-use super::{Item, StoreError, number, text, text_of, unavailable, unreadable};
+use super::{Item, StoreError, Table, number, text, unavailable};
 use crate::clock::Clock;
 
+mod partitions;
 mod reader;
 
 pub use reader::Reader;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+use partitions::{Content, Partitions, last_before, next_day, partition, read};
+
 /// How long an item outlives the retention, so that DynamoDB's lazy deletion shows nowhere.
 const MARGIN: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How long one attempt to append may take before the same item is sent again.
@@ -31,12 +31,10 @@ const ATTEMPT: Duration = Duration::from_millis(1_000);
 /// The event log of all tenants.
 #[derive(Clone, Debug)]
 pub struct EventLog {
-    client: Client,
-    table: String,
+    partitions: Partitions,
     clock: Clock,
     seal: Duration,
     retention: Duration,
-    shards: u32,
 }
 
 /// How the event log is set up; the same for all who read or write it.
@@ -50,17 +48,6 @@ pub struct Settings {
     pub shards: u32,
 }
 
-impl Settings {
-    /// From `SEAL_MILLIS`, `RETENTION_DAYS` and `EVENT_LOG_SHARDS`.
-    pub fn from_env() -> Settings {
-        Settings {
-            seal: crate::env::seal(),
-            retention: DAY * crate::env::parsed::<u32>("RETENTION_DAYS"),
-            shards: crate::env::parsed("EVENT_LOG_SHARDS"),
-        }
-    }
-}
-
 /// Whether a segment is in the event log for certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
@@ -71,33 +58,30 @@ pub enum Appended {
 }
 
 impl EventLog {
-    /// The store in table `table`.
-    pub fn new(client: Client, table: String, clock: Clock, settings: Settings) -> EventLog {
+    /// The store in a table.
+    pub fn new(table: Table, clock: Clock, settings: Settings) -> EventLog {
         let Settings {
             seal,
             retention,
             shards,
         } = settings;
+        let shards = shards.max(1);
         EventLog {
-            client,
-            table,
+            partitions: Partitions { table, shards },
             clock,
             seal,
             retention,
-            shards: shards.max(1),
         }
     }
 
-    /// The shard of a segment: its ULID's random part, evenly spread.
-    pub fn shard(&self, place: Ulid) -> u32 {
-        (place.random() % u128::from(self.shards)) as u32
+    /// The shard of a segment.
+    pub fn shard(&self, segment: Ulid) -> u32 {
+        self.partitions.shard(segment)
     }
 
-    /// The instant that lies so many seals behind: at least [`SEALS_BEHIND`], before which nothing appears any more.
+    /// The instant that lies so many seals behind: at least [`domain::log::SEALS_BEHIND`], before which nothing appears any more.
     pub fn horizon(&self, seals_behind: u32) -> Millis {
-        self.clock
-            .now()
-            .before(self.seal * seals_behind.max(SEALS_BEHIND))
+        horizon(self.clock.now(), self.seal, seals_behind)
     }
 
     /// The earliest instant of which events are kept.
@@ -119,7 +103,11 @@ impl EventLog {
         let item: Item = HashMap::from([
             (
                 "pk".into(),
-                text(self.partition(tenant, segment.published_at(), self.shard(segment.place))),
+                text(partition(
+                    tenant,
+                    segment.published_at(),
+                    self.shard(segment.place),
+                )),
             ),
             ("sk".into(), text(segment.place.to_string())),
             ("ids".into(), text(segment.ids.as_str())),
@@ -135,9 +123,11 @@ impl EventLog {
             .operation_attempt_timeout(ATTEMPT.min(left))
             .build();
         let put = self
+            .partitions
+            .table
             .client
             .put_item()
-            .table_name(&self.table)
+            .table_name(&self.partitions.table.name)
             .set_item(Some(item));
         match put
             .customize()
@@ -159,9 +149,9 @@ impl EventLog {
     /// [`StoreError::Unreadable`].
     pub async fn get(&self, tenant: &str, event: &EventRef) -> Result<Segment, StoreError> {
         let published_at = Millis(event.segment.timestamp_ms());
-        let partition = self.partition(tenant, published_at, event.shard);
-        let key = event.segment.to_string();
-        let found = super::get(&self.client, &self.table, &partition, key).await?;
+        let partition = partition(tenant, published_at, event.shard);
+        let table = &self.partitions.table;
+        let found = table.get(&partition, &event.segment.to_string()).await?;
         read(found.ok_or(StoreError::NotFound)?, Content::Whole)
     }
 
@@ -180,7 +170,7 @@ impl EventLog {
     }
 
     fn reader(&self, tenant: &str, from: Ulid, until: Ulid, content: Content) -> Reader {
-        Reader::new(self.clone(), tenant, from, until, content)
+        Reader::new(self.partitions.clone(), tenant, from, until, content)
     }
 
     /// Whether there is a segment `from <= place < until`; read consistently. For ranges of hours: it asks day by day.
@@ -190,8 +180,9 @@ impl EventLog {
     pub async fn has_any(&self, tenant: &str, from: Ulid, until: Ulid) -> Result<bool, StoreError> {
         let (mut day, last) = (Millis(from.timestamp_ms()), last_before(until));
         while from < until && day.0 <= last.timestamp_ms() {
-            let answers = try_join_all((0..self.shards).map(|shard| {
-                self.range(self.partition(tenant, day, shard), from, last)
+            let answers = try_join_all((0..self.partitions.shards).map(|shard| {
+                self.partitions
+                    .range(partition(tenant, day, shard), from, last)
                     .projection_expression("sk")
                     .limit(1)
                     .send()
@@ -203,68 +194,5 @@ impl EventLog {
             day = next_day(day);
         }
         Ok(false)
-    }
-
-    fn range(&self, partition: String, from: Ulid, last: Ulid) -> QueryFluentBuilder {
-        self.client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :partition AND sk BETWEEN :from AND :last")
-            .expression_attribute_values(":partition", text(partition))
-            .expression_attribute_values(":from", text(from.to_string()))
-            .expression_attribute_values(":last", text(last.to_string()))
-            .consistent_read(true)
-    }
-
-    fn partition(&self, tenant: &str, instant: Millis, shard: u32) -> String {
-        format!("{tenant}#{}#{shard}", instant.day())
-    }
-}
-
-/// What is read of each segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
-    Whole,
-    Ids,
-}
-
-/// The last place before `until`: DynamoDB's ranges include their ends.
-fn last_before(until: Ulid) -> Ulid {
-    Ulid(until.0.saturating_sub(1))
-}
-
-fn next_day(day: Millis) -> Millis {
-    Millis((day.0 / DAY.as_millis() as u64 + 1) * DAY.as_millis() as u64)
-}
-
-fn read(mut item: Item, content: Content) -> Result<Segment, StoreError> {
-    let place = Ulid::from_string(&text_of(&item, "sk")?).map_err(unreadable)?;
-    let missing = |name: &str| {
-        unreadable(format!(
-            "the attribute {name} of segment {place} is missing"
-        ))
-    };
-    let mut take = |name: &str| match item.remove(name) {
-        Some(AttributeValue::S(value)) => Ok(value),
-        _ => Err(missing(name)),
-    };
-    let ids = take("ids")?;
-    if content == Content::Ids {
-        return Ok(Segment {
-            place,
-            ids,
-            names: String::new(),
-            envelopes: Vec::new(),
-        });
-    }
-    let names = take("names")?;
-    match item.remove("envelopes") {
-        Some(AttributeValue::B(envelopes)) => Ok(Segment {
-            place,
-            ids,
-            names,
-            envelopes: envelopes.into_inner(),
-        }),
-        _ => Err(missing("envelopes")),
     }
 }

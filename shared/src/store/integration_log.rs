@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+
 use domain::integration::Owner;
 use domain::integration_log::{Action, Entry};
 use ulid::Ulid;
 
-use super::{Item, StoreError, delete_all, partition, text, text_of, unavailable, unreadable};
+use super::{Item, StoreError, Table, partition, text, text_of, unavailable, unreadable};
 
 /// How many entries a reader sees (the API page).
 pub const MAX_ENTRIES: usize = 50;
@@ -21,14 +22,13 @@ const TRIM_EVERY: u128 = 16;
 /// The logs of all integrations.
 #[derive(Clone, Debug)]
 pub struct IntegrationLog {
-    client: Client,
-    table: String,
+    table: Table,
 }
 
 impl IntegrationLog {
-    /// The store in table `table`.
-    pub fn new(client: Client, table: String) -> IntegrationLog {
-        IntegrationLog { client, table }
+    /// The store in a table.
+    pub fn new(table: Table) -> IntegrationLog {
+        IntegrationLog { table }
     }
 
     /// The last entries, newest first, at most [`MAX_ENTRIES`].
@@ -50,7 +50,7 @@ impl IntegrationLog {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn append(&self, owner: &Owner, entry: &Entry) -> Result<(), StoreError> {
-        super::put(&self.client, &self.table, item(owner, entry)).await?;
+        self.table.put(item(owner, entry)).await?;
         self.trim(owner, entry).await
     }
 
@@ -69,29 +69,16 @@ impl IntegrationLog {
         while let Some(item) = pages.try_next().await.map_err(unavailable)? {
             position += 1;
             if position > MAX_ENTRIES {
-                delete_all(
-                    &self.client,
-                    &self.table,
-                    [(text_of(&item, "pk")?, text_of(&item, "sk")?)],
-                )
-                .await?;
+                let (pk, sk) = (text_of(&item, "pk")?, text_of(&item, "sk")?);
+                self.table.delete(&pk, &sk).await?;
             }
         }
         Ok(())
     }
 
-    fn newest_first(
-        &self,
-        owner: &Owner,
-    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
-        self.client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":owner", text(partition(owner)))
-            .expression_attribute_values(":prefix", text(PREFIX))
-            .scan_index_forward(false)
-            .consistent_read(true)
+    fn newest_first(&self, owner: &Owner) -> QueryFluentBuilder {
+        let entries = self.table.list(&partition(owner), PREFIX);
+        entries.scan_index_forward(false)
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::Client;
 use domain::integration::{CATCH_UP, Owner};
 use domain::log::position::EventRef;
 use domain::stream::chunk::Parked;
@@ -11,7 +10,8 @@ use domain::time::Millis;
 use ulid::Ulid;
 
 use super::{
-    Item, StoreError, failure, number, number_of, partition, text, text_of, unavailable, unreadable,
+    Item, StoreError, Table, failure, number, number_of, partition, text, text_of, unavailable,
+    unreadable,
 };
 
 const PREFIX: &str = "parked#";
@@ -19,14 +19,13 @@ const PREFIX: &str = "parked#";
 /// The parked events of all integrations.
 #[derive(Clone, Debug)]
 pub struct ParkedEvents {
-    client: Client,
-    table: String,
+    table: Table,
 }
 
 impl ParkedEvents {
-    /// The store in table `table`.
-    pub fn new(client: Client, table: String) -> ParkedEvents {
-        ParkedEvents { client, table }
+    /// The store in a table.
+    pub fn new(table: Table) -> ParkedEvents {
+        ParkedEvents { table }
     }
 
     /// Parks an event at `now`, for as long as a stopped integration can be started again to catch up, and as long again.
@@ -51,7 +50,7 @@ impl ParkedEvents {
         if let Some(failing_since) = parked.failing_since {
             item.insert("failing_since".into(), number(failing_since.0));
         }
-        super::put(&self.client, &self.table, item).await
+        self.table.put(item).await
     }
 
     /// Up to `limit` parked events behind `after`, in the order of the event log; read consistently.
@@ -67,9 +66,8 @@ impl ParkedEvents {
         // A sort key with a character behind it is the next one; "$" comes right after "#" and ends the prefix.
         let from = after.map_or(PREFIX.to_owned(), |event| sort_key(event) + "!");
         let answer = self
-            .client
+            .table
             .query()
-            .table_name(&self.table)
             .key_condition_expression("pk = :owner AND sk BETWEEN :from AND :end")
             .expression_attribute_values(":owner", text(partition(owner)))
             .expression_attribute_values(":from", text(from))
@@ -93,11 +91,8 @@ impl ParkedEvents {
         token: Ulid,
     ) -> Result<(), StoreError> {
         let result = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
-            .key("pk", text(partition(owner)))
-            .key("sk", text(sort_key(event)))
+            .table
+            .deletion(&partition(owner), &sort_key(event))
             .condition_expression("#token = :token")
             .expression_attribute_names("#token", "token")
             .expression_attribute_values(":token", text(token.to_string()))

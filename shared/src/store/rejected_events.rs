@@ -4,14 +4,14 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{Delete, ReturnValue, TransactWriteItem};
 use domain::integration::Owner;
 use domain::time::Millis;
 
 use super::{
-    Item, StoreError, failure, number, number_of, partition, text, text_of, unavailable, unreadable,
+    Item, StoreError, Table, failure, number, number_of, partition, text, text_of, unavailable,
+    unreadable,
 };
 
 /// How many are kept (the API page).
@@ -25,8 +25,7 @@ const ENVELOPE_OF: &str = "attribute_not_exists(created_at) OR created_at = :rea
 /// The rejected events of all integrations.
 #[derive(Clone, Debug)]
 pub struct RejectedEvents {
-    client: Client,
-    table: String,
+    table: Table,
 }
 
 /// A rejected event without its envelope.
@@ -41,9 +40,9 @@ pub struct Rejected {
 }
 
 impl RejectedEvents {
-    /// The store in table `table`.
-    pub fn new(client: Client, table: String) -> RejectedEvents {
-        RejectedEvents { client, table }
+    /// The store in a table.
+    pub fn new(table: Table) -> RejectedEvents {
+        RejectedEvents { table }
     }
 
     /// Those that are kept, newest first.
@@ -62,7 +61,7 @@ impl RejectedEvents {
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn get(&self, owner: &Owner, event_id: &str) -> Result<String, StoreError> {
         let key = format!("{ENVELOPE}{event_id}");
-        let found = super::get(&self.client, &self.table, &partition(owner), key).await?;
+        let found = self.table.get(&partition(owner), &key).await?;
         text_of(&found.ok_or(StoreError::NotFound)?, "envelope")
     }
 
@@ -86,7 +85,7 @@ impl RejectedEvents {
             item.insert("created_at".into(), number(rejected.created_at.0));
             item.insert("pk".into(), text(partition(owner)));
             item.insert("sk".into(), text(format!("{prefix}{}", rejected.event_id)));
-            super::put(&self.client, &self.table, item).await?;
+            self.table.put(item).await?;
         }
         self.evict(owner).await
     }
@@ -97,11 +96,8 @@ impl RejectedEvents {
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn delete(&self, owner: &Owner, event_id: &str) -> Result<(), StoreError> {
         let listed = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
-            .key("pk", text(partition(owner)))
-            .key("sk", text(format!("{PREFIX}{event_id}")))
+            .table
+            .deletion(&partition(owner), &format!("{PREFIX}{event_id}"))
             .condition_expression("attribute_exists(pk)")
             .return_values(ReturnValue::AllOld)
             .send()
@@ -109,11 +105,8 @@ impl RejectedEvents {
             .map_err(|error| failure(error, StoreError::NotFound))?;
         let created_at = number_of(&listed.attributes.unwrap_or_default(), "created_at")?;
         let envelope = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
-            .key("pk", text(partition(owner)))
-            .key("sk", text(format!("{ENVELOPE}{event_id}")))
+            .table
+            .deletion(&partition(owner), &format!("{ENVELOPE}{event_id}"))
             .condition_expression(ENVELOPE_OF)
             .expression_attribute_values(":read", number(created_at))
             .send()
@@ -142,7 +135,7 @@ impl RejectedEvents {
         let mut deletions = Vec::new();
         for (prefix, condition) in conditions {
             let deletion = Delete::builder()
-                .table_name(&self.table)
+                .table_name(&self.table.name)
                 .key("pk", text(partition(owner)))
                 .key("sk", text(format!("{prefix}{}", rejected.event_id)))
                 .condition_expression(condition)
@@ -152,6 +145,7 @@ impl RejectedEvents {
             deletions.push(TransactWriteItem::builder().delete(deletion).build());
         }
         let result = self
+            .table
             .client
             .transact_write_items()
             .set_transact_items(Some(deletions))
@@ -167,13 +161,8 @@ impl RejectedEvents {
     async fn all(&self, owner: &Owner) -> Result<Vec<Rejected>, StoreError> {
         let mut rejected = Vec::new();
         let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :owner AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":owner", text(partition(owner)))
-            .expression_attribute_values(":prefix", text(PREFIX))
-            .consistent_read(true)
+            .table
+            .list(&partition(owner), PREFIX)
             .into_paginator()
             .items()
             .send();
@@ -192,8 +181,11 @@ impl RejectedEvents {
 
 fn read(item: &Item) -> Result<Rejected, StoreError> {
     let sk = text_of(item, "sk")?;
+    let event_id = sk
+        .strip_prefix(PREFIX)
+        .ok_or_else(|| unreadable("a rejected event's key"))?;
     Ok(Rejected {
-        event_id: sk[PREFIX.len()..].to_owned(),
+        event_id: event_id.to_owned(),
         created_at: Millis(number_of(item, "created_at")?),
         answer: text_of(item, "answer")?,
     })

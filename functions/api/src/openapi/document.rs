@@ -249,12 +249,12 @@ mod tests {
 
     #[test]
     fn the_examples_of_bodies_are_read() {
-        use crate::bodies::{Changes, Registration, parse};
+        use crate::bodies::{Registration, Update, parse};
         for (_, example) in examples::registrations().as_object().unwrap() {
             parse::<Registration>(&example["value"].to_string()).unwrap();
         }
         for (_, example) in examples::updates().as_object().unwrap() {
-            parse::<Changes>(&example["value"].to_string()).unwrap();
+            parse::<Update>(&example["value"].to_string()).unwrap();
         }
         for (_, example) in examples::publications().as_object().unwrap() {
             crate::publish::read(&example["value"].to_string(), false).unwrap();

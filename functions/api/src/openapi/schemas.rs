@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::answers::{EntryAnswer, IntegrationAnswer, RejectedAnswer};
-use crate::bodies::{Changes, PublishedEvent, Registration};
+use crate::bodies::{PublishedEvent, Registration, Update};
 use crate::error::Body;
 use crate::openapi::fields::EVENT_NAME;
 
@@ -32,7 +32,7 @@ const ACTIONS: [&str; 9] = [
 pub fn components() -> Map<String, Value> {
     let mut requests = generator(Contract::Deserialize);
     requests.subschema_for::<Registration>();
-    requests.subschema_for::<Changes>();
+    requests.subschema_for::<Update>();
     requests.subschema_for::<PublishedEvent>();
     let mut answers = generator(Contract::Serialize);
     answers.subschema_for::<IntegrationAnswer>();

@@ -11,7 +11,7 @@ use domain::time::Millis;
 use tokio::task::JoinHandle;
 use ulid::Ulid;
 
-use super::{Content, EventLog, last_before, next_day, read};
+use super::partitions::{Content, Partitions, last_before, next_day, partition, read};
 use crate::store::{Item, StoreError, unavailable};
 
 /// How often a page is asked for before a reader gives up; with growing pauses, about half a minute.
@@ -82,13 +82,13 @@ impl Position {
 
 impl Reader {
     pub(super) fn new(
-        log: EventLog,
+        partitions: Partitions,
         tenant: &str,
         from: Ulid,
         until: Ulid,
         content: Content,
     ) -> Reader {
-        let shards = (0..log.shards).map(|shard| Shard {
+        let shards = (0..partitions.shards).map(|shard| Shard {
             shard,
             segments: VecDeque::new(),
             next: (from < until).then(|| Next::NotBegun(Position::at(from))),
@@ -100,7 +100,7 @@ impl Reader {
                 from,
                 last: last_before(until),
                 content,
-                log,
+                partitions,
             }),
         }
     }
@@ -151,7 +151,7 @@ impl Reader {
 /// What all pages of a reader have in common.
 #[derive(Debug)]
 struct Pages {
-    log: EventLog,
+    partitions: Partitions,
     tenant: String,
     from: Ulid,
     last: Ulid,
@@ -170,9 +170,9 @@ impl Pages {
     async fn fetch(&self, shard: u32, position: Position) -> Result<Page, StoreError> {
         let Position { mut day, mut after } = position;
         loop {
-            let partition = self.log.partition(&self.tenant, day, shard);
+            let partition = partition(&self.tenant, day, shard);
             let query = self
-                .log
+                .partitions
                 .range(partition, self.from, self.last)
                 .set_exclusive_start_key(after)
                 .set_projection_expression(

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use domain::integration::{Integration, Owner};
-use domain::lifecycle::{Effect, Input};
+use domain::lifecycle::Input;
 use domain::log::position::{EventRef, Position};
 use domain::log::segment::Segment;
 use domain::replay::selection::Selection;
-use domain::replay::step::{Do, Seated, Seen, Step};
+use domain::replay::step::{Do, Seen, Step};
 use domain::stream::chunk::{Chunk, ChunkEvent, Parked};
-use domain::tasks::{self, DeliveryTask, Dispatch, Message, Origin};
+use domain::tasks::{DeliveryTask, Dispatch, Message, Origin};
 use domain::time::Millis;
 use serde_json::value::RawValue;
 use shared::store::StoreError;
@@ -137,29 +137,11 @@ impl AtWork<'_> {
     }
 
     async fn apply(&mut self, input: &Input, chunk: Option<&Chunk>) -> Result<Seen, ReplayError> {
-        let App {
-            integrations,
-            clock,
-            rules,
-            ..
-        } = self.app;
-        let applied = integrations.apply(self.owner, input, chunk, clock, rules);
-        let Some(applied) = applied.await? else {
-            return Ok(Seen::Applied(None));
-        };
-        for effect in applied.effects {
-            if let Effect::SendStep { turn, delay } = effect
-                && let Some(message) = tasks::step_message(self.owner, turn, delay)?
-            {
-                self.app.replay_queue.send(vec![message]).await?;
-            }
+        let applied = self.app.lifecycle.apply(self.owner, input, chunk).await?;
+        if let Some(applied) = &applied {
+            self.integration = Some(applied.integration.clone());
         }
-        self.integration = Some(applied.integration.clone());
-        Ok(Seen::Applied(Some(Box::new(Seated {
-            integration: applied.integration,
-            verdict: applied.verdict,
-            decided_at: applied.decided_at,
-        }))))
+        Ok(Seen::Applied(applied.map(Box::new)))
     }
 
     /// Reads on, from where the last read ended if that is where to go on. At the deadline it returns what it has found, having

@@ -8,7 +8,6 @@ use domain::integration_log::{Action, Entry};
 use domain::lifecycle::Input;
 use domain::tasks::{DeliveryTask, Dispatch};
 use domain::time::Millis;
-use domain::{lifecycle, tasks};
 use shared::store::rejected_events::Rejected;
 use shared::telemetry::chain;
 use ulid::Ulid;
@@ -16,7 +15,7 @@ use ulid::Ulid;
 use crate::{App, DeliveryError};
 
 /// Carries out effects in their order. Where one fails, the message has to be handed out again.
-pub async fn effects(
+pub async fn carry_out(
     app: &App,
     task: &DeliveryTask,
     owner: &Owner,
@@ -47,31 +46,14 @@ pub async fn effects(
             Effect::Reject { reason, answer } => {
                 reject(app, owner, &task.dispatch, task.body.get(), reason, answer).await?;
             }
-            Effect::Apply(input) => match apply(app, owner, &input).await {
-                Ok(()) => {}
+            Effect::Apply(input) => match app.lifecycle.apply(owner, &input, None).await {
+                Ok(_) => {}
                 // Counting goes by samples anyway. To hand the message back would send the event twice.
                 Err(error) if matches!(input, Input::Succeeded { .. } | Input::Failed { .. }) => {
                     tracing::warn!(error = chain(&error), "an attempt is not counted");
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             },
-        }
-    }
-    Ok(())
-}
-
-async fn apply(app: &App, owner: &Owner, input: &Input) -> Result<(), DeliveryError> {
-    let applied = app
-        .integrations
-        .apply(owner, input, None, &app.clock, &app.rules);
-    let Some(applied) = applied.await? else {
-        return Ok(());
-    };
-    for effect in applied.effects {
-        if let lifecycle::Effect::SendStep { turn, delay } = effect
-            && let Some(message) = tasks::step_message(owner, turn, delay)?
-        {
-            app.replay_queue.send(vec![message]).await?;
         }
     }
     Ok(())

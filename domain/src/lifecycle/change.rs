@@ -1,0 +1,98 @@
+//! What comes of an input.
+
+use std::time::Duration;
+
+use crate::integration::Integration;
+use crate::integration_log::Action;
+use crate::stream::Stream;
+use crate::stream::schedule::Asked;
+use crate::time::Millis;
+
+/// Whether an input changes an integration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is as it should be already: nothing is written.
+    Keep,
+    /// It is to be written.
+    Write,
+    /// The input may not do this: its turn or its lease is over, or nothing may be sent now.
+    Refuse,
+}
+
+/// What comes of an input: what is written, in one transaction, and what is sent then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Whether the integration is to be written.
+    pub verdict: Verdict,
+    /// The integration as it is to be written; none where it is not.
+    pub next: Option<Integration>,
+    /// Entries of the integration log, oldest first: action and reason.
+    pub entries: Vec<(Action, String)>,
+    /// The step of replay to ask for.
+    pub step: Option<StepRequest>,
+}
+
+/// A step of replay to ask for. A short cut: it is written down that it is due, and the sweep finds what was never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepRequest {
+    /// The turn of the task.
+    pub turn: u64,
+    /// When the task is to be received.
+    pub delay: Duration,
+}
+
+/// An integration after an input was applied and, if need be, written.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// As it is now.
+    pub integration: Integration,
+    /// What became of the input.
+    pub verdict: Verdict,
+    /// When it was decided.
+    pub decided_at: Millis,
+}
+
+/// A [`Change`] without the integration, which was changed in place.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub verdict: Verdict,
+    pub entries: Vec<(Action, String)>,
+    pub step: Option<StepRequest>,
+}
+
+impl Decided {
+    pub fn keep() -> Decided {
+        Decided::new(Verdict::Keep)
+    }
+
+    pub fn refuse() -> Decided {
+        Decided::new(Verdict::Refuse)
+    }
+
+    pub fn write() -> Decided {
+        Decided::new(Verdict::Write)
+    }
+
+    fn new(verdict: Verdict) -> Decided {
+        Decided {
+            verdict,
+            entries: Vec::new(),
+            step: None,
+        }
+    }
+
+    /// With an entry of the integration log.
+    pub fn log(mut self, action: Action, reason: impl Into<String>) -> Decided {
+        self.entries.push((action, reason.into()));
+        self
+    }
+
+    /// With a step of replay to be sent, where `asked` says so.
+    pub fn ask(mut self, stream: &Stream, asked: Asked, delay: Duration) -> Decided {
+        if asked == Asked::Send {
+            let turn = stream.duty.turn;
+            self.step = Some(StepRequest { turn, delay });
+        }
+        self
+    }
+}

@@ -1,0 +1,70 @@
+//! The one place in which what happens to an integration is decided, written, and followed by the step of replay that it
+//! needs.
+
+use domain::integration::Owner;
+use domain::lifecycle::{Applied, Input, Rules};
+use domain::stream::chunk::Chunk;
+use domain::tasks::{self, ReplayTask};
+
+use crate::clock::Clock;
+use crate::queue::Queue;
+use crate::store::StoreError;
+use crate::store::integrations::Integrations;
+use crate::telemetry::chain;
+
+/// Applies inputs to integrations.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    /// The integrations.
+    pub integrations: Integrations,
+    /// Where steps of replay are sent.
+    pub replay_queue: Queue,
+    /// The current time.
+    pub clock: Clock,
+    /// What the deployment decides.
+    pub rules: Rules,
+}
+
+impl Lifecycle {
+    /// Applies an input, writes what comes of it with `chunk`, and sends replay the step that is due. None when the integration
+    /// is gone, or is one of another generation.
+    ///
+    /// # Errors
+    /// Those of [`Integrations::apply`].
+    pub async fn apply(
+        &self,
+        owner: &Owner,
+        input: &Input,
+        chunk: Option<&Chunk>,
+    ) -> Result<Option<Applied>, StoreError> {
+        let Lifecycle {
+            integrations,
+            clock,
+            rules,
+            ..
+        } = self;
+        let applied = integrations.apply(owner, input, chunk, clock, rules);
+        let Some((applied, step)) = applied.await? else {
+            return Ok(None);
+        };
+        if let Some(step) = step {
+            self.send(&ReplayTask::step(owner.clone(), step.turn), step.delay)
+                .await;
+        }
+        Ok(Some(applied))
+    }
+
+    /// Sends replay a task, to be received after `delay`. That it is due has been written down, and the sweep finds what was not
+    /// sent a little later: a message that cannot be sent fails nothing, and one that is due later than SQS delays is not sent.
+    pub async fn send(&self, task: &ReplayTask, delay: std::time::Duration) {
+        if delay > tasks::LONGEST_DELAY {
+            return;
+        }
+        let Ok(message) = tasks::message(task, delay) else {
+            return;
+        };
+        if let Err(error) = self.replay_queue.send(vec![message]).await {
+            tracing::warn!(error = chain(&error), "the sweep will send this task");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What a function works with, by the names that template.yaml gives: clients, stores, queues, secrets.
+//!
+//! A function asks for what it needs and no more, since it only has the variables and the permissions for that.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use domain::lifecycle::Rules;
+
+use crate::clock::Clock;
+use crate::env::Environment;
+use crate::lifecycle::Lifecycle;
+use crate::queue::Queue;
+use crate::secrets::Secrets;
+use crate::store::Table;
+use crate::store::chunks::Chunks;
+use crate::store::event_log::{EventLog, Settings};
+use crate::store::integration_log::IntegrationLog;
+use crate::store::integrations::Integrations;
+use crate::store::parked_events::ParkedEvents;
+use crate::store::rejected_events::RejectedEvents;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Makes stores, queues and secrets. Each panics where the variable that names it is not set: a function that is not
+/// configured must not start.
+#[derive(Debug)]
+pub struct Services {
+    /// The SDK's configuration, for the clients that one function alone needs.
+    pub config: SdkConfig,
+    /// The current time.
+    pub clock: Clock,
+    /// The function's variables.
+    pub environment: Environment,
+    dynamodb: aws_sdk_dynamodb::Client,
+    sqs: aws_sdk_sqs::Client,
+}
+
+impl Services {
+    /// Those of this process, by the system's clock.
+    pub async fn from_env() -> Services {
+        let config = crate::aws::config().await;
+        Services::new(config, Environment::of_process(), Clock::system())
+    }
+
+    /// Those of an environment.
+    pub fn new(config: SdkConfig, environment: Environment, clock: Clock) -> Services {
+        Services {
+            dynamodb: aws_sdk_dynamodb::Client::new(&config),
+            sqs: aws_sdk_sqs::Client::new(&config),
+            config,
+            clock,
+            environment,
+        }
+    }
+
+    /// The seal, from `SEAL_MILLIS`: how long after its millisecond a segment can still appear in the event log.
+    pub fn seal(&self) -> Duration {
+        Duration::from_millis(self.environment.parsed("SEAL_MILLIS"))
+    }
+
+    /// The time limit of one invocation, from `TIME_LIMIT_SECONDS`: what runs for long leaves the rest to the next invocation.
+    pub fn time_limit(&self) -> Duration {
+        Duration::from_secs(self.environment.parsed("TIME_LIMIT_SECONDS"))
+    }
+
+    /// What the deployment decides: `SEAL_MILLIS`; `GIVE_UP_DAYS`, after which a receiver that has only failed is given up;
+    /// `RETENTION_DAYS`, for which events are kept.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            seal: self.seal(),
+            give_up: DAY * self.environment.parsed::<u32>("GIVE_UP_DAYS"),
+            retention: self.retention(),
+        }
+    }
+
+    /// The event log: `EVENTS_TABLE`, `SEAL_MILLIS`, `RETENTION_DAYS`, `EVENT_LOG_SHARDS`.
+    pub fn event_log(&self) -> EventLog {
+        let settings = Settings {
+            seal: self.seal(),
+            retention: self.retention(),
+            shards: self.environment.parsed("EVENT_LOG_SHARDS"),
+        };
+        EventLog::new(self.table("EVENTS_TABLE"), self.clock.clone(), settings)
+    }
+
+    /// The integrations, in `INTEGRATIONS_TABLE`.
+    pub fn integrations(&self) -> Integrations {
+        Integrations::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// Their logs, in the same table.
+    pub fn integration_log(&self) -> IntegrationLog {
+        IntegrationLog::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// Their rejected events, in the same table.
+    pub fn rejected_events(&self) -> RejectedEvents {
+        RejectedEvents::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// Their parked events, in the same table.
+    pub fn parked_events(&self) -> ParkedEvents {
+        ParkedEvents::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// What replay has under way for them, in the same table.
+    pub fn chunks(&self) -> Chunks {
+        Chunks::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// Every change of an integration that may need a step of replay: `INTEGRATIONS_TABLE`, `REPLAY_QUEUE_URL`.
+    pub fn lifecycle(&self) -> Lifecycle {
+        Lifecycle {
+            integrations: self.integrations(),
+            replay_queue: self.queue("REPLAY_QUEUE_URL"),
+            clock: self.clock.clone(),
+            rules: self.rules(),
+        }
+    }
+
+    /// The secrets that callers have entrusted to us, under the key `SECRETS_KEY_ID`.
+    pub fn secrets(&self) -> Secrets {
+        let key = self.environment.required("SECRETS_KEY_ID").to_owned();
+        let client = aws_sdk_kms::Client::new(&self.config);
+        Secrets::new(client, key, self.clock.clone())
+    }
+
+    /// The queue whose URL is in this variable.
+    pub fn queue(&self, variable: &str) -> Queue {
+        let url = self.environment.required(variable).to_owned();
+        Queue::new(self.sqs.clone(), url)
+    }
+
+    fn table(&self, variable: &str) -> Table {
+        let name = self.environment.required(variable).to_owned();
+        Table::new(self.dynamodb.clone(), name)
+    }
+
+    fn retention(&self) -> Duration {
+        DAY * self.environment.parsed::<u32>("RETENTION_DAYS")
+    }
+}

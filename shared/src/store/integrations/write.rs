@@ -1,0 +1,321 @@
+//! Writes of integrations: each on condition, in one transaction with what belongs to it, and again where another writer came
+//! in between.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::builders::{TransactWriteItemBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
+};
+use domain::integration::{Integration, MAX_INTEGRATIONS, Owner};
+use domain::integration_log::Entry;
+use domain::lifecycle::{self, Applied, Input, Rules, StepRequest};
+use domain::stream::chunk::Chunk;
+use domain::time::Millis;
+use ulid::Ulid;
+use uuid::Uuid;
+
+use super::items::{INDEX_PARTITION, INTEGRATION, Integrations, item, tombstone};
+use crate::clock::Clock;
+use crate::store::integration_log::{self, IntegrationLog};
+use crate::store::{
+    Item, StoreError, chunks, failure, number, text, text_of, unavailable, unreadable,
+};
+
+/// How many integrations the tenant has, and its external id.
+const COUNTER: &str = "counter";
+/// Why DynamoDB cancelled a transaction: the condition of this item did not hold.
+const REFUSED: &str = "ConditionalCheckFailed";
+/// How often a losing writer reads and decides again before it gives up.
+const MAX_TRIES: u32 = 12;
+
+impl Integrations {
+    /// Registers an integration, with the first entry of its log. One transaction with the tenant's counter, so that
+    /// neither the id nor the limit gives way to concurrent calls.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`], [`StoreError::LimitReached`], [`StoreError::Changed`] when a concurrent transaction
+    /// was in the way, [`StoreError::Unavailable`].
+    pub async fn register(
+        &self,
+        integration: &Integration,
+        entry: Entry,
+    ) -> Result<(), StoreError> {
+        for attempt in 1.. {
+            let put = Put::builder()
+                .table_name(&self.table.name)
+                .set_item(Some(item(integration)?))
+                .condition_expression("attribute_not_exists(pk)");
+            let count = self
+                .count(&integration.tenant, 1)
+                .condition_expression("attribute_not_exists(#count) OR #count < :limit")
+                .expression_attribute_values(":limit", number(MAX_INTEGRATIONS as u64));
+            let written = self.transact([
+                TransactWriteItem::builder().put(build(put.build())?),
+                TransactWriteItem::builder().update(build(count.build())?),
+                self.entry(&Owner::from(integration), &entry)?,
+            ]);
+            let Err(error) = written.await else {
+                return Ok(());
+            };
+            // The reasons are in the order of the items above.
+            match cancelled(&error).as_deref() {
+                Some([taken, ..]) if taken == REFUSED => return Err(StoreError::AlreadyExists),
+                Some([_, full, ..]) if full == REFUSED => return Err(StoreError::LimitReached),
+                Some(_) if attempt < MAX_TRIES => back_off(attempt).await,
+                Some(_) => break,
+                None => return Err(unavailable(error)),
+            }
+        }
+        Err(StoreError::Changed)
+    }
+
+    /// Applies an input to an integration (see [`lifecycle::apply`]) and writes the result, with the entries of its log, on
+    /// condition that no other writer came in between; where one did, it reads and applies again. `chunk` is written with it.
+    /// Returns what became of the input and the step to ask for; none when the integration is gone, or is one of another
+    /// generation.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when others won every time, [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn apply(
+        &self,
+        owner: &Owner,
+        input: &Input,
+        chunk: Option<&Chunk>,
+        clock: &Clock,
+        rules: &Rules,
+    ) -> Result<Option<(Applied, Option<StepRequest>)>, StoreError> {
+        for attempt in 1.. {
+            let integration = match self.get(&owner.tenant, &owner.integration_id).await {
+                Ok(found) if found.generation == owner.generation => found,
+                Ok(_) | Err(StoreError::NotFound) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let decided_at = clock.now();
+            let change = lifecycle::apply(&integration, input, decided_at, rules);
+            let applied = |integration| Applied {
+                integration,
+                verdict: change.verdict,
+                decided_at,
+            };
+            let Some(next) = change.next else {
+                return Ok(Some((applied(integration), None)));
+            };
+            let first = clock.ulid().0;
+            let entries = (first..).zip(change.entries);
+            let entries: Vec<Entry> = entries
+                .map(|(id, (action, reason))| Entry {
+                    id: Ulid(id),
+                    action,
+                    reason,
+                })
+                .collect();
+            match self.replace(next, &entries, chunk).await {
+                Ok(written) => return Ok(Some((applied(written), change.step))),
+                Err(StoreError::Changed) if attempt < MAX_TRIES => back_off(attempt).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Changed)
+    }
+
+    /// Writes an integration that was read and changed, with entries of its log and a chunk, on condition that no other writer
+    /// came in between. Returns it as it is stored now: its version counts the write.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when another writer came in between, [`StoreError::Unavailable`].
+    pub async fn replace(
+        &self,
+        mut integration: Integration,
+        entries: &[Entry],
+        chunk: Option<&Chunk>,
+    ) -> Result<Integration, StoreError> {
+        let read_version = integration.version;
+        integration.version += 1;
+        let put = Put::builder()
+            .table_name(&self.table.name)
+            .set_item(Some(item(&integration)?))
+            .condition_expression("generation = :generation AND #version = :version")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":generation", text(integration.generation.to_string()))
+            .expression_attribute_values(":version", number(read_version));
+        let put = build(put.build())?;
+        if entries.is_empty() && chunk.is_none() {
+            self.put_alone(put).await?;
+            return Ok(integration);
+        }
+        let owner = Owner::from(&integration);
+        let mut items = vec![TransactWriteItem::builder().put(put)];
+        for entry in entries {
+            items.push(self.entry(&owner, entry)?);
+        }
+        if let Some(chunk) = chunk {
+            items.push(self.put(chunks::item(&owner, chunk)?)?);
+        }
+        let written = self.transact(items).await;
+        written.map_err(|error| match cancelled(&error) {
+            Some(_) => StoreError::Changed,
+            None => unavailable(error),
+        })?;
+        let log = IntegrationLog::new(self.table.clone());
+        for entry in entries {
+            // The next entries will do what this one could not.
+            let _ = log.trim(&owner, entry).await;
+        }
+        Ok(integration)
+    }
+
+    /// A conditional put that needs no transaction.
+    async fn put_alone(&self, put: Put) -> Result<(), StoreError> {
+        let written = self
+            .table
+            .client
+            .put_item()
+            .table_name(&self.table.name)
+            .set_item(Some(put.item))
+            .set_condition_expression(put.condition_expression)
+            .set_expression_attribute_names(put.expression_attribute_names)
+            .set_expression_attribute_values(put.expression_attribute_values)
+            .send()
+            .await;
+        // What another writer's transaction is at is changed, or will not be: either way it is read again.
+        written.map(drop).map_err(|error| match error.code() {
+            Some("TransactionConflictException") => StoreError::Changed,
+            _ => failure(error, StoreError::Changed),
+        })
+    }
+
+    /// The external id with which roles of a tenant are assumed: `fresh`, unless the tenant has one already. It stays for
+    /// good, so that a role's trust policy fits every integration to come.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when others were in the way every time, [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn external_id(&self, tenant: &str, fresh: Uuid) -> Result<String, StoreError> {
+        for attempt in 1.. {
+            let update = self
+                .table
+                .update(tenant, COUNTER)
+                .update_expression("SET external_id = if_not_exists(external_id, :fresh)")
+                .expression_attribute_values(":fresh", text(fresh.to_string()))
+                .return_values(ReturnValue::UpdatedNew);
+            let error = match update.send().await {
+                Ok(answer) => {
+                    return text_of(&answer.attributes.unwrap_or_default(), "external_id");
+                }
+                Err(error) => error,
+            };
+            // A registration of the same tenant is in the middle of its transaction. The SDK does not try again by itself.
+            if error.code() != Some("TransactionConflictException") {
+                return Err(unavailable(error));
+            }
+            if attempt == MAX_TRIES {
+                break;
+            }
+            back_off(attempt).await;
+        }
+        Err(StoreError::Changed)
+    }
+
+    /// Deletes an integration and counts it out, in one transaction, and leaves a tombstone that is due at `purge_at`: by it
+    /// the sweep finds what else has to go.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Changed`] when others won every time, [`StoreError::Unavailable`].
+    pub async fn delete(
+        &self,
+        tenant: &str,
+        id: &str,
+        purge_at: Millis,
+    ) -> Result<Owner, StoreError> {
+        for attempt in 1.. {
+            let owner = Owner::from(&self.get(tenant, id).await?);
+            let delete = Delete::builder()
+                .table_name(&self.table.name)
+                .key("pk", text(tenant))
+                .key("sk", text(format!("{INTEGRATION}{id}")))
+                .condition_expression("generation = :generation")
+                .expression_attribute_values(":generation", text(owner.generation.to_string()));
+            let tombstone = HashMap::from([
+                ("pk".into(), text(tenant)),
+                ("sk".into(), text(tombstone(&owner))),
+                ("wake_partition".into(), text(INDEX_PARTITION)),
+                ("wake_at".into(), number(purge_at.0)),
+            ]);
+            let deleted = self.transact([
+                TransactWriteItem::builder().delete(build(delete.build())?),
+                TransactWriteItem::builder().update(build(self.count(tenant, -1).build())?),
+                self.put(tombstone)?,
+            ]);
+            let Err(error) = deleted.await else {
+                return Ok(owner);
+            };
+            match cancelled(&error) {
+                Some(_) if attempt < MAX_TRIES => back_off(attempt).await,
+                Some(_) => break,
+                None => return Err(unavailable(error)),
+            }
+        }
+        Err(StoreError::Changed)
+    }
+
+    async fn transact(
+        &self,
+        items: impl IntoIterator<Item = TransactWriteItemBuilder>,
+    ) -> Result<(), SdkError<TransactWriteItemsError>> {
+        let items = items.into_iter().map(TransactWriteItemBuilder::build);
+        let transaction = self.table.client.transact_write_items();
+        let transaction = transaction.set_transact_items(Some(items.collect()));
+        transaction.send().await.map(drop)
+    }
+
+    /// The part of a transaction that writes an item.
+    fn put(&self, item: Item) -> Result<TransactWriteItemBuilder, StoreError> {
+        let put = Put::builder().table_name(&self.table.name);
+        let put = build(put.set_item(Some(item)).build())?;
+        Ok(TransactWriteItem::builder().put(put))
+    }
+
+    /// The part of a transaction that writes an entry of an integration's log.
+    fn entry(&self, owner: &Owner, entry: &Entry) -> Result<TransactWriteItemBuilder, StoreError> {
+        self.put(integration_log::item(owner, entry))
+    }
+
+    /// An update of the number of a tenant's integrations.
+    fn count(&self, tenant: &str, by: i64) -> UpdateBuilder {
+        Update::builder()
+            .table_name(&self.table.name)
+            .key("pk", text(tenant))
+            .key("sk", text(COUNTER))
+            .update_expression("ADD #count :by")
+            .expression_attribute_names("#count", "count")
+            .expression_attribute_values(":by", AttributeValue::N(by.to_string()))
+    }
+}
+
+/// Waits a little longer each time, and never as long as the other losers.
+async fn back_off(attempt: u32) {
+    let pause = rand::random_range(1..=15) * u64::from(attempt);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+}
+
+/// The reasons for which DynamoDB cancelled a transaction, one per item; none when it failed for another reason.
+fn cancelled(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<String>> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(cancelled) => Some(
+            cancelled
+                .cancellation_reasons()
+                .iter()
+                .map(|reason| reason.code().unwrap_or("None").to_owned())
+                .collect(),
+        ),
+        TransactWriteItemsError::TransactionInProgressException(_) => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+fn build<T>(built: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
+    built.map_err(unreadable)
+}

@@ -33,7 +33,7 @@ const MAX_BODY: usize = 64 * 1024 * 1024;
 /// A segment as DynamoDB answers it.
 struct Item {
     day: String,
-    place: String,
+    id: String,
     size_bytes: usize,
     whole: String,
     ids: String,
@@ -63,18 +63,18 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
     let items = corpus.segments.iter().map(|segment| {
-        let place = segment.place.to_string();
+        let id = segment.id.to_string();
         let size_bytes = segment.ids.len() + segment.names.len() + segment.envelopes.len() + 100;
         let (ids, names) = (json!(segment.ids), json!(segment.names));
         let envelopes = BASE64_STANDARD.encode(&segment.envelopes);
         Item {
             day: segment.published_at().day(),
             size_bytes,
-            ids: format!(r#"{{"sk":{{"S":"{place}"}},"ids":{{"S":{ids}}}}}"#),
+            ids: format!(r#"{{"sk":{{"S":"{id}"}},"ids":{{"S":{ids}}}}}"#),
             whole: format!(
-                r#"{{"pk":{{"S":"p"}},"sk":{{"S":"{place}"}},"ids":{{"S":{ids}}},"names":{{"S":{names}}},"envelopes":{{"B":"{envelopes}"}},"expires_at":{{"N":"1"}}}}"#
+                r#"{{"pk":{{"S":"p"}},"sk":{{"S":"{id}"}},"ids":{{"S":{ids}}},"names":{{"S":{names}}},"envelopes":{{"B":"{envelopes}"}},"expires_at":{{"N":"1"}}}}"#
             ),
-            place,
+            id,
         }
     });
     let services = Arc::new(Services {
@@ -184,10 +184,10 @@ impl Services {
         let projection = request["ProjectionExpression"].as_str();
         let limit = request["Limit"].as_u64().unwrap_or(u64::MAX) as usize;
         let start = self.items.partition_point(|item| {
-            item.place.as_str() < from || after.is_some_and(|after| item.place.as_str() <= after)
+            item.id.as_str() < from || after.is_some_and(|after| item.id.as_str() <= after)
         });
         let found = self.items[start..].iter().filter(|item| {
-            item.place.as_str() <= last && partition == format!("{TENANT}#{}#0", item.day)
+            item.id.as_str() <= last && partition == format!("{TENANT}#{}#0", item.day)
         });
         let (mut page, mut size, mut count, mut more) = (String::new(), 0, 0, None);
         let mut found = found.peekable();
@@ -201,12 +201,12 @@ impl Services {
             });
             (size, count) = (size + item.size_bytes, count + 1);
             if (size >= PAGE_BYTES || count >= limit) && found.peek().is_some() {
-                more = Some(&item.place);
+                more = Some(&item.id);
                 break;
             }
         }
-        let more = more.map_or_else(String::new, |place| {
-            format!(r#","LastEvaluatedKey":{{"pk":{{"S":"{partition}"}},"sk":{{"S":"{place}"}}}}"#)
+        let more = more.map_or_else(String::new, |id| {
+            format!(r#","LastEvaluatedKey":{{"pk":{{"S":"{partition}"}},"sk":{{"S":"{id}"}}}}"#)
         });
         format!(r#"{{"Items":[{page}],"Count":{count},"ScannedCount":{count}{more}}}"#)
     }
@@ -239,7 +239,7 @@ impl Services {
 /// The document of an integration whose export begins at `from`.
 pub fn document(from: Millis) -> String {
     json!({
-        "tenant": TENANT, "id": INTEGRATION, "generation": from.place().to_string(), "version": 1,
+        "tenant": TENANT, "id": INTEGRATION, "generation": from.first_id().to_string(), "version": 1,
         "integration_type": "permanent", "starts_at": from, "ends_at": null, "filter": null,
         "status": "running", "stopped_at": null,
         "target": {"s3": {

@@ -1,7 +1,7 @@
 //! A fixed corpus: a shop's events, the same in every run. Ids, amounts and times are random, as real ones are, so that zstd
 //! finds what it would find in production and no more: its ratio is checked to be at most 8.
 
-use domain::log::segment::{Appended, Segment};
+use domain::log::segment::{NewEvent, Segment};
 use domain::log::segment;
 use domain::time::Millis;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -71,9 +71,9 @@ impl Corpus {
                 .collect();
             let appended = events
                 .iter()
-                .map(|(id, name, payload)| Appended { id, name, payload });
-            let place = Ulid::from_parts(at, random.random());
-            let built = segment::build(TENANT, appended.collect(), || place)
+                .map(|(id, name, payload)| NewEvent { id, name, payload });
+            let id = Ulid::from_parts(at, random.random());
+            let built = segment::build(TENANT, appended.collect(), || id)
                 .expect("segments can be compressed");
             for built in built {
                 let lines = built.events.iter().map(|(_, line)| line.get().len() + 1);

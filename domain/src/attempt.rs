@@ -75,7 +75,7 @@ pub fn admit(integration: &Integration, dispatch: &Dispatch, token: Ulid) -> Adm
         };
     }
     // From before a restart that came too late to catch up, or a repeat of what a finished integration has been sent.
-    if dispatch.event.segment < stream.floor.place() || integration.is_finished {
+    if dispatch.event.segment < stream.floor.first_id() || integration.is_finished {
         return Admission::Instead(settle(dispatch));
     }
     // Parked first, filtered when it is sent: the filter may change again while the integration is stopped.
@@ -294,7 +294,7 @@ mod tests {
     fn is_rejected(integration: &Integration, failing_since: Millis) -> bool {
         let dispatch = Dispatch {
             event: EventRef {
-                segment: at(0).place(),
+                segment: at(0).first_id(),
                 index: 0,
                 shard: 0,
             },

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::filter::Filter;
+use crate::lease::Lease;
 use crate::log::REPEAT_WINDOW;
 use crate::time::Millis;
 
@@ -24,7 +25,8 @@ pub struct Export {
     /// Nothing before this instant is ever exported: `starts_at`, or a restart after more than 30 days.
     pub floor: Millis,
     /// Everything before this place of the event log is in a file, or does not pass the filter.
-    pub place: Ulid,
+    #[serde(rename = "place")]
+    pub position: Ulid,
     /// Who is at work, and until when nobody else may be.
     pub lease: Option<Lease>,
     /// The file that is being written.
@@ -50,15 +52,6 @@ pub struct Range {
     pub from: Ulid,
     /// The first place not to read.
     pub until: Ulid,
-}
-
-/// The right of one run to write files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// The run that holds it.
-    pub holder: Ulid,
-    /// From this instant on, another run may take it.
-    pub until: Millis,
 }
 
 /// One file: what goes into it, and where it goes.
@@ -102,7 +95,7 @@ impl Export {
     pub fn registered(starts_at: Millis) -> Export {
         Export {
             floor: starts_at,
-            place: starts_at.place(),
+            position: starts_at.first_id(),
             lease: None,
             plan: None,
             failing_since: None,
@@ -144,7 +137,7 @@ impl Export {
     pub fn restart(&mut self, now: Millis) {
         self.resume();
         self.floor = now;
-        self.place = self.place.max(now.place());
+        self.position = self.position.max(now.first_id());
         self.plan = None;
     }
 
@@ -156,10 +149,10 @@ impl Export {
         horizon: Millis,
         oldest: Millis,
     ) -> Option<Range> {
-        let until = ends_at.map_or(horizon, |end| end.min(horizon)).place();
-        let from = self.place.max(oldest.place());
+        let until = ends_at.map_or(horizon, |end| end.min(horizon)).first_id();
+        let from = self.position.max(oldest.first_id());
         (from < until).then(|| Range {
-            repeats_from: self.repeats_from(from).max(oldest.place()),
+            repeats_from: self.repeats_from(from).max(oldest.first_id()),
             from,
             until,
         })
@@ -167,14 +160,14 @@ impl Export {
 
     /// Whether everything before `ends_at` is in a file, or is older than `oldest`, the first instant of which events are kept.
     pub fn is_over(&self, ends_at: Millis, oldest: Millis) -> bool {
-        self.plan.is_none() && self.place.max(oldest.place()) >= ends_at.place()
+        self.plan.is_none() && self.position.max(oldest.first_id()) >= ends_at.first_id()
     }
 
     /// Takes the lease for `holder` until `until`; `false` when another run holds it.
     pub fn take_lease(&mut self, holder: Ulid, now: Millis, until: Millis) -> bool {
         if self
             .lease
-            .is_some_and(|lease| lease.holder != holder && lease.until > now)
+            .is_some_and(|lease| lease.holder != holder && lease.is_held(now))
         {
             return false;
         }
@@ -185,7 +178,7 @@ impl Export {
     /// Whether `holder` has the lease at `now`.
     pub fn is_held_by(&self, holder: Ulid, now: Millis) -> bool {
         self.lease
-            .is_some_and(|lease| lease.holder == holder && lease.until > now)
+            .is_some_and(|lease| lease.is_held_by(holder, now))
     }
 
     /// Gives the lease back; `false` when `holder` has none.
@@ -203,7 +196,7 @@ impl Export {
     /// it, so that its events are in no other file.
     pub fn skip_plan(&mut self) {
         if let Some(plan) = self.plan.take() {
-            self.place = self.place.max(plan.until);
+            self.position = self.position.max(plan.until);
         }
     }
 
@@ -233,7 +226,7 @@ impl Export {
         Millis(from.timestamp_ms())
             .before(REPEAT_WINDOW)
             .max(self.floor.min(Millis(from.timestamp_ms())))
-            .place()
+            .first_id()
     }
 }
 
@@ -285,9 +278,9 @@ mod tests {
 
     fn plan(from: Millis, until: Millis) -> Plan {
         Plan {
-            repeats_from: from.place(),
-            from: from.place(),
-            until: until.place(),
+            repeats_from: from.first_id(),
+            from: from.first_id(),
+            until: until.first_id(),
             bucket: "b".into(),
             region: "eu-west-1".into(),
             key: "k".into(),
@@ -326,8 +319,8 @@ mod tests {
         assert!(!export.is_over(Millis(500), Millis(0)));
         export.finish_plan();
         assert_eq!(
-            (export.place, export.failing_since),
-            (Millis(500).place(), None)
+            (export.position, export.failing_since),
+            (Millis(500).first_id(), None)
         );
         assert!(export.is_over(Millis(500), Millis(0)));
         assert!(!export.is_over(Millis(501), Millis(0)));
@@ -358,8 +351,8 @@ mod tests {
         export.plan = Some(plan(Millis(0), Millis(500)));
         export.fail(Millis(1_000), true);
         assert_eq!(
-            (export.plan.as_ref(), export.place),
-            (None, Millis(0).place())
+            (export.plan.as_ref(), export.position),
+            (None, Millis(0).first_id())
         );
         assert!(export.has_answered(Millis(1_000)));
         assert!(!export.has_answered(Millis(1_001)));
@@ -385,8 +378,8 @@ mod tests {
         export.restart(Millis(9_000));
         assert_eq!(export.plan, None);
         assert_eq!(
-            (export.floor, export.place),
-            (Millis(9_000), Millis(9_000).place())
+            (export.floor, export.position),
+            (Millis(9_000), Millis(9_000).first_id())
         );
         assert_eq!(export.failing_since, None);
     }
@@ -396,16 +389,16 @@ mod tests {
         let minute = 60_000;
         let export = Export::registered(Millis(100 * minute));
         assert_eq!(
-            export.repeats_from(Millis(200 * minute).place()),
-            Millis(180 * minute).place()
+            export.repeats_from(Millis(200 * minute).first_id()),
+            Millis(180 * minute).first_id()
         );
         assert_eq!(
-            export.repeats_from(Millis(110 * minute).place()),
-            Millis(100 * minute).place()
+            export.repeats_from(Millis(110 * minute).first_id()),
+            Millis(100 * minute).first_id()
         );
         assert_eq!(
-            export.repeats_from(Millis(100 * minute).place()),
-            Millis(100 * minute).place()
+            export.repeats_from(Millis(100 * minute).first_id()),
+            Millis(100 * minute).first_id()
         );
     }
 }

@@ -214,7 +214,7 @@ impl Integration {
         }
         let behind = match &self.target {
             Target::Webhook { stream, .. } => stream.backlog(now),
-            Target::S3 { export, .. } => now.since(Millis(export.place.timestamp_ms())),
+            Target::S3 { export, .. } => now.since(Millis(export.position.timestamp_ms())),
         };
         self.integration_type == IntegrationType::Temporary || behind > REPLAY
     }
@@ -222,8 +222,8 @@ impl Integration {
     /// The first instant of which it has not been sent everything: `now` where nothing waits.
     pub fn owes_from(&self, now: Millis) -> Millis {
         let first = match &self.target {
-            Target::Webhook { stream, .. } => stream.owed.first().map(|owed| owed.from.place),
-            Target::S3 { export, .. } => Some(export.place),
+            Target::Webhook { stream, .. } => stream.owed.first().map(|owed| owed.from.segment),
+            Target::S3 { export, .. } => Some(export.position),
         };
         first.map_or(now, |place| Millis(place.timestamp_ms()))
     }
@@ -253,7 +253,7 @@ impl Integration {
 
 /// One generation of an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub struct IntegrationRef {
     /// The tenant.
     pub tenant: String,
     /// The integration's id.
@@ -262,9 +262,9 @@ pub struct Owner {
     pub generation: Ulid,
 }
 
-impl From<&Integration> for Owner {
-    fn from(integration: &Integration) -> Owner {
-        Owner {
+impl From<&Integration> for IntegrationRef {
+    fn from(integration: &Integration) -> IntegrationRef {
+        IntegrationRef {
             tenant: integration.tenant.clone(),
             integration_id: integration.id.clone(),
             generation: integration.generation,
@@ -376,8 +376,8 @@ pub(crate) mod tests {
         assert!(integration.is_start_afresh(late));
         integration.start(late);
         assert_eq!(
-            integration.stream().unwrap().owed[0].from.place,
-            late.place()
+            integration.stream().unwrap().owed[0].from.segment,
+            late.first_id()
         );
     }
 }

@@ -9,6 +9,7 @@ pub mod export;
 pub mod filter;
 pub mod integration;
 pub mod integration_log;
+pub mod lease;
 pub mod lifecycle;
 pub mod log;
 pub mod receiver;

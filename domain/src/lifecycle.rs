@@ -61,7 +61,7 @@ mod tests {
         stream.resume(at(0), RULES.seal);
         stream.confirm();
         stream.owed.clear();
-        stream.duty.leave(None);
+        stream.schedule.leave(None);
         integration
     }
 
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(actions(&change), told);
         let stream = integration.stream().unwrap();
         assert!(stream.is_interrupted() && stream.is_live(at(109)) && !stream.is_live(at(110)));
-        assert_eq!(stream.duty.wake_at, Some(at(105)));
+        assert_eq!(stream.schedule.wake_at, Some(at(105)));
         // What is under way still counts for nothing now.
         assert_eq!(
             failed(&mut integration, "5", at(101)).verdict,
@@ -190,7 +190,7 @@ mod tests {
                 jitter: 0.0,
             };
             carry_out(&mut integration, &failure, at(200));
-            let next = integration.stream().unwrap().duty.wake_at.unwrap();
+            let next = integration.stream().unwrap().schedule.wake_at.unwrap();
             pauses.push(next.since(at(200)).as_secs());
         }
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 900, 900]);

@@ -19,7 +19,7 @@ pub mod health;
 pub mod schedule;
 
 use crate::stream::health::Health;
-use crate::stream::schedule::Duty;
+use crate::stream::schedule::Schedule;
 use crate::time::Millis;
 
 /// The longest that one invocation of ingest can take, as in template.yaml. A gap is kept for this time and a seal past its
@@ -46,7 +46,8 @@ pub struct Stream {
     /// Whether replay has left because too much is outstanding, or to see the last of it: who settles a chunk wakes it.
     pub waits: bool,
     /// When replay has to look at this stream, and which of its tasks count.
-    pub duty: Duty,
+    #[serde(rename = "duty")]
+    pub schedule: Schedule,
     /// How the receiver has been answering.
     pub health: Health,
     /// Counts starts. The result of an attempt carries the one it was made for, and counts for no other: in between the
@@ -79,14 +80,14 @@ impl Owed {
     fn new(start: Millis, until: Option<Millis>) -> Owed {
         Owed {
             start,
-            from: Position::at(start.place()),
+            from: Position::at(start.first_id()),
             until,
         }
     }
 
     fn is_empty(&self) -> bool {
         self.until
-            .is_some_and(|until| self.from.place >= until.place())
+            .is_some_and(|until| self.from.segment >= until.first_id())
     }
 }
 
@@ -106,7 +107,7 @@ impl Stream {
             owed: vec![Owed::new(starts_at, ends_at)],
             unsent: None,
             waits: false,
-            duty: Duty::asked(now),
+            schedule: Schedule::asked(now),
             health: Health::default(),
             epoch: 0,
         }
@@ -122,7 +123,7 @@ impl Stream {
     pub fn restart(&mut self, now: Millis) {
         *self = Stream {
             unsent: self.unsent,
-            duty: self.duty,
+            schedule: self.schedule,
             epoch: self.epoch + 1,
             ..Stream::registered(now, now, None)
         };
@@ -148,14 +149,14 @@ impl Stream {
 
     /// Whether events wait to be sent from the event log, or parked ones to be looked for.
     pub fn is_catching_up(&self) -> bool {
-        self.duty.wake_at.is_some() || !self.owed.is_empty()
+        self.schedule.wake_at.is_some() || !self.owed.is_empty()
     }
 
     /// How much of the event log is owed, in time: of open ranges what lies before `now`.
     pub fn backlog(&self, now: Millis) -> Duration {
         let owed = self.owed.iter().map(|owed| {
             let until = owed.until.map_or(now, |until| until.min(now));
-            until.since(Millis(owed.from.place.timestamp_ms()))
+            until.since(Millis(owed.from.segment.timestamp_ms()))
         });
         owed.sum()
     }
@@ -269,8 +270,8 @@ impl Stream {
         let until = owed
             .until
             .map_or(horizon, |until| until.min(horizon))
-            .place();
-        (owed.from.place < until).then_some(Readable {
+            .first_id();
+        (owed.from.segment < until).then_some(Readable {
             start: owed.start,
             from: owed.from,
             until,
@@ -322,8 +323,8 @@ mod tests {
             stream.readable(at(100)),
             Some(Readable {
                 start: at(0),
-                from: Position::at(at(0).place()),
-                until: at(15).place()
+                from: Position::at(at(0).first_id()),
+                until: at(15).first_id()
             })
         );
     }
@@ -333,7 +334,7 @@ mod tests {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
         stream.confirm();
-        stream.advance(Position::at(at(10).place()));
+        stream.advance(Position::at(at(10).first_id()));
         assert!(stream.owed.is_empty());
         stream.pause(at(100), SEAL);
         assert!(stream.is_live(at(109)));
@@ -345,7 +346,7 @@ mod tests {
             stream.owed,
             [Owed {
                 start: at(110),
-                from: Position::at(at(110).place()),
+                from: Position::at(at(110).first_id()),
                 until: Some(at(210))
             }]
         );
@@ -369,7 +370,7 @@ mod tests {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
         stream.confirm();
-        stream.advance(Position::at(at(10).place()));
+        stream.advance(Position::at(at(10).first_id()));
         stream.pause(at(20), SEAL);
         stream.resume(at(20), SEAL);
         assert!(stream.is_live(at(30)) && stream.owed.is_empty());
@@ -385,7 +386,7 @@ mod tests {
     fn an_end_that_is_moved_by_a_clock_that_is_behind_owes_no_empty_range() {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(5), SEAL);
-        stream.advance(Position::at(at(15).place()));
+        stream.advance(Position::at(at(15).first_id()));
         stream.resume_later(at(3), SEAL);
         assert_eq!(stream.owed, []);
         assert!(stream.is_live(at(15)));
@@ -423,10 +424,10 @@ mod tests {
                 stream.forget_old_gaps(at(now), SEAL);
                 // Past instants that are sealed: each is live, worked off or still owed.
                 for instant in 0..now {
-                    let place = at(instant).place();
+                    let place = at(instant).first_id();
                     let covered = stream.is_live(at(instant))
-                        || worked.iter().any(|range| range.from.place <= place && place < range.until)
-                        || stream.owed.iter().any(|owed| owed.from.place <= place && owed.until.is_none_or(|until| place < until.place()));
+                        || worked.iter().any(|range| range.from.segment <= place && place < range.until)
+                        || stream.owed.iter().any(|owed| owed.from.segment <= place && owed.until.is_none_or(|until| place < until.first_id()));
                     proptest::prop_assert!(covered, "{instant} at {now}: {stream:?}");
                 }
             }
@@ -437,13 +438,13 @@ mod tests {
     fn a_late_confirmation_moves_the_end_even_when_the_range_was_worked_off() {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
-        stream.advance(Position::at(at(10).place()));
+        stream.advance(Position::at(at(10).first_id()));
         stream.resume_later(at(30), SEAL);
         assert_eq!(
             stream.owed,
             [Owed {
                 start: at(10),
-                from: Position::at(at(10).place()),
+                from: Position::at(at(10).first_id()),
                 until: Some(at(40))
             }]
         );
@@ -461,7 +462,7 @@ mod tests {
             stream.owed,
             [Owed {
                 start: at(0),
-                from: Position::at(at(0).place()),
+                from: Position::at(at(0).first_id()),
                 until: None
             }]
         );
@@ -476,7 +477,7 @@ mod tests {
         let mut stream = Stream::registered(at(0), at(0), None);
         stream.resume(at(0), SEAL);
         stream.confirm();
-        stream.advance(Position::at(at(10).place()));
+        stream.advance(Position::at(at(10).first_id()));
         for started_at in [100, 95] {
             stream.pause(at(100), SEAL);
             stream.resume(at(started_at), SEAL);
@@ -496,11 +497,11 @@ mod tests {
             stream.readable(at(90)),
             Some(Readable {
                 start: at(0),
-                from: Position::at(at(0).place()),
-                until: at(50).place()
+                from: Position::at(at(0).first_id()),
+                until: at(50).first_id()
             })
         );
-        stream.advance(Position::at(at(50).place()));
+        stream.advance(Position::at(at(50).first_id()));
         assert_eq!(stream.readable(at(90)), None);
         assert!(stream.owed.is_empty());
     }
@@ -529,8 +530,8 @@ mod tests {
             }
         }
         assert!(stream.gaps.len() <= MAX_RANGES && stream.owed.len() <= MAX_RANGES);
-        let first = stream.owed[0].from.place;
-        assert_eq!(first, at(0).place(), "what was owed first is owed still");
+        let first = stream.owed[0].from.segment;
+        assert_eq!(first, at(0).first_id(), "what was owed first is owed still");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use ulid::Ulid;
 
 use crate::event::Event;
-use crate::integration::Owner;
+use crate::integration::IntegrationRef;
 use crate::log::position::EventRef;
 use crate::time::Millis;
 
@@ -88,15 +88,6 @@ pub enum Origin {
 }
 
 impl DeliveryTask {
-    /// The integration.
-    pub fn owner(&self) -> Owner {
-        Owner {
-            tenant: self.tenant.clone(),
-            integration_id: self.integration_id.clone(),
-            generation: self.generation,
-        }
-    }
-
     /// The message that carries this task, to be received after `delay` (up to 900 seconds).
     ///
     /// # Errors
@@ -130,8 +121,11 @@ impl Subject for DeliveryTask {
 
 impl Subject for ReplayTask {
     fn subject(&self) -> (&str, &str) {
-        let (ReplayTask::Step { owner, .. } | ReplayTask::Purge { owner }) = self;
-        (&owner.tenant, &owner.integration_id)
+        let (ReplayTask::Step {
+            integration_ref, ..
+        }
+        | ReplayTask::Purge { integration_ref }) = self;
+        (&integration_ref.tenant, &integration_ref.integration_id)
     }
 }
 
@@ -154,7 +148,7 @@ pub enum ReplayTask {
     Step {
         /// The integration.
         #[serde(flatten)]
-        owner: Owner,
+        integration_ref: IntegrationRef,
         /// The turn for which this task was sent.
         turn: u64,
     },
@@ -162,7 +156,7 @@ pub enum ReplayTask {
     Purge {
         /// The integration, of the generation that was deleted.
         #[serde(flatten)]
-        owner: Owner,
+        integration_ref: IntegrationRef,
     },
 }
 
@@ -178,9 +172,12 @@ pub struct ExportTask {
 }
 
 impl ReplayTask {
-    /// A step of the stream of `owner`.
-    pub fn step(owner: Owner, turn: u64) -> ReplayTask {
-        ReplayTask::Step { owner, turn }
+    /// A step of the stream of the integration.
+    pub fn step(integration_ref: IntegrationRef, turn: u64) -> ReplayTask {
+        ReplayTask::Step {
+            integration_ref,
+            turn,
+        }
     }
 }
 

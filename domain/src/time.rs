@@ -38,7 +38,7 @@ impl Millis {
     }
 
     /// The first place of the event log at this instant: the smallest ULID of the millisecond.
-    pub fn place(self) -> Ulid {
+    pub fn first_id(self) -> Ulid {
         Ulid::from_parts(self.0, 0)
     }
 
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_place_is_the_first_of_its_millisecond() {
-        let place = Millis(1_547_726_400_000).place();
+        let place = Millis(1_547_726_400_000).first_id();
         assert_eq!(place.timestamp_ms(), 1_547_726_400_000);
         assert!(place <= Ulid::from_parts(1_547_726_400_000, 1));
         assert!(place > Ulid::from_parts(1_547_726_399_999, u128::MAX >> 48));

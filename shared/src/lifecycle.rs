@@ -1,7 +1,7 @@
 //! The one place in which what happens to an integration is decided, written, and followed by the step of replay that it
 //! needs.
 
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::lifecycle::{Applied, Input, Rules};
 use domain::stream::chunk::Chunk;
 use domain::tasks::{self, ReplayTask};
@@ -33,7 +33,7 @@ impl Lifecycle {
     /// Those of [`Integrations::apply`].
     pub async fn apply(
         &self,
-        owner: &Owner,
+        integration_ref: &IntegrationRef,
         input: &Input,
         chunk: Option<&Chunk>,
     ) -> Result<Option<Applied>, StoreError> {
@@ -43,13 +43,16 @@ impl Lifecycle {
             rules,
             ..
         } = self;
-        let applied = integrations.apply(owner, input, chunk, clock, rules);
+        let applied = integrations.apply(integration_ref, input, chunk, clock, rules);
         let Some((applied, step)) = applied.await? else {
             return Ok(None);
         };
         if let Some(step) = step {
-            self.send(&ReplayTask::step(owner.clone(), step.turn), step.delay)
-                .await;
+            self.send(
+                &ReplayTask::step(integration_ref.clone(), step.turn),
+                step.delay,
+            )
+            .await;
         }
         Ok(Some(applied))
     }

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use ulid::Ulid;
 
 pub mod changes;
@@ -97,18 +97,18 @@ fn number_of(item: &Item, name: &str) -> Result<u64, StoreError> {
 
 /// The partition of everything that belongs to one generation of an integration: log entries, rejected and parked events.
 /// The generation is part of it, so nothing of a deleted integration can be seen in a later one of the same id.
-fn partition(owner: &Owner) -> String {
+fn partition(integration_ref: &IntegrationRef) -> String {
     format!(
         "{}#{}#{}",
-        owner.tenant, owner.integration_id, owner.generation
+        integration_ref.tenant, integration_ref.integration_id, integration_ref.generation
     )
 }
 
-/// The owner of a partition.
-fn owner_of(partition: &str) -> Option<Owner> {
+/// The integration whose partition this is.
+fn integration_of(partition: &str) -> Option<IntegrationRef> {
     let mut parts = partition.split('#');
     let (tenant, integration_id, generation) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(Owner {
+    Some(IntegrationRef {
         tenant: tenant.to_owned(),
         integration_id: integration_id.to_owned(),
         generation: Ulid::from_string(generation).ok()?,

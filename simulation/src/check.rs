@@ -25,29 +25,31 @@ pub fn promises(world: &World) -> Result<(), Broken> {
     }
     // A repeat of an event is the same event: it is the filters since its first append that decide.
     let mut first = BTreeMap::new();
-    for (place, events) in &world.log {
+    for (segment, events) in &world.log {
         for event in events {
-            first.entry(*event).or_insert(Millis(place.timestamp_ms()));
+            first
+                .entry(*event)
+                .or_insert(Millis(segment.timestamp_ms()));
         }
     }
     for (generation, promise) in &world.ledger.promises {
         let Promise { who, .. } = promise;
         if !promise.is_deleted {
-            let wanted = world.ledger.ingested.iter().filter(|(event, place)| {
-                let published_at = Millis(place.timestamp_ms());
+            let wanted = world.ledger.ingested.iter().filter(|(event, segment)| {
+                let published_at = Millis(segment.timestamp_ms());
                 let first = first.get(event).copied().unwrap_or(published_at);
                 promise.wants(*event, first)
                     && published_at >= promise.floor
                     && promise.ends_at.is_none_or(|end| published_at < end)
             });
-            for (event, place) in wanted {
+            for (event, segment) in wanted {
                 let mut receivers = world.history.receivers[who * URLS..][..URLS].iter();
                 let is_poison = receivers.any(|it| it.bad.get(event) == Some(&Bad::Poison));
                 if promise.is_given_up && is_poison {
                     continue;
                 }
                 if !promise.is_done(*event) {
-                    let at = Millis(place.timestamp_ms());
+                    let at = Millis(segment.timestamp_ms());
                     return end(format!("event {event} of {at} was never sent to {who}"));
                 }
             }
@@ -60,15 +62,14 @@ pub fn promises(world: &World) -> Result<(), Broken> {
                 }
             }
         }
-        let left = world
-            .parked
-            .keys()
-            .filter(|(owner, event)| owner == generation && !promise.is_done(world.id_of(event)));
+        let left = world.parked.keys().filter(|(integration_ref, event)| {
+            integration_ref == generation && !promise.is_done(world.id_of(event))
+        });
         let left = left.count()
             + world
                 .chunks
                 .keys()
-                .filter(|(owner, _)| owner == generation)
+                .filter(|(integration_ref, _)| integration_ref == generation)
                 .count();
         if left > 0 && !promise.is_given_up {
             return end(format!(
@@ -91,7 +92,7 @@ fn rest(world: &World, who: usize, promise: &Promise) -> Result<(), Broken> {
         Some(_) => !promise.was_running,
         None => promise.was_running && stream.owed.is_empty() && !stream.is_interrupted(),
     };
-    if stream.duty.wake_at.is_some() || !is_over {
+    if stream.schedule.wake_at.is_some() || !is_over {
         return Err(Broken(format!("{who} has not come to rest: {stream:?}")));
     }
     Ok(())

@@ -11,13 +11,13 @@ use ulid::Ulid;
 
 use crate::Broken;
 use crate::history::{GIVE_UP, MINUTE, SEAL, name};
-use crate::work::Owner;
+use crate::work::IntegrationRef;
 
 /// What happened, as callers and receivers see it.
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub promises: BTreeMap<Ulid, Promise>,
-    /// Events that were taken in: each place at which they were appended.
+    /// Events that were taken in: each segment at which they were appended.
     pub ingested: Vec<(u32, Ulid)>,
     pub broken: Option<Broken>,
 }
@@ -124,8 +124,8 @@ impl Ledger {
         }
     }
 
-    pub fn ingest(&mut self, ids: &[u32], place: Ulid) {
-        self.ingested.extend(ids.iter().map(|id| (*id, place)));
+    pub fn ingest(&mut self, ids: &[u32], segment: Ulid) {
+        self.ingested.extend(ids.iter().map(|id| (*id, segment)));
     }
 
     /// An event was rejected: by the receiver, or because it `is_given_up`.
@@ -239,11 +239,15 @@ impl Ledger {
     }
 
     /// It was answered that an integration is stopped.
-    pub fn answer_stop(&mut self, stored: &[Option<Integration>], owner: Owner) {
-        let is_stopped = stored[owner.0]
+    pub fn answer_stop(&mut self, stored: &[Option<Integration>], integration_ref: IntegrationRef) {
+        let is_stopped = stored[integration_ref.0]
             .as_ref()
-            .is_some_and(|stored| stored.generation == owner.1 && !stored.is_running());
-        if let Some(promise) = self.promises.get_mut(&owner.1).filter(|_| is_stopped) {
+            .is_some_and(|stored| stored.generation == integration_ref.1 && !stored.is_running());
+        if let Some(promise) = self
+            .promises
+            .get_mut(&integration_ref.1)
+            .filter(|_| is_stopped)
+        {
             promise.is_stopped = true;
         }
     }
@@ -253,14 +257,14 @@ impl Ledger {
         &mut self,
         generation: Ulid,
         event: u32,
-        place: Ulid,
+        segment: Ulid,
         outcome: &Outcome,
         times: (u64, u64),
     ) {
         let Some(promise) = self.promises.get_mut(&generation) else {
             return;
         };
-        let published_at = Millis(place.timestamp_ms());
+        let published_at = Millis(segment.timestamp_ms());
         let mut break_it = |text: &str| {
             let text = format!(
                 "event {event} of {published_at} for {}: {text}",

@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use crate::history::{MINUTE, SEAL, name};
 use crate::mutant::Mutant;
-use crate::work::{Body, Happening, Op, Owner, Process, Role};
+use crate::work::{Body, Happening, IntegrationRef, Op, Process, Role};
 use crate::world::World;
 
 impl World {
@@ -28,7 +28,7 @@ impl World {
         }
         let local = Millis(self.now.saturating_add_signed(process.skew));
         if process.ops.is_empty()
-            && let Role::Replay(owner, step, seen) = &mut process.role
+            && let Role::Replay(integration_ref, step, seen) = &mut process.role
         {
             let fresh = self.ulid(local);
             let seen = seen.take().map_or(Seen::Done, |seen| *seen);
@@ -38,8 +38,8 @@ impl World {
             match step.next(self.bend(seen, local), local, fresh) {
                 Do::End => {}
                 next => {
-                    let owner = *owner;
-                    let took = self.carry_out(&mut process, owner, next, local);
+                    let integration_ref = *integration_ref;
+                    let took = self.carry_out(&mut process, integration_ref, next, local);
                     // Each thing that a step wants takes a request, though some have none of their own here.
                     let at = self.now + took + self.latency();
                     self.processes.insert(id, process);
@@ -93,19 +93,29 @@ impl World {
     }
 
     /// Carries out what a step wants; how long reading takes, in milliseconds.
-    fn carry_out(&mut self, process: &mut Process, owner: Owner, what: Do, local: Millis) -> u64 {
-        let (_, generation) = owner;
+    fn carry_out(
+        &mut self,
+        process: &mut Process,
+        integration_ref: IntegrationRef,
+        what: Do,
+        local: Millis,
+    ) -> u64 {
+        let (_, generation) = integration_ref;
         let (mut answer, mut took) = (Seen::Done, 0);
         match what {
-            Do::Apply(input, chunk) => process.ops.push_back(Op::Apply(owner, input, chunk)),
+            Do::Apply(input, chunk) => {
+                process
+                    .ops
+                    .push_back(Op::Apply(integration_ref, input, chunk))
+            }
             Do::CountOutstanding => {
                 let ours = (generation, Ulid(0))..=(generation, Ulid(u128::MAX));
                 let chunks = self.chunks.range(ours);
                 answer = Seen::Outstanding(chunks.map(|(_, chunk)| chunk.outstanding.len()).sum());
             }
             Do::ListParked { after, limit } => {
-                let ours = self.parked.iter().filter(|((owner, event), _)| {
-                    *owner == generation && after.is_none_or(|after| *event > after)
+                let ours = self.parked.iter().filter(|((integration_ref, event), _)| {
+                    *integration_ref == generation && after.is_none_or(|after| *event > after)
                 });
                 answer = Seen::Parked(ours.take(limit).map(|(_, parked)| *parked).collect());
             }
@@ -117,29 +127,29 @@ impl World {
                 deadline,
             } => {
                 let until = match self.mutant {
-                    Some(Mutant::UnsealedRead) => local.place(),
+                    Some(Mutant::UnsealedRead) => local.first_id(),
                     _ => until,
                 };
                 let deadline = match self.mutant {
                     Some(Mutant::DeadlineIgnored) => Millis(u64::MAX),
                     _ => deadline,
                 };
-                let mut first = Selection::reads_from(start, from).place();
+                let mut first = Selection::reads_from(start, from).first_id();
                 let (least, most) = self.history.read_millis;
-                let before = self.log.range(first..from.place.max(first)).count() as u64;
+                let before = self.log.range(first..from.segment.max(first)).count() as u64;
                 if Millis(local.0 + before * most) >= local.after(deadline.since(local) / 2) {
                     // What comes before takes too long: repeats are not looked for in it.
                     took += deadline.since(local).as_millis() as u64 / 2;
-                    first = Ulid::from_parts(from.place.timestamp_ms(), 0);
+                    first = Ulid::from_parts(from.segment.timestamp_ms(), 0);
                 }
                 let mut selection = Selection::new(from);
                 let mut events = Vec::new();
                 let passes = |name: &str| {
-                    let integration = self.integrations[owner.0].as_ref();
+                    let integration = self.integrations[integration_ref.0].as_ref();
                     integration.is_some_and(|integration| integration.passes(name))
                 };
                 let mut is_late = false;
-                for (place, ids) in self.log.range(first..until.max(first)) {
+                for (segment, ids) in self.log.range(first..until.max(first)) {
                     is_late = selection.next() > from && Millis(local.0 + took) >= deadline;
                     if is_late {
                         break;
@@ -149,9 +159,9 @@ impl World {
                     let named = texts.iter().zip(ids);
                     let named = named.map(|(text, id)| (text.as_str(), name(*id)));
                     let room = limit - events.len();
-                    let taken = selection.take(*place, named, passes, room);
+                    let taken = selection.take(*segment, named, passes, room);
                     events.extend(taken.indices.into_iter().map(|index| EventRef {
-                        segment: *place,
+                        segment: *segment,
                         index,
                         shard: 0,
                     }));
@@ -165,10 +175,10 @@ impl World {
                 let next = selection.next();
                 answer = Seen::Read { events, next };
             }
-            Do::Send(chunk) => self.send_chunk(process, owner, &chunk),
+            Do::Send(chunk) => self.send_chunk(process, integration_ref, &chunk),
             Do::SendAgain(id) => {
                 if let Some(chunk) = self.chunks.get(&(generation, id)).cloned() {
-                    self.send_chunk(process, owner, &chunk);
+                    self.send_chunk(process, integration_ref, &chunk);
                 }
             }
             Do::Probe { parked, since } => {
@@ -177,14 +187,14 @@ impl World {
                 let dispatch = self.dispatch(&ChunkEvent::from(parked), origin);
                 process
                     .ops
-                    .push_back(Op::Send(Body::Dispatch(owner, dispatch), 0));
+                    .push_back(Op::Send(Body::Dispatch(integration_ref, dispatch), 0));
             }
-            Do::Park(parked) => process.ops.push_back(Op::Park(owner, parked)),
+            Do::Park(parked) => process.ops.push_back(Op::Park(integration_ref, parked)),
             Do::Unpark(page) => {
                 for parked in page {
                     process
                         .ops
-                        .push_back(Op::Unpark(owner, parked.event, parked.token));
+                        .push_back(Op::Unpark(integration_ref, parked.event, parked.token));
                 }
             }
             Do::End => {}
@@ -195,7 +205,12 @@ impl World {
         took
     }
 
-    fn send_chunk(&mut self, process: &mut Process, owner: Owner, chunk: &Chunk) {
+    fn send_chunk(
+        &mut self,
+        process: &mut Process,
+        integration_ref: IntegrationRef,
+        chunk: &Chunk,
+    ) {
         for index in &chunk.outstanding {
             let origin = Origin::Chunk {
                 chunk: chunk.id,
@@ -204,7 +219,7 @@ impl World {
             let dispatch = self.dispatch(&chunk.events[*index as usize], origin);
             process
                 .ops
-                .push_back(Op::Send(Body::Dispatch(owner, dispatch), 0));
+                .push_back(Op::Send(Body::Dispatch(integration_ref, dispatch), 0));
         }
     }
 

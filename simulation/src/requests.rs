@@ -17,7 +17,7 @@ use crate::Broken;
 use crate::history::{MINUTE, SEAL, URLS, name};
 use crate::mutant::Mutant;
 use crate::receiver::REFUSAL;
-use crate::work::{Body, Happening, Op, Owner, Process, Role, Write};
+use crate::work::{Body, Happening, IntegrationRef, Op, Process, Role, Write};
 use crate::world::{World, url_index};
 
 impl World {
@@ -31,8 +31,10 @@ impl World {
                     .ops
                     .push_front(Op::Apply((who, generation), input, None));
             }
-            Op::Apply(owner, input, chunk) => self.decide(process, owner, input, chunk, local),
-            Op::Write(owner, write, change) => {
+            Op::Apply(integration_ref, input, chunk) => {
+                self.decide(process, integration_ref, input, chunk, local)
+            }
+            Op::Write(integration_ref, write, change) => {
                 self.check_addresses(&write, &change);
                 let (input, chunk) = (write.input.clone(), write.chunk.clone());
                 let applied = Applied {
@@ -42,14 +44,14 @@ impl World {
                 };
                 let unreported = self.history.unreported;
                 let next = match self.write(*write) && !self.unlucky(unreported) {
-                    true => Op::Applied(owner, Box::new(applied), input, change.step),
-                    false => Op::Apply(owner, input, chunk),
+                    true => Op::Applied(integration_ref, Box::new(applied), input, change.step),
+                    false => Op::Apply(integration_ref, input, chunk),
                 };
                 process.ops.push_front(next);
             }
-            Op::Applied(owner, applied, input, step) => {
+            Op::Applied(integration_ref, applied, input, step) => {
                 if let Input::Stop { .. } = input {
-                    self.ledger.answer_stop(&self.integrations, owner);
+                    self.ledger.answer_stop(&self.integrations, integration_ref);
                 }
                 if let Some(StepRequest { turn, delay }) = step
                     && delay <= LONGEST_DELAY
@@ -57,17 +59,17 @@ impl World {
                     let delay = delay.as_millis() as u64;
                     process
                         .ops
-                        .push_front(Op::Send(Body::Step(owner, turn), delay));
+                        .push_front(Op::Send(Body::Step(integration_ref, turn), delay));
                 }
                 if let Role::Replay(_, _, seen) = &mut process.role {
                     *seen = Some(Box::new(Seen::Applied(Some(applied))));
                 }
             }
             Op::Append(ids, left) => return Some(self.append(process, ids, left, local)),
-            Op::Confirm(ids, place, left) => {
-                let deadline = Millis(place.timestamp_ms() + SEAL / 2);
+            Op::Confirm(ids, segment, left) => {
+                let deadline = Millis(segment.timestamp_ms() + SEAL / 2);
                 if local < deadline {
-                    process.ops.push_back(Op::Route(ids, place));
+                    process.ops.push_back(Op::Route(ids, segment));
                 } else if left > 0 {
                     process.ops.push_back(Op::Append(ids, left - 1));
                 } else {
@@ -75,13 +77,13 @@ impl World {
                     process.message = None;
                 }
             }
-            Op::Route(ids, place) => {
-                let published_at = Millis(place.timestamp_ms());
+            Op::Route(ids, segment) => {
+                let published_at = Millis(segment.timestamp_ms());
                 if self.mutant == Some(Mutant::AcknowledgedFirst)
                     && let Some(message) = process.message.take()
                 {
                     self.messages.remove(&message);
-                    self.ledger.ingest(&ids, place);
+                    self.ledger.ingest(&ids, segment);
                 }
                 for (who, integration) in self.integrations.iter().enumerate() {
                     let Some(integration) = integration else {
@@ -96,7 +98,7 @@ impl World {
                         }
                         let dispatch = Dispatch {
                             event: EventRef {
-                                segment: place,
+                                segment,
                                 index,
                                 shard: 0,
                             },
@@ -106,17 +108,17 @@ impl World {
                             failing_since: None,
                             origin: Origin::Live,
                         };
-                        let owner = (who, integration.generation);
+                        let integration_ref = (who, integration.generation);
                         process
                             .ops
-                            .push_back(Op::Send(Body::Dispatch(owner, dispatch), 0));
+                            .push_back(Op::Send(Body::Dispatch(integration_ref, dispatch), 0));
                     }
                 }
-                process.ops.push_back(Op::Ingested(ids, place));
+                process.ops.push_back(Op::Ingested(ids, segment));
             }
-            Op::Ingested(ids, place) => self.ledger.ingest(&ids, place),
-            Op::Admit(owner, dispatch, read) => {
-                return self.attempt(process, owner, dispatch, read, local);
+            Op::Ingested(ids, segment) => self.ledger.ingest(&ids, segment),
+            Op::Admit(integration_ref, dispatch, read) => {
+                return self.attempt(process, integration_ref, dispatch, read, local);
             }
             Op::Judge(mut integration, dispatch, outcome) => {
                 if self.mutant == Some(Mutant::AloneUnproven)
@@ -144,22 +146,23 @@ impl World {
                     token: self.ulid(local),
                 };
                 let who = integration.id.parse().unwrap_or(0);
-                let owner = (who, integration.generation);
+                let integration_ref = (who, integration.generation);
                 for effect in judge(&attempt, &outcome) {
                     process
                         .ops
-                        .push_back(Op::Effect(owner, dispatch.clone(), effect));
+                        .push_back(Op::Effect(integration_ref, dispatch.clone(), effect));
                 }
             }
-            Op::Effect(owner, dispatch, effect) => {
-                self.effect(process, owner, &dispatch, effect, local);
+            Op::Effect(integration_ref, dispatch, effect) => {
+                self.effect(process, integration_ref, &dispatch, effect, local);
             }
             Op::Send(body, delay) => self.send(body, delay),
-            Op::Park(owner, parked) => {
-                self.parked.insert((owner.1, parked.event), parked);
+            Op::Park(integration_ref, parked) => {
+                self.parked
+                    .insert((integration_ref.1, parked.event), parked);
             }
-            Op::Unpark(owner, event, token) => {
-                let key = (owner.1, event);
+            Op::Unpark(integration_ref, event, token) => {
+                let key = (integration_ref.1, event);
                 let ignores = self.mutant == Some(Mutant::TokensIgnored);
                 let stored = self.parked.get(&key);
                 if stored.is_some_and(|parked| ignores || parked.token == token) {
@@ -174,12 +177,12 @@ impl World {
     fn decide(
         &mut self,
         process: &mut Process,
-        owner: Owner,
+        integration_ref: IntegrationRef,
         mut input: Input,
         chunk: Option<Chunk>,
         local: Millis,
     ) {
-        let (who, generation) = owner;
+        let (who, generation) = integration_ref;
         let read = self.integrations[who].clone();
         let read = read.filter(|integration| integration.generation == generation);
         let Some(mut integration) = read else {
@@ -191,8 +194,8 @@ impl World {
         if self.mutant == Some(Mutant::TurnsIgnored)
             && let (Input::Step { turn, .. }, Some(stream)) = (&mut input, integration.stream_mut())
         {
-            *turn = stream.duty.turn;
-            stream.duty.busy = None;
+            *turn = stream.schedule.turn;
+            stream.schedule.lease = None;
         }
         let now_epoch = integration.stream().map_or(0, |stream| stream.epoch);
         if self.mutant == Some(Mutant::LateResults)
@@ -222,7 +225,7 @@ impl World {
                     input,
                     decided_at: local,
                 };
-                Op::Write(owner, Box::new(write), Box::new(change))
+                Op::Write(integration_ref, Box::new(write), Box::new(change))
             }
             None => {
                 let applied = Applied {
@@ -230,7 +233,7 @@ impl World {
                     verdict: change.verdict,
                     decided_at: local,
                 };
-                Op::Applied(owner, Box::new(applied), input, None)
+                Op::Applied(integration_ref, Box::new(applied), input, None)
             }
         });
     }
@@ -270,10 +273,10 @@ impl World {
             match self.mutant {
                 Some(Mutant::GapsForgotten) => stream.gaps.retain(|gap| gap.until.is_none()),
                 Some(Mutant::UnsentForgotten) => stream.unsent = None,
-                Some(Mutant::NudgesIgnored) => stream.duty.nudged = false,
+                Some(Mutant::NudgesIgnored) => stream.schedule.nudged = false,
                 _ => {}
             }
-            if let Some(wake_at) = stream.duty.wake_at {
+            if let Some(wake_at) = stream.schedule.wake_at {
                 self.look_after(wake_at);
             }
         }
@@ -293,23 +296,25 @@ impl World {
 
     /// Appends events; how long the request takes.
     fn append(&mut self, process: &mut Process, ids: Vec<u32>, left: u32, local: Millis) -> u64 {
-        let place = self.ulid(local);
+        let segment = self.ulid(local);
         let took = self.latency();
         let (slowness, unreported) = (self.history.slowness, self.history.unreported);
-        process.ops.push_back(Op::Confirm(ids.clone(), place, left));
+        process
+            .ops
+            .push_back(Op::Confirm(ids.clone(), segment, left));
         if self.unlucky(unreported) || self.unlucky(slowness) {
             // Nobody hears of it before it is given up; it may take effect within a seal of that, or never.
             if self.random.random_bool(0.5) {
                 let late = self.random.random_range(0..SEAL * 3 / 2 - SEAL / 8);
-                self.at(self.now + late, Happening::Appears(place, ids));
+                self.at(self.now + late, Happening::Appears(segment, ids));
             }
             return SEAL / 2;
         }
         if took < SEAL / 2 {
-            self.log.insert(place, ids);
+            self.log.insert(segment, ids);
             return took;
         }
-        self.at(self.now + took, Happening::Appears(place, ids));
+        self.at(self.now + took, Happening::Appears(segment, ids));
         SEAL / 2
     }
 
@@ -317,17 +322,17 @@ impl World {
     fn attempt(
         &mut self,
         process: &mut Process,
-        owner: Owner,
+        integration_ref: IntegrationRef,
         dispatch: Dispatch,
         read: Option<Box<Integration>>,
         local: Millis,
     ) -> Option<u64> {
-        let stored = self.integrations[owner.0].clone();
-        let stored = stored.filter(|integration| integration.generation == owner.1)?;
+        let stored = self.integrations[integration_ref.0].clone();
+        let stored = stored.filter(|integration| integration.generation == integration_ref.1)?;
         if self.mutant == Some(Mutant::StaleStatus) && read.is_none() {
             process
                 .ops
-                .push_back(Op::Admit(owner, dispatch, Some(Box::new(stored))));
+                .push_back(Op::Admit(integration_ref, dispatch, Some(Box::new(stored))));
             return Some(200);
         }
         let integration = read.map_or(stored, |read| *read);
@@ -340,14 +345,15 @@ impl World {
                 let Target::Webhook { callback, .. } = &integration.target else {
                     return None;
                 };
-                let receiver = owner.0 * URLS + url_index(&callback.callback_url);
+                let receiver = integration_ref.0 * URLS + url_index(&callback.callback_url);
                 let (outcome, took) =
                     self.history.receivers[receiver].answer(self.now, event, flip);
                 self.report.attempts += 1;
                 let took = took + self.latency();
-                let place = dispatch.event.segment;
+                let segment = dispatch.event.segment;
                 let times = (self.now, self.now + took);
-                self.ledger.attempt(owner.1, event, place, &outcome, times);
+                self.ledger
+                    .attempt(integration_ref.1, event, segment, &outcome, times);
                 process
                     .ops
                     .push_back(Op::Judge(Box::new(integration), dispatch, outcome));
@@ -360,7 +366,7 @@ impl World {
         for effect in effects {
             process
                 .ops
-                .push_back(Op::Effect(owner, dispatch.clone(), effect));
+                .push_back(Op::Effect(integration_ref, dispatch.clone(), effect));
         }
         None
     }
@@ -368,20 +374,21 @@ impl World {
     fn effect(
         &mut self,
         process: &mut Process,
-        owner: Owner,
+        integration_ref: IntegrationRef,
         dispatch: &Dispatch,
         effect: attempt::Effect,
         local: Millis,
     ) {
         match effect {
             attempt::Effect::Park(parked) => {
-                self.parked.insert((owner.1, parked.event), parked);
+                self.parked
+                    .insert((integration_ref.1, parked.event), parked);
             }
             attempt::Effect::Unpark { event, token } => {
-                self.perform(process, Op::Unpark(owner, event, token), local);
+                self.perform(process, Op::Unpark(integration_ref, event, token), local);
             }
             attempt::Effect::Settle { chunk, index } => {
-                let key = (owner.1, chunk);
+                let key = (integration_ref.1, chunk);
                 let is_done = self.chunks.get_mut(&key).is_none_or(|chunk| {
                     chunk.outstanding.remove(&index);
                     chunk.outstanding.is_empty()
@@ -390,19 +397,24 @@ impl World {
                     self.chunks.remove(&key);
                     process
                         .ops
-                        .push_front(Op::Apply(owner, Input::ChunkDone, None));
+                        .push_front(Op::Apply(integration_ref, Input::ChunkDone, None));
                 }
             }
             attempt::Effect::Retry { dispatch, delay } => {
                 let delay = delay.as_secs_f64().ceil() as u64 * 1_000;
-                self.send(Body::Dispatch(owner, dispatch), delay);
+                self.send(Body::Dispatch(integration_ref, dispatch), delay);
             }
             attempt::Effect::Reject { answer, .. } => {
                 let event = dispatch.event_id.parse().unwrap_or(0);
                 let is_given_up = answer != REFUSAL;
-                self.ledger.reject(owner.1, event, is_given_up, self.now);
+                self.ledger
+                    .reject(integration_ref.1, event, is_given_up, self.now);
             }
-            attempt::Effect::Apply(input) => process.ops.push_front(Op::Apply(owner, input, None)),
+            attempt::Effect::Apply(input) => {
+                process
+                    .ops
+                    .push_front(Op::Apply(integration_ref, input, None))
+            }
         }
     }
 }

@@ -60,14 +60,16 @@ impl World {
             Happening::Late(write) => {
                 self.write(*write);
             }
-            Happening::Appears(place, ids) => {
-                self.log.insert(place, ids);
+            Happening::Appears(segment, ids) => {
+                self.log.insert(segment, ids);
             }
             Happening::Sweep => self.sweep(),
             Happening::Look => self.look(),
             Happening::Purge(generation) => {
-                self.parked.retain(|(owner, _), _| *owner != generation);
-                self.chunks.retain(|(owner, _), _| *owner != generation);
+                self.parked
+                    .retain(|(integration_ref, _), _| *integration_ref != generation);
+                self.chunks
+                    .retain(|(integration_ref, _), _| *integration_ref != generation);
             }
         }
     }
@@ -87,9 +89,9 @@ impl World {
             let of = (integration.generation, FIRST);
             let next = self.parked.range(of..).next().map(|(key, _)| *key);
             let forgotten = next
-                .map(|(owner, event)| (owner, event, self.id_of(&event)))
-                .filter(|(owner, ..)| *owner == of.0)
-                .filter(|_| is_sound && stream.duty.wake_at.is_none());
+                .map(|(integration_ref, event)| (integration_ref, event, self.id_of(&event)))
+                .filter(|(integration_ref, ..)| *integration_ref == of.0)
+                .filter(|_| is_sound && stream.schedule.wake_at.is_none());
             self.ledger
                 .parked_unheard(who, of.0, forgotten.map(|(_, at, id)| (at, id)));
             let interruption = stream.health.interruption;
@@ -194,8 +196,8 @@ impl World {
         let overdue = Millis(self.now.saturating_add_signed(skew)).before(GRACE);
         for who in 0..INTEGRATIONS {
             let due = self.integrations[who].as_ref().and_then(|integration| {
-                let duty = integration.stream()?.duty;
-                Some((integration.generation, duty.turn, duty.wake_at?))
+                let schedule = integration.stream()?.schedule;
+                Some((integration.generation, schedule.turn, schedule.wake_at?))
             });
             let Some((generation, turn, wake_at)) = due else {
                 continue;

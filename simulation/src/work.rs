@@ -17,7 +17,7 @@ use ulid::Ulid;
 use crate::history::Call;
 
 /// Which integration, and which generation of it.
-pub type Owner = (usize, Ulid);
+pub type IntegrationRef = (usize, Ulid);
 
 /// What travels in the queues.
 #[derive(Clone, Debug)]
@@ -25,9 +25,9 @@ pub enum Body {
     /// Events for ingest.
     Events(Vec<u32>),
     /// An event for a receiver.
-    Dispatch(Owner, Dispatch),
+    Dispatch(IntegrationRef, Dispatch),
     /// A step of replay.
-    Step(Owner, u64),
+    Step(IntegrationRef, u64),
 }
 
 /// Something that is due.
@@ -64,7 +64,7 @@ pub enum Role {
     Api,
     Ingest,
     Deliver,
-    Replay(Owner, Box<Step>, Option<Box<Seen>>),
+    Replay(IntegrationRef, Box<Step>, Option<Box<Seen>>),
 }
 
 /// A conditional write under way.
@@ -86,11 +86,11 @@ pub enum Op {
     /// Find an integration, and apply an input to it.
     Call(usize, Input),
     /// Read an integration and decide.
-    Apply(Owner, Input, Option<Chunk>),
+    Apply(IntegrationRef, Input, Option<Chunk>),
     /// Write what was decided.
-    Write(Owner, Box<Write>, Box<Change>),
+    Write(IntegrationRef, Box<Write>, Box<Change>),
     /// Learn what became of it.
-    Applied(Owner, Box<Applied>, Input, Option<StepRequest>),
+    Applied(IntegrationRef, Box<Applied>, Input, Option<StepRequest>),
     /// Append events to the event log.
     Append(Vec<u32>, u32),
     /// Learn whether the append was confirmed in time.
@@ -100,17 +100,17 @@ pub enum Op {
     /// The events are taken in.
     Ingested(Vec<u32>, Ulid),
     /// Read the integration, and attempt or not.
-    Admit(Owner, Dispatch, Option<Box<Integration>>),
+    Admit(IntegrationRef, Dispatch, Option<Box<Integration>>),
     /// Judge what came of the attempt.
     Judge(Box<Integration>, Dispatch, Outcome),
     /// Carry out an effect of delivery.
-    Effect(Owner, Dispatch, attempt::Effect),
+    Effect(IntegrationRef, Dispatch, attempt::Effect),
     /// Send a message.
     Send(Body, u64),
     /// Keep a parked event.
-    Park(Owner, Parked),
+    Park(IntegrationRef, Parked),
     /// Forget a parked event.
-    Unpark(Owner, EventRef, Ulid),
+    Unpark(IntegrationRef, EventRef, Ulid),
 }
 
 impl Process {
@@ -125,14 +125,18 @@ impl Process {
     ) -> Process {
         let (role, ops) = match body {
             Body::Events(ids) => (Role::Ingest, vec![Op::Append(ids, 5)]),
-            Body::Dispatch(owner, dispatch) => {
-                (Role::Deliver, vec![Op::Admit(owner, dispatch, None)])
-            }
-            Body::Step(owner, turn) => {
+            Body::Dispatch(integration_ref, dispatch) => (
+                Role::Deliver,
+                vec![Op::Admit(integration_ref, dispatch, None)],
+            ),
+            Body::Step(integration_ref, turn) => {
                 let over = local.after(Duration::from_secs(120));
                 let step = Step::new(turn, holder, local, over, rules);
                 let seen = Some(Box::new(Seen::Nothing));
-                (Role::Replay(owner, Box::new(step), seen), Vec::new())
+                (
+                    Role::Replay(integration_ref, Box::new(step), seen),
+                    Vec::new(),
+                )
             }
         };
         Process {

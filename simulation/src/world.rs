@@ -44,7 +44,7 @@ pub struct World {
     pub random: Random,
     pub agenda: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
-    /// Segments of the event log, by place: the ids of their events.
+    /// Segments of the event log, by segment: the ids of their events.
     pub log: BTreeMap<Ulid, Vec<u32>>,
     pub integrations: Vec<Option<Integration>>,
     pub parked: BTreeMap<(Ulid, EventRef), Parked>,

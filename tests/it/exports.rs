@@ -295,8 +295,8 @@ async fn an_idle_export_writes_nothing_but_its_place_once_an_hour() {
     world.pass(Duration::from_secs(3_700));
     world.export_tick().await;
     let mut moved = stored(&world, "sap-1").await;
-    let place = moved.export_mut().unwrap().place;
-    assert!(Millis(place.timestamp_ms()) > world.now().before(Duration::from_secs(90)));
+    let position = moved.export_mut().unwrap().position;
+    assert!(Millis(position.timestamp_ms()) > world.now().before(Duration::from_secs(90)));
     assert_eq!(world.files(&bucket).await, []);
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::export::MAX_FILE_BYTES;
-use domain::log::segment::{self, Appended};
+use domain::log::segment::{self, NewEvent};
 use serde_json::json;
 use serde_json::value::RawValue;
 use shared::store::event_log;
@@ -46,7 +46,7 @@ async fn a_backlog_of_130_mib_becomes_files_of_at_most_50_mib_with_every_byte_in
                 (format!("id-{n}"), RawValue::from_string(payload).unwrap())
             })
             .collect();
-        let events = payloads.iter().map(|(id, payload)| Appended {
+        let events = payloads.iter().map(|(id, payload)| NewEvent {
             id,
             name: "order.created",
             payload,
@@ -54,12 +54,12 @@ async fn a_backlog_of_130_mib_becomes_files_of_at_most_50_mib_with_every_byte_in
         let mut last = None;
         let built = segment::build(&world.tenant, events.collect(), || {
             // In the order in which they were built, though they share a millisecond.
-            let place = last.map_or_else(
-                || world.now().place(),
+            let id = last.map_or_else(
+                || world.now().first_id(),
                 |last: ulid::Ulid| ulid::Ulid(last.0 + 1),
             );
-            last = Some(place);
-            place
+            last = Some(id);
+            id
         });
         for built in built.unwrap() {
             expected.extend(built.segment.decompress().unwrap());

@@ -239,7 +239,7 @@ async fn the_log_tells_failures_apart_and_only_a_refused_plan_is_dropped() {
             !is_refused,
             "{reason}"
         );
-        // The place has not moved; the next tick writes the file.
+        // The position has not moved; the next tick writes the file.
         world.pass(Duration::from_secs(300));
         proxy.rule(|_| Action::Forward);
         run(&app, &world, &id).await;
@@ -504,9 +504,9 @@ async fn a_plan_that_cannot_be_made_again_is_written_anew_after_a_day_and_loses_
     let table = &world.tables.events;
     let scanned = dynamodb.scan().table_name(table).send().await.unwrap();
     let mut item = scanned.items()[0].clone();
-    let place = Ulid::from_string(item["sk"].as_s().unwrap()).unwrap();
+    let id = Ulid::from_string(item["sk"].as_s().unwrap()).unwrap();
     let text = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
-    item.insert("sk".into(), text(Ulid(place.0 + 1).to_string()));
+    item.insert("sk".into(), text(Ulid(id.0 + 1).to_string()));
     item.insert("ids".into(), text("late\n".to_owned()));
     let put = dynamodb.put_item().table_name(table).set_item(Some(item));
     put.send().await.unwrap();

@@ -91,7 +91,7 @@ pub async fn progress(world: &World, id: &str) -> Progress {
             planned_key: Some(plan.key.clone()),
         },
         None => Progress {
-            boundary: export.place,
+            boundary: export.position,
             planned_key: None,
         },
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use serde_json::{Value, json};
 use tests::receiver::{Answer, Received, Receiver};
 
@@ -23,11 +23,15 @@ fn unavailable() -> Answer {
 /// Works the queues off until so many events are parked.
 async fn drain_until_parked(world: &World, id: &str, count: usize) {
     let integration = world.api.integrations.get(&world.tenant, id).await.unwrap();
-    let owner = Owner::from(&integration);
+    let integration_ref = IntegrationRef::from(&integration);
     let parked = async {
         loop {
             world.drain().await;
-            let parked = world.delivery.parked_events.list(&owner, None, 100).await;
+            let parked = world
+                .delivery
+                .parked_events
+                .list(&integration_ref, None, 100)
+                .await;
             if parked.unwrap().len() == count {
                 break;
             }

@@ -33,7 +33,7 @@ fn trust_of(answer: &Value) -> Value {
 
 /// The plan of a file in a customer's bucket.
 fn plan(customer: &Customer, key: String) -> Plan {
-    let place = Millis(0).place();
+    let place = Millis(0).first_id();
     Plan {
         repeats_from: place,
         from: place,

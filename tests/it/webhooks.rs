@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::time::Millis;
 use serde_json::json;
 use shared::store::Table;
@@ -254,7 +254,7 @@ async fn each_eviction_of_a_storm_of_rejections_is_logged_once() {
 #[tokio::test]
 async fn an_event_that_is_rejected_again_while_it_is_evicted_stays_with_its_payload() {
     let (world, proxy) = (World::start().await, proxy().await);
-    let owner = Owner {
+    let integration_ref = IntegrationRef {
         tenant: world.tenant.clone(),
         integration_id: "erp-1".to_owned(),
         generation: world.clock.ulid(),
@@ -266,7 +266,10 @@ async fn an_event_that_is_rejected_again_while_it_is_evicted_stays_with_its_payl
     };
     let store = &world.delivery.rejected_events;
     for n in 0..30 {
-        let evicted = store.put(&owner, &rejected(n), "{}").await.unwrap();
+        let evicted = store
+            .put(&integration_ref, &rejected(n), "{}")
+            .await
+            .unwrap();
         assert!(evicted.is_empty());
     }
     let dynamodb = aws_sdk_dynamodb::Client::new(&config_for(&proxy.url()).await);
@@ -274,19 +277,21 @@ async fn an_event_that_is_rejected_again_while_it_is_evicted_stays_with_its_payl
     // Two puts, a query, and the eviction of the first one, which is held up until that has been rejected again.
     proxy.hold(4, Moment::Before);
     let event = rejected(30);
-    let evicting = other.put(&owner, &event, "{}");
+    let evicting = other.put(&integration_ref, &event, "{}");
     let meanwhile = async {
         proxy.held().await;
-        let again = store.put(&owner, &rejected(31), r#"{"again":1}"#).await;
+        let again = store
+            .put(&integration_ref, &rejected(31), r#"{"again":1}"#)
+            .await;
         proxy.release();
         again.unwrap()
     };
     let (evicted, evicted_meanwhile) = tokio::join!(evicting, meanwhile);
     assert_eq!(evicted.unwrap(), [""; 0]);
     assert_eq!(evicted_meanwhile, ["event-1"]);
-    let listed = store.list(&owner).await.unwrap();
+    let listed = store.list(&integration_ref).await.unwrap();
     assert_eq!((listed.len(), listed[0].event_id.as_str()), (30, "event-0"));
-    let envelope = store.get(&owner, "event-0").await.unwrap();
+    let envelope = store.get(&integration_ref, "event-0").await.unwrap();
     assert_eq!(envelope, r#"{"again":1}"#);
 }
 

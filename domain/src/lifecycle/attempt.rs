@@ -44,7 +44,7 @@ pub(super) fn apply(
             stream.health.resume(now);
             let reason = "The receiver takes events again: what has been waiting is sent.";
             let resumed = Decided::write().log(Action::DeliveryResumed, reason);
-            let asked = stream.duty.ask(now);
+            let asked = stream.schedule.ask(now);
             resumed.ask(stream, asked, Duration::ZERO)
         }
         Input::Failed {
@@ -82,7 +82,7 @@ pub(super) fn apply(
 
 /// Asks for a step of replay. Where one is on its way already, nothing has changed.
 fn ask(stream: &mut Stream, now: Millis) -> Decided {
-    match stream.duty.ask(now) {
+    match stream.schedule.ask(now) {
         Asked::Already => Decided::keep(),
         asked => Decided::write().ask(stream, asked, Duration::ZERO),
     }
@@ -127,6 +127,6 @@ fn failed(
             format!("The last {failures} requests have failed: events wait, and the receiver is tried again from time to time."),
         );
     }
-    let asked = stream.duty.postpone(now, now.after(pause));
+    let asked = stream.schedule.postpone(now, now.after(pause));
     counted.ask(stream, asked, pause)
 }

@@ -90,7 +90,7 @@ impl Decided {
     /// With a step of replay to be sent, where `asked` says so.
     pub fn ask(mut self, stream: &Stream, asked: Asked, delay: Duration) -> Decided {
         if asked == Asked::Send {
-            let turn = stream.duty.turn;
+            let turn = stream.schedule.turn;
             self.step = Some(StepRequest { turn, delay });
         }
         self

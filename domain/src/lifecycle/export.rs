@@ -74,7 +74,7 @@ fn store_plan(integration: &mut Integration, plan: &Plan, read: &ExportRead) -> 
     let Target::S3 { bucket, export } = &mut integration.target else {
         return Decided::refuse();
     };
-    let is_as_read = is_as_read && *bucket == read.bucket && export.place == read.position;
+    let is_as_read = is_as_read && *bucket == read.bucket && export.position == read.position;
     if !is_as_read || export.plan.is_some() {
         return Decided::refuse();
     }
@@ -87,17 +87,17 @@ fn skip(integration: &mut Integration, until: Ulid, read: &ExportRead) -> Decide
     let Some(export) = integration.export_mut() else {
         return Decided::refuse();
     };
-    if !is_as_read || export.plan.is_some() || export.place != read.position {
+    if !is_as_read || export.plan.is_some() || export.position != read.position {
         return Decided::refuse();
     }
-    export.place = until;
+    export.position = until;
     Decided::write()
 }
 
 /// Gives up a plan whose file cannot be made again: where its events are not kept any more, they are left out; otherwise they
 /// are written to new files, and may be in two.
 fn give_up(export: &mut Export, plan: &Plan, now: Millis, rules: &Rules) -> Decided {
-    let is_kept = plan.from >= rules.oldest(now).place();
+    let is_kept = plan.from >= rules.oldest(now).first_id();
     let Plan { bucket, key, .. } = plan;
     let reason = match is_kept {
         true => {

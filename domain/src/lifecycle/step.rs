@@ -40,7 +40,7 @@ pub(super) fn apply(
     if let StepInput::Begin { holder, until } = step {
         return begin(stream, turn, *holder, *until, now);
     }
-    if stream.duty.turn != turn {
+    if stream.schedule.turn != turn {
         return Decided::refuse();
     }
     let is_open = is_running && !stream.is_interrupted();
@@ -92,7 +92,7 @@ pub(super) fn apply(
 }
 
 fn begin(stream: &mut Stream, turn: u64, holder: Ulid, until: Millis, now: Millis) -> Decided {
-    if !stream.duty.begin(turn, holder, now, until) {
+    if !stream.schedule.begin(turn, holder, now, until) {
         return Decided::refuse();
     }
     stream.waits = false;
@@ -149,7 +149,7 @@ fn probe(
     if let Some(to) = to {
         stream.advance(to);
     }
-    stream.duty.leave(Some(next_probe_at));
+    stream.schedule.leave(Some(next_probe_at));
     Decided::write()
 }
 
@@ -169,7 +169,7 @@ fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) 
         _ if !running => None,
         (_, Rest::Failed) => Some(now.after(FAILED_PAUSE)),
         (Some(it), _) => Some(it.next_probe_at.max(now)),
-        _ if stream.duty.nudged || is_unopened || rest == Rest::More => Some(now),
+        _ if stream.schedule.nudged || is_unopened || rest == Rest::More => Some(now),
         (None, Rest::Outstanding) => {
             stream.waits = true;
             Some(now.after(WAIT_AT_MOST))
@@ -180,7 +180,7 @@ fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) 
         }
         (None, _) => next_look(stream, now, rules),
     };
-    stream.duty.leave(at);
+    stream.schedule.leave(at);
     let Some(at) = at else {
         if !running || !is_over {
             return Decided::write();

@@ -17,20 +17,21 @@ pub struct EventRef {
 /// A position in the event log: an event of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
-    /// The segment's place; there need not be a segment.
-    pub place: Ulid,
+    /// The segment's id; there need not be a segment of it.
+    #[serde(rename = "place")]
+    pub segment: Ulid,
     /// The event's index in the segment.
     pub index: u32,
 }
 
 impl Position {
-    /// The position before every event at or past `place`.
-    pub fn at(place: Ulid) -> Position {
-        Position { place, index: 0 }
+    /// The position before every event at or past `segment`.
+    pub fn at(segment: Ulid) -> Position {
+        Position { segment, index: 0 }
     }
 
-    /// The position behind every event of the segment at `place`.
-    pub fn behind(place: Ulid) -> Position {
-        Position::at(Ulid(place.0 + 1))
+    /// The position behind every event of this segment.
+    pub fn behind(segment: Ulid) -> Position {
+        Position::at(Ulid(segment.0 + 1))
     }
 }

@@ -22,8 +22,8 @@ const LEVEL: i32 = 3;
 /// Events of one tenant that were accepted in the same millisecond, in the form in which they are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its place in the event log; the millisecond is `published_at` of its events.
-    pub place: Ulid,
+    /// Its ULID, by which the event log is ordered; the millisecond is `published_at` of its events.
+    pub id: Ulid,
     /// The ids of its events, a line each.
     pub ids: String,
     /// The names of its events, a line each.
@@ -34,7 +34,7 @@ pub struct Segment {
 
 /// An event on its way into the event log.
 #[derive(Clone, Debug)]
-pub struct Appended<'a> {
+pub struct NewEvent<'a> {
     /// The event's id.
     pub id: &'a str,
     /// The event's name.
@@ -48,13 +48,13 @@ pub struct Built<'a> {
     /// What is stored.
     pub segment: Segment,
     /// The events, with their envelopes.
-    pub events: Vec<(Appended<'a>, Box<RawValue>)>,
+    pub events: Vec<(NewEvent<'a>, Box<RawValue>)>,
 }
 
 impl Segment {
     /// When its events were accepted.
     pub fn published_at(&self) -> Millis {
-        Millis(self.place.timestamp_ms())
+        Millis(self.id.timestamp_ms())
     }
 
     /// Id and name of each event.
@@ -114,17 +114,17 @@ impl fmt::Debug for Unpacker {
 
 /// Makes segments of one tenant's events, each within [`MAX_SEGMENT_BYTES`] and [`MAX_ENVELOPES_BYTES`].
 ///
-/// `next_place` gives every segment its own ULID. An id that stands twice among the events is taken once.
+/// `next_id` gives every segment its own ULID. An id that stands twice among the events is taken once.
 ///
 /// # Errors
 /// When zstd cannot compress, which only a lack of memory explains.
 pub fn build<'a>(
     tenant: &str,
-    events: Vec<Appended<'a>>,
-    mut next_place: impl FnMut() -> Ulid,
+    events: Vec<NewEvent<'a>>,
+    mut next_id: impl FnMut() -> Ulid,
 ) -> io::Result<Vec<Built<'a>>> {
     let mut seen = std::collections::HashSet::new();
-    let events: Vec<Appended<'a>> = events
+    let events: Vec<NewEvent<'a>> = events
         .into_iter()
         .filter(|event| seen.insert(event.id))
         .collect();
@@ -144,8 +144,8 @@ pub fn build<'a>(
             runs.extend([rest, run]);
             continue;
         }
-        let place = next_place();
-        let (segment, envelopes) = compress(tenant, &run, place)?;
+        let id = next_id();
+        let (segment, envelopes) = compress(tenant, &run, id)?;
         if segment.stored_bytes() > MAX_SEGMENT_BYTES && run.len() > 1 {
             let rest = run.split_off(run.len() / 2);
             runs.extend([rest, run]);
@@ -161,10 +161,10 @@ pub fn build<'a>(
 
 fn compress(
     tenant: &str,
-    events: &[Appended<'_>],
-    place: Ulid,
+    events: &[NewEvent<'_>],
+    id: Ulid,
 ) -> io::Result<(Segment, Vec<Box<RawValue>>)> {
-    let published_at = Millis(place.timestamp_ms());
+    let published_at = Millis(id.timestamp_ms());
     let (mut lines, mut ids, mut names) = (Vec::new(), String::new(), String::new());
     let mut envelopes = Vec::with_capacity(events.len());
     for event in events {
@@ -181,7 +181,7 @@ fn compress(
     let compressed = zstd::bulk::compress(&lines, LEVEL)?;
     Ok((
         Segment {
-            place,
+            id,
             ids,
             names,
             envelopes: compressed,
@@ -220,7 +220,7 @@ mod tests {
     fn build_all(payloads: &[(String, Box<RawValue>)]) -> Vec<Built<'_>> {
         let events = payloads
             .iter()
-            .map(|(id, payload)| Appended {
+            .map(|(id, payload)| NewEvent {
                 id,
                 name: "order.created",
                 payload,
@@ -304,7 +304,7 @@ mod tests {
         assert!(
             built
                 .windows(2)
-                .all(|pair| pair[0].segment.place < pair[1].segment.place)
+                .all(|pair| pair[0].segment.id < pair[1].segment.id)
         );
         for built in &built {
             assert!(built.segment.stored_bytes() <= MAX_SEGMENT_BYTES);

@@ -40,7 +40,7 @@ impl Selection {
     /// From where on segments are read: repeats are looked for in the 20 minutes before a position, but not before the range
     /// began. What stands there is not sent by this replay, so that nothing may be dropped because of it.
     pub fn reads_from(start: Millis, from: Position) -> Millis {
-        Millis(from.place.timestamp_ms())
+        Millis(from.segment.timestamp_ms())
             .before(REPEAT_WINDOW)
             .max(start)
     }
@@ -50,31 +50,31 @@ impl Selection {
         self.next
     }
 
-    /// Takes up to `room` events of the segment at `place`, whose events are given by id and name.
+    /// Takes up to `room` events of the segment at `segment`, whose events are given by id and name.
     pub fn take<'a>(
         &mut self,
-        place: Ulid,
+        segment: Ulid,
         events: impl Iterator<Item = (&'a str, &'a str)>,
         passes: impl Fn(&str) -> bool,
         room: usize,
     ) -> Taken {
         let events: Vec<(&str, &str)> = events.collect();
-        let repeated = match self.begun.take().filter(|(begun, _)| *begun == place) {
+        let repeated = match self.begun.take().filter(|(begun, _)| *begun == segment) {
             Some((_, repeated)) => repeated,
             None => {
-                let published_at = Millis(place.timestamp_ms());
+                let published_at = Millis(segment.timestamp_ms());
                 let ids = events.iter();
                 ids.map(|(id, _)| self.repeats.note(id, published_at))
                     .collect()
             }
         };
-        if place < self.from.place {
+        if segment < self.from.segment {
             return Taken {
                 indices: Vec::new(),
                 is_used_up: true,
             };
         }
-        let first = match self.next.place == place {
+        let first = match self.next.segment == segment {
             true => self.next.index,
             false => 0,
         };
@@ -86,14 +86,14 @@ impl Selection {
         let is_used_up = indices.len() <= room;
         self.next = match indices.get(room) {
             Some(index) => Position {
-                place,
+                segment,
                 index: *index,
             },
-            None => Position::behind(place),
+            None => Position::behind(segment),
         };
         indices.truncate(room);
         if !is_used_up {
-            self.begun = Some((place, repeated));
+            self.begun = Some((segment, repeated));
         }
         Taken {
             indices,
@@ -111,54 +111,54 @@ impl Selection {
 mod tests {
     use super::*;
 
-    fn place(n: u128) -> Ulid {
+    fn segment(n: u128) -> Ulid {
         Ulid(n << 80)
     }
 
     #[test]
     fn a_segment_is_taken_piece_by_piece_without_its_repeats() {
-        let mut selection = Selection::new(Position::at(place(2)));
+        let mut selection = Selection::new(Position::at(segment(2)));
         let all = |_: &str| true;
         let mut take = |at, ids: &[&'static str], room| {
             let events = ids.iter().map(|id| (*id, "order.created"));
-            let taken = selection.take(place(at), events, all, room);
+            let taken = selection.take(segment(at), events, all, room);
             (taken.indices, taken.is_used_up, selection.next())
         };
         let before = take(1, &["a"], 9);
         assert_eq!(
             before,
-            (vec![], true, Position::at(place(2))),
+            (vec![], true, Position::at(segment(2))),
             "before the position"
         );
         let ids = ["b", "a", "c", "d", "e"];
         let index = |index| Position {
-            place: place(2),
+            segment: segment(2),
             index,
         };
         assert_eq!(take(2, &ids, 2), (vec![0, 2], false, index(3)));
         assert_eq!(take(2, &ids, 1), (vec![3], false, index(4)));
         assert_eq!(
             take(2, &ids, 1),
-            (vec![4], true, Position::behind(place(2)))
+            (vec![4], true, Position::behind(segment(2)))
         );
     }
 
     #[test]
     fn a_selection_goes_on_within_a_segment() {
         let position = Position {
-            place: place(2),
+            segment: segment(2),
             index: 1,
         };
         let mut selection = Selection::new(position);
         let events = [("a", "x.y"), ("b", "order.created"), ("c", "x.y")];
-        let taken = selection.take(place(2), events.into_iter(), |name| name == "x.y", 9);
+        let taken = selection.take(segment(2), events.into_iter(), |name| name == "x.y", 9);
         assert_eq!(taken.indices, [2]);
     }
 
     #[test]
     fn repeats_are_looked_for_within_20_minutes_and_the_range() {
         let minute = 60_000;
-        let from = Position::at(Millis(100 * minute).place());
+        let from = Position::at(Millis(100 * minute).first_id());
         assert_eq!(Selection::reads_from(Millis(0), from), Millis(80 * minute));
         assert_eq!(
             Selection::reads_from(Millis(90 * minute), from),

@@ -214,7 +214,7 @@ impl Step {
         let Some(stream) = integration.stream().cloned() else {
             return Do::End;
         };
-        let (running, turn) = (integration.is_running(), stream.duty.turn);
+        let (running, turn) = (integration.is_running(), stream.schedule.turn);
         let is_permanent = integration.integration_type == IntegrationType::Permanent;
         self.stream = Some(stream);
         let state = std::mem::replace(&mut self.state, State::Leaving);
@@ -348,7 +348,9 @@ impl Step {
         if found.is_empty() {
             return self.owed(now);
         }
-        let floor = self.stream().map_or(Ulid(0), |stream| stream.floor.place());
+        let floor = self
+            .stream()
+            .map_or(Ulid(0), |stream| stream.floor.first_id());
         let events: Vec<ChunkEvent> = found
             .iter()
             // From before a restart after more than 30 days: not to be sent any more.

@@ -1,4 +1,4 @@
-//! Replay's duty towards a stream: when it has to look at it, and which of its tasks count.
+//! Replay's schedule towards a stream: when it has to look at it, and which of its tasks count.
 //!
 //! Replay works on a stream in **steps**, and each step is a task. No state waits for a message: what is to be done is written
 //! down (`wake_at`) before a task is sent, and the sweep sends what is overdue. A task carries the **turn** for which it was
@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::lease::Lease;
 use crate::time::Millis;
 
 /// How long a task that was asked for may take to be received before another one is sent.
@@ -17,24 +18,16 @@ pub const GRACE: Duration = Duration::from_secs(20);
 
 /// When replay has to look at a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Duty {
+pub struct Schedule {
     /// When the next step is due; while one is at work, when it is given up for lost. None when there is nothing to do.
     pub wake_at: Option<Millis>,
     /// Counts beginnings and ends of steps, and requests for one. A task that carries another turn is dropped.
     pub turn: u64,
-    /// The step that is at work.
-    pub busy: Option<Busy>,
+    /// The lease of the step that is at work.
+    #[serde(rename = "busy")]
+    pub lease: Option<Lease>,
     /// Whether somebody asked for a step while one was at work.
     pub nudged: bool,
-}
-
-/// A step at work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Busy {
-    /// Made by the step: it recognises a beginning of its own that was reported as failed.
-    pub holder: Ulid,
-    /// When the step is over, whatever became of it.
-    pub until: Millis,
 }
 
 /// What came of a request for a step.
@@ -48,18 +41,18 @@ pub enum Asked {
     Send,
 }
 
-impl Duty {
-    /// The duty of a new stream: a step is due at `now`.
-    pub fn asked(now: Millis) -> Duty {
-        Duty {
+impl Schedule {
+    /// The schedule of a new stream: a step is due at `now`.
+    pub fn asked(now: Millis) -> Schedule {
+        Schedule {
             wake_at: Some(now),
-            ..Duty::default()
+            ..Schedule::default()
         }
     }
 
     /// Whether a step is at work.
     pub fn is_busy(&self, now: Millis) -> bool {
-        self.busy.is_some_and(|busy| busy.until > now)
+        self.lease.is_some_and(|lease| lease.is_held(now))
     }
 
     /// Asks for a step at `now`.
@@ -70,7 +63,7 @@ impl Duty {
                 false => Asked::Nudged,
             };
         }
-        let is_under_way = self.busy.is_none()
+        let is_under_way = self.lease.is_none()
             && self
                 .wake_at
                 .is_some_and(|wake_at| wake_at <= now && now < wake_at.after(GRACE));
@@ -83,14 +76,14 @@ impl Duty {
 
     /// Begins the step of `turn`; `false` when that turn is over.
     pub fn begin(&mut self, turn: u64, holder: Ulid, now: Millis, until: Millis) -> bool {
-        if self.busy.is_some_and(|busy| busy.holder == holder) {
+        if self.lease.is_some_and(|lease| lease.holder == holder) {
             return true;
         }
         if self.turn != turn || self.is_busy(now) {
             return false;
         }
         self.next(Some(until));
-        self.busy = Some(Busy { holder, until });
+        self.lease = Some(Lease { holder, until });
         true
     }
 
@@ -109,10 +102,10 @@ impl Duty {
     }
 
     fn next(&mut self, wake_at: Option<Millis>) {
-        *self = Duty {
+        *self = Schedule {
             wake_at,
             turn: self.turn + 1,
-            busy: None,
+            lease: None,
             nudged: false,
         };
     }
@@ -126,41 +119,45 @@ mod tests {
 
     #[test]
     fn a_turn_begins_once() {
-        let mut duty = Duty::asked(Millis(0));
-        assert!(!duty.begin(1, HOLDER, Millis(0), Millis(100)));
-        assert!(duty.begin(0, HOLDER, Millis(0), Millis(100)));
+        let mut schedule = Schedule::asked(Millis(0));
+        assert!(!schedule.begin(1, HOLDER, Millis(0), Millis(100)));
+        assert!(schedule.begin(0, HOLDER, Millis(0), Millis(100)));
         assert!(
-            duty.begin(0, HOLDER, Millis(0), Millis(100)),
+            schedule.begin(0, HOLDER, Millis(0), Millis(100)),
             "its own write, reported as failed"
         );
-        assert!(!duty.begin(0, Ulid(8), Millis(0), Millis(100)));
-        assert!(!duty.begin(duty.turn, Ulid(8), Millis(99), Millis(200)));
+        assert!(!schedule.begin(0, Ulid(8), Millis(0), Millis(100)));
+        assert!(!schedule.begin(schedule.turn, Ulid(8), Millis(99), Millis(200)));
         assert!(
-            duty.begin(duty.turn, Ulid(8), Millis(100), Millis(200)),
+            schedule.begin(schedule.turn, Ulid(8), Millis(100), Millis(200)),
             "the first one is given up for lost"
         );
     }
 
     #[test]
     fn who_asks_while_a_step_is_at_work_nudges_it() {
-        let mut duty = Duty::asked(Millis(0));
-        duty.begin(0, HOLDER, Millis(0), Millis(100));
-        let turn = duty.turn;
-        assert_eq!(duty.ask(Millis(50)), Asked::Nudged);
-        assert_eq!(duty.ask(Millis(60)), Asked::Already);
-        assert_eq!(duty.turn, turn, "the step at work goes on");
-        assert_eq!(duty.ask(Millis(100)), Asked::Send);
-        assert!(!duty.nudged);
+        let mut schedule = Schedule::asked(Millis(0));
+        schedule.begin(0, HOLDER, Millis(0), Millis(100));
+        let turn = schedule.turn;
+        assert_eq!(schedule.ask(Millis(50)), Asked::Nudged);
+        assert_eq!(schedule.ask(Millis(60)), Asked::Already);
+        assert_eq!(schedule.turn, turn, "the step at work goes on");
+        assert_eq!(schedule.ask(Millis(100)), Asked::Send);
+        assert!(!schedule.nudged);
     }
 
     #[test]
     fn a_step_that_is_under_way_is_not_asked_for_again() {
-        let mut duty = Duty::asked(Millis(0));
-        assert_eq!(duty.ask(Millis(1)), Asked::Already);
-        assert_eq!(duty.ask(Millis(0).after(GRACE)), Asked::Send);
-        let mut duty = Duty::default();
-        duty.leave(Some(Millis(60_000)));
-        assert_eq!(duty.ask(Millis(10)), Asked::Send, "earlier than planned");
-        assert_eq!(duty.wake_at, Some(Millis(10)));
+        let mut schedule = Schedule::asked(Millis(0));
+        assert_eq!(schedule.ask(Millis(1)), Asked::Already);
+        assert_eq!(schedule.ask(Millis(0).after(GRACE)), Asked::Send);
+        let mut schedule = Schedule::default();
+        schedule.leave(Some(Millis(60_000)));
+        assert_eq!(
+            schedule.ask(Millis(10)),
+            Asked::Send,
+            "earlier than planned"
+        );
+        assert_eq!(schedule.wake_at, Some(Millis(10)));
     }
 }

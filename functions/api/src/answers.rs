@@ -1,7 +1,7 @@
 //! Answers: JSON, and the form in which callers see an integration.
 
 use domain::filter::Filter;
-use domain::integration::{Access, Integration, IntegrationType, Owner, Status, Target};
+use domain::integration::{Access, Integration, IntegrationRef, IntegrationType, Status, Target};
 use domain::integration_log::Entry;
 use domain::secret::StoredSecret;
 use domain::stream::Stream;
@@ -231,16 +231,16 @@ async fn pending(
     integration: &Integration,
     stream: &Stream,
 ) -> Result<PendingAnswer, ApiError> {
-    let owner = Owner::from(integration);
-    let parked = app.parked_events.list(&owner, None, 1);
-    let (parked, is_outstanding) = try_join(parked, app.chunks.has_any(&owner)).await?;
+    let integration_ref = IntegrationRef::from(integration);
+    let parked = app.parked_events.list(&integration_ref, None, 1);
+    let (parked, is_outstanding) = try_join(parked, app.chunks.has_any(&integration_ref)).await?;
     let is_retrying = stream.health.is_retrying(app.clock.now());
     let catching_up = !integration.is_finished
         && (stream.is_catching_up() || !parked.is_empty() || is_outstanding || is_retrying);
     let owed = stream
         .owed
         .first()
-        .map(|owed| Millis(owed.from.place.timestamp_ms()).min(app.clock.now()));
+        .map(|owed| Millis(owed.from.segment.timestamp_ms()).min(app.clock.now()));
     let parked = parked
         .first()
         .map(|parked| Millis(parked.event.segment.timestamp_ms()));

@@ -11,13 +11,13 @@ use crate::{App, limits};
 /// `s3_parameters` of a registration.
 pub async fn new(app: &App, tenant: &str, id: &str, body: BucketBody) -> Result<Bucket, ApiError> {
     let (given, body) = given(body)?;
-    let place = Place {
+    let fields = BucketFields {
         aws_region: required("s3_parameters.aws_region", body.aws_region)?,
         bucket: required("s3_parameters.bucket", body.bucket)?,
         key_prefix: body.key_prefix.flatten(),
     };
-    place.check(app, matches!(given, Given::Role(_)))?;
-    Ok(place.with(access(app, tenant, id, None, given).await?))
+    fields.check(app, matches!(given, Given::Role(_)))?;
+    Ok(fields.with(access(app, tenant, id, None, given).await?))
 }
 
 /// `s3_parameters` after an update; a mask that comes back keeps the stored secret. A role that is given takes the place of a
@@ -35,7 +35,7 @@ pub async fn changed(
         bucket,
         key_prefix,
     } = before.clone();
-    let place = Place {
+    let fields = BucketFields {
         aws_region: body.aws_region.unwrap_or(aws_region),
         bucket: body.bucket.unwrap_or(bucket),
         key_prefix: body.key_prefix.unwrap_or(key_prefix),
@@ -45,9 +45,9 @@ pub async fn changed(
         Given::Key(..) => false,
         Given::Nothing => matches!(access_before, Access::Role { .. }),
     };
-    place.check(app, is_for_role)?;
+    fields.check(app, is_for_role)?;
     let (tenant, id) = (&current.tenant, &current.id);
-    Ok(place.with(access(app, tenant, id, Some(access_before), given).await?))
+    Ok(fields.with(access(app, tenant, id, Some(access_before), given).await?))
 }
 
 /// What a body says of the right to write.
@@ -140,13 +140,13 @@ fn check(field: &str, result: Result<(), String>) -> Result<(), ApiError> {
 }
 
 /// Where files go.
-struct Place {
+struct BucketFields {
     aws_region: String,
     bucket: String,
     key_prefix: Option<String>,
 }
 
-impl Place {
+impl BucketFields {
     fn check(&self, app: &App, is_for_role: bool) -> Result<(), ApiError> {
         check("aws_region", limits::region(&self.aws_region))?;
         check("bucket", limits::bucket(&self.bucket))?;
@@ -163,7 +163,7 @@ impl Place {
     }
 
     fn with(self, access: Access) -> Bucket {
-        let Place {
+        let BucketFields {
             aws_region,
             bucket,
             key_prefix,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::export::Export;
 use domain::integration::{
-    Integration, IntegrationType, MAX_INTEGRATIONS, Owner, Status, Target, is_replay,
+    Integration, IntegrationRef, IntegrationType, MAX_INTEGRATIONS, Status, Target, is_replay,
 };
 use domain::integration_log::{Action, Entry, started};
 use domain::lifecycle::Input;
@@ -113,7 +113,7 @@ pub async fn register(
             error => error.into(),
         })?;
     if let Some(stream) = integration.stream() {
-        let task = ReplayTask::step(Owner::from(&integration), stream.duty.turn);
+        let task = ReplayTask::step(IntegrationRef::from(&integration), stream.schedule.turn);
         app.lifecycle.send(&task, Duration::ZERO).await;
     }
     answers::ok(&answers::integration(app, &integration).await?)
@@ -197,8 +197,8 @@ pub async fn delete(app: &App, tenant: &str, id: &str) -> Result<Response<String
         .integrations
         .delete(tenant, id, app.clock.now().after(PURGE_AFTER))
         .await;
-    let owner = deleted.map_err(|error| not_found(error, id))?;
-    let task = ReplayTask::Purge { owner };
+    let integration_ref = deleted.map_err(|error| not_found(error, id))?;
+    let task = ReplayTask::Purge { integration_ref };
     app.lifecycle.send(&task, PURGE_AFTER).await;
     answers::no_content()
 }
@@ -238,7 +238,10 @@ pub async fn stop(
 /// `GET /{integration_id}/log`
 pub async fn log(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
     let integration = find(app, tenant, id).await?;
-    let entries = app.integration_log.list(&Owner::from(&integration)).await?;
+    let entries = app
+        .integration_log
+        .list(&IntegrationRef::from(&integration))
+        .await?;
     let entries: Vec<answers::EntryAnswer> = entries.into_iter().map(Into::into).collect();
     answers::ok(&serde_json::json!({ "entries": entries }))
 }
@@ -262,8 +265,8 @@ fn not_found(error: StoreError, id: &str) -> ApiError {
 
 /// Applies what the caller wants to an integration that was found.
 async fn apply(app: &App, found: &Integration, input: &Input) -> Result<Integration, ApiError> {
-    let owner = Owner::from(found);
-    let applied = app.lifecycle.apply(&owner, input, None);
+    let integration_ref = IntegrationRef::from(found);
+    let applied = app.lifecycle.apply(&integration_ref, input, None);
     let applied = applied
         .await?
         .ok_or_else(|| ApiError::no_such_integration(&found.id))?;

@@ -1,6 +1,6 @@
 //! The endpoints of rejected events.
 
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::tasks::{Retried, RetryRejected};
 use http::Response;
 use shared::store::StoreError;
@@ -13,7 +13,10 @@ use crate::{App, answers, bodies};
 /// `GET /{integration_id}/rejected_events`
 pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
     let integration = find(app, tenant, id).await?;
-    let rejected = app.rejected_events.list(&Owner::from(&integration)).await?;
+    let rejected = app
+        .rejected_events
+        .list(&IntegrationRef::from(&integration))
+        .await?;
     let rejected: Vec<answers::RejectedAnswer> = rejected.into_iter().map(Into::into).collect();
     answers::ok(&serde_json::json!({ "rejected_events": rejected }))
 }
@@ -32,7 +35,7 @@ pub async fn get(
     check(event_id)?;
     let envelope = app
         .rejected_events
-        .get(&Owner::from(&integration), event_id)
+        .get(&IntegrationRef::from(&integration), event_id)
         .await;
     answers::verbatim(envelope.map_err(|error| not_found(error, event_id))?)
 }
@@ -48,7 +51,7 @@ pub async fn delete(
     check(event_id)?;
     let deleted = app
         .rejected_events
-        .delete(&Owner::from(&integration), event_id)
+        .delete(&IntegrationRef::from(&integration), event_id)
         .await;
     deleted.map_err(|error| not_found(error, event_id))?;
     answers::no_content()

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use domain::attempt::Effect;
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::integration_log::{Action, Entry};
 use domain::lifecycle::Input;
 use domain::tasks::{DeliveryTask, Dispatch};
@@ -18,7 +18,7 @@ use crate::{App, DeliveryError};
 pub async fn carry_out(
     app: &App,
     task: &DeliveryTask,
-    owner: &Owner,
+    integration_ref: &IntegrationRef,
     effects: Vec<Effect>,
 ) -> Result<(), DeliveryError> {
     let mut effects = VecDeque::from(effects);
@@ -26,13 +26,17 @@ pub async fn carry_out(
         match effect {
             Effect::Park(parked) => {
                 let now = app.clock.now();
-                app.parked_events.park(owner, &parked, now).await?;
+                app.parked_events
+                    .park(integration_ref, &parked, now)
+                    .await?;
             }
             Effect::Unpark { event, token } => {
-                app.parked_events.delete(owner, &event, token).await?;
+                app.parked_events
+                    .delete(integration_ref, &event, token)
+                    .await?;
             }
             Effect::Settle { chunk, index } => {
-                if app.chunks.settle(owner, chunk, index).await? {
+                if app.chunks.settle(integration_ref, chunk, index).await? {
                     effects.push_front(Effect::Apply(Input::ChunkDone));
                 }
             }
@@ -44,16 +48,28 @@ pub async fn carry_out(
                 app.delivery_queue.send(vec![next.message(delay)?]).await?;
             }
             Effect::Reject { reason, answer } => {
-                reject(app, owner, &task.dispatch, task.body.get(), reason, answer).await?;
+                reject(
+                    app,
+                    integration_ref,
+                    &task.dispatch,
+                    task.body.get(),
+                    reason,
+                    answer,
+                )
+                .await?;
             }
-            Effect::Apply(input) => match app.lifecycle.apply(owner, &input, None).await {
-                Ok(_) => {}
-                // Counting goes by samples anyway. To hand the message back would send the event twice.
-                Err(error) if matches!(input, Input::Succeeded { .. } | Input::Failed { .. }) => {
-                    tracing::warn!(error = chain(&error), "an attempt is not counted");
+            Effect::Apply(input) => {
+                match app.lifecycle.apply(integration_ref, &input, None).await {
+                    Ok(_) => {}
+                    // Counting goes by samples anyway. To hand the message back would send the event twice.
+                    Err(error)
+                        if matches!(input, Input::Succeeded { .. } | Input::Failed { .. }) =>
+                    {
+                        tracing::warn!(error = chain(&error), "an attempt is not counted");
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
-            },
+            }
         }
     }
     Ok(())
@@ -61,7 +77,7 @@ pub async fn carry_out(
 
 async fn reject(
     app: &App,
-    owner: &Owner,
+    integration_ref: &IntegrationRef,
     dispatch: &Dispatch,
     envelope: &str,
     reason: String,
@@ -73,7 +89,10 @@ async fn reject(
         created_at: Millis(id.timestamp_ms()),
         answer,
     };
-    let evicted = app.rejected_events.put(owner, &rejected, envelope).await?;
+    let evicted = app
+        .rejected_events
+        .put(integration_ref, &rejected, envelope)
+        .await?;
     let mut entries = vec![(Action::EventRejected, reason)];
     entries.extend(evicted.into_iter().map(|event_id| {
         let reason = format!(
@@ -83,7 +102,7 @@ async fn reject(
     }));
     for (id, (action, reason)) in (id.0..).map(Ulid).zip(entries) {
         let entry = Entry { id, action, reason };
-        app.integration_log.append(owner, &entry).await?;
+        app.integration_log.append(integration_ref, &entry).await?;
     }
     Ok(())
 }

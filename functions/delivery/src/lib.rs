@@ -5,7 +5,7 @@ mod rejected;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::attempt::{Admission, Attempt, admit, judge};
-use domain::integration::{Callback, Integration, Owner, Target};
+use domain::integration::{Callback, Integration, IntegrationRef, Target};
 use domain::lifecycle::Rules;
 use domain::secret::{Secret, StoredSecret};
 use domain::tasks::{DeliveryTask, Retried, RetryRejected};
@@ -169,7 +169,7 @@ async fn deliver(app: &App, task: &DeliveryTask) -> Result<(), DeliveryError> {
             judge(&attempt, &outcome)
         }
     };
-    effects::carry_out(app, task, &Owner::from(&integration), effects).await
+    effects::carry_out(app, task, &IntegrationRef::from(&integration), effects).await
 }
 
 /// An integration as it was read right now, whether an event is sent to it, and with which key.

@@ -1,6 +1,6 @@
 //! A rejected event is tried again because somebody asked for it.
 
-use domain::integration::{Owner, Target};
+use domain::integration::{IntegrationRef, Target};
 use domain::receiver::outcome::Outcome;
 use domain::tasks::{Retried, RetryRejected};
 use receivers::Post;
@@ -22,8 +22,12 @@ pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, Delivery
     let Target::Webhook { callback, .. } = &integration.target else {
         return Ok(Retried::NotFound);
     };
-    let owner = Owner::from(&integration);
-    let envelope = match app.rejected_events.get(&owner, &asked.event_id).await {
+    let integration_ref = IntegrationRef::from(&integration);
+    let envelope = match app
+        .rejected_events
+        .get(&integration_ref, &asked.event_id)
+        .await
+    {
         Ok(envelope) => envelope,
         Err(StoreError::NotFound) => return Ok(Retried::NotFound),
         Err(error) => return Err(error.into()),
@@ -37,7 +41,11 @@ pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, Delivery
     };
     Ok(match app.receivers.post(&post, app.clock.now()).await {
         Outcome::Delivered => {
-            match app.rejected_events.delete(&owner, &asked.event_id).await {
+            match app
+                .rejected_events
+                .delete(&integration_ref, &asked.event_id)
+                .await
+            {
                 // Deleted or retried by somebody else meanwhile.
                 Ok(()) | Err(StoreError::NotFound) => Retried::Delivered,
                 Err(error) => return Err(error.into()),

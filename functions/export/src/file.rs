@@ -86,7 +86,7 @@ impl Known {
     /// window; only where the window is cut short, they must not be there.
     fn is_of(&self, range: &Range) -> bool {
         let window = Millis(range.from.timestamp_ms()).before(REPEAT_WINDOW);
-        let is_whole = self.from <= range.repeats_from && range.repeats_from == window.place();
+        let is_whole = self.from <= range.repeats_from && range.repeats_from == window.first_id();
         self.until == range.from && (is_whole || self.from == range.repeats_from)
     }
 }
@@ -188,7 +188,7 @@ pub async fn build(
     while let Some((segment, _)) = reader.next().await? {
         let is_late = |deadline| app.clock.now() >= deadline;
         if is_read && limits.deadline.is_some_and(is_late) || !assembler.add(&segment)? {
-            until = segment.place;
+            until = segment.id;
             break;
         }
         is_read = true;
@@ -245,7 +245,7 @@ fn keep_wanted(body: &mut Vec<u8>, start: usize, wanted: &[bool]) -> io::Result<
 
 #[cfg(test)]
 mod tests {
-    use domain::log::segment::{self, Appended};
+    use domain::log::segment::{self, NewEvent};
     use serde_json::value::RawValue;
 
     use super::*;
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_a_file_knows_of_repeats_is_of_use_to_the_one_right_behind_it() {
-        let minute = |minute: u64| Millis(minute * 60_000).place();
+        let minute = |minute: u64| Millis(minute * 60_000).first_id();
         let known = |from, until| Known {
             from: minute(from),
             until: minute(until),
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_segment_that_does_not_fit_is_as_if_it_had_not_been_read() {
         let payload = RawValue::from_string("{\"a\":1}".to_owned()).unwrap();
-        let event = |id| Appended {
+        let event = |id| NewEvent {
             id,
             name: "order.created",
             payload: &payload,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::export::{Export, Range};
-use domain::integration::{Bucket, Integration, Owner, Target};
+use domain::integration::{Bucket, Integration, IntegrationRef, Target};
 use domain::lifecycle::{ExportInput, Input, Verdict};
 use domain::time::Millis;
 use ulid::Ulid;
@@ -31,12 +31,12 @@ impl Held<'_> {
             rules,
             ..
         } = self.app;
-        let owner = Owner::from(&self.integration);
+        let integration_ref = IntegrationRef::from(&self.integration);
         let holder = self.holder;
         let run = Box::new(run);
         let input = Input::Export { holder, run };
         // An export needs no step of replay.
-        let applied = integrations.apply(&owner, &input, None, clock, rules);
+        let applied = integrations.apply(&integration_ref, &input, None, clock, rules);
         let Some((applied, _)) = applied.await? else {
             return Ok(false);
         };

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn plan(prefix: Option<&str>) -> Plan {
-        let place = Millis(0).place();
+        let place = Millis(0).first_id();
         Plan {
             repeats_from: place,
             from: place,

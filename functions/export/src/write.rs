@@ -80,7 +80,7 @@ impl<'a> Writer<'a> {
         let read = ExportRead {
             bucket: bucket.clone(),
             filter: integration.filter.clone(),
-            position: export.place,
+            position: export.position,
         };
         let limits = Limits {
             max_bytes: self.app.max_file_bytes,
@@ -122,7 +122,9 @@ impl<'a> Writer<'a> {
     /// Moves the position over a range in which nothing passed.
     async fn skip(&mut self, integration: &Integration, read: ExportRead, file: &File) -> Written {
         let until = file.until;
-        let is_end = integration.ends_at.is_some_and(|end| until >= end.place());
+        let is_end = integration
+            .ends_at
+            .is_some_and(|end| until >= end.first_id());
         if !(file.is_read || is_end || is_old(self.app, read.position)) {
             return Ok(Break(()));
         }
@@ -179,7 +181,7 @@ impl<'a> Writer<'a> {
     /// that nothing is lost; where the planned file had been stored, its lines are in two files.
     async fn give_up(&mut self, plan: Plan) -> Written {
         let now = self.app.clock.now();
-        let is_kept = plan.from >= self.app.event_log.oldest().place();
+        let is_kept = plan.from >= self.app.event_log.oldest().first_id();
         let is_stuck = |(_, export): (_, &domain::export::Export)| export.is_stuck(now);
         if is_kept && !self.held.target().is_some_and(is_stuck) {
             return Err(ExportError::PlanMismatch(plan.key));

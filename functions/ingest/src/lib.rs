@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::event::Event;
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::log::position::EventRef;
 use domain::log::segment::{self, Built};
 use domain::tasks::{DeliveryTask, Dispatch, Message, Origin};
@@ -141,17 +141,17 @@ async fn ingest(app: &App, tenant: &str, events: &[Event]) -> Result<(), IngestE
     let built = append(app, tenant, events).await?;
     let mut messages = Vec::new();
     for integration in app.integrations.list(tenant).await? {
-        let owner = Owner::from(&integration);
+        let integration_ref = IntegrationRef::from(&integration);
         for Built { segment, events } in &built {
             let published_at = segment.published_at();
             for (index, (event, envelope)) in events.iter().enumerate() {
                 if integration.takes_live(published_at, event.name) {
                     let event_ref = EventRef {
-                        segment: segment.place,
-                        shard: app.event_log.shard(segment.place),
+                        segment: segment.id,
+                        shard: app.event_log.shard(segment.id),
                         index: index as u32,
                     };
-                    messages.push(message(&owner, event_ref, event, envelope)?);
+                    messages.push(message(&integration_ref, event_ref, event, envelope)?);
                 }
             }
         }
@@ -160,15 +160,15 @@ async fn ingest(app: &App, tenant: &str, events: &[Event]) -> Result<(), IngestE
 }
 
 fn message(
-    owner: &Owner,
+    integration_ref: &IntegrationRef,
     event_ref: EventRef,
-    event: &segment::Appended<'_>,
+    event: &segment::NewEvent<'_>,
     envelope: &RawValue,
 ) -> Result<Message, serde_json::Error> {
     let task = DeliveryTask {
-        tenant: owner.tenant.clone(),
-        integration_id: owner.integration_id.clone(),
-        generation: owner.generation,
+        tenant: integration_ref.tenant.clone(),
+        integration_id: integration_ref.integration_id.clone(),
+        generation: integration_ref.generation,
         dispatch: Dispatch {
             event: event_ref,
             event_id: event.id.to_owned(),
@@ -190,7 +190,7 @@ async fn append<'a>(
 ) -> Result<Vec<Built<'a>>, IngestError> {
     let mut pending: Vec<_> = events
         .iter()
-        .map(|event| segment::Appended {
+        .map(|event| segment::NewEvent {
             id: &event.id,
             name: &event.name,
             payload: &event.payload,

@@ -13,7 +13,7 @@ use domain::integration_log::{Action, cause};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::env;
-use shared::store::changes::{self, Told};
+use shared::store::changes::{self, TableChange};
 use shared::telemetry::chain;
 
 /// The source of notifications; the rule of ingest leaves it out, so that the stream never takes them in.
@@ -46,7 +46,7 @@ impl App {
 
 /// A batch of records of the table's stream. Each is read by itself, so that none holds up the others.
 #[derive(Debug, Deserialize)]
-pub struct Changes {
+pub struct Records {
     #[serde(rename = "Records")]
     records: Vec<Value>,
 }
@@ -82,7 +82,7 @@ pub struct Notification {
 ///
 /// # Errors
 /// [`NotifyError`], where the batch has to be told again.
-pub async fn handle(app: &App, changes: Changes) -> Result<(), NotifyError> {
+pub async fn handle(app: &App, changes: Records) -> Result<(), NotifyError> {
     let told: Vec<Notification> = changes.records.iter().filter_map(notification).collect();
     let mut result = Ok(());
     for some in told.chunks(MAX_ENTRIES) {
@@ -135,31 +135,31 @@ async fn put(app: &App, mut some: Vec<&Notification>) -> Result<(), NotifyError>
 
 /// What a record of the stream has to tell; none for one that is of no interest, or cannot be read.
 pub fn notification(record: &Value) -> Option<Notification> {
-    let Some(told) = changes::told(record) else {
+    let Some(told) = changes::read(record) else {
         // The event source lets nothing else through: this is of a form that this code does not know.
         let keys = record.pointer("/dynamodb/Keys").map(Value::to_string);
         tracing::error!(keys, "a record of the change stream cannot be read");
         return None;
     };
     match told {
-        Told::Entry(owner, entry) => {
+        TableChange::Entry(integration_ref, entry) => {
             let at = entry.created_at();
             Some(Notification {
                 detail_type: detail_type(entry.action)?,
                 at,
                 detail: json!({
-                    "id": entry.id, "tenant": owner.tenant, "integration_id": owner.integration_id,
+                    "id": entry.id, "tenant": integration_ref.tenant, "integration_id": integration_ref.integration_id,
                     "created_at": at.to_string(), "reason": cause(&entry.reason),
                 })
                 .to_string(),
             })
         }
-        Told::Rejected(owner, event_id, at) => Some(Notification {
+        TableChange::Rejected(integration_ref, event_id, at) => Some(Notification {
             detail_type: "event.rejected",
             at,
             detail: json!({
-                "id": format!("{}-{event_id}-{}", owner.generation, at.0), "tenant": owner.tenant,
-                "integration_id": owner.integration_id, "created_at": at.to_string(), "event_id": event_id,
+                "id": format!("{}-{event_id}-{}", integration_ref.generation, at.0), "tenant": integration_ref.tenant,
+                "integration_id": integration_ref.integration_id, "created_at": at.to_string(), "event_id": event_id,
             })
             .to_string(),
         }),

@@ -6,7 +6,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &notify::App::from_env().await;
-    let handle = |event: LambdaEvent<notify::Changes>| async move {
+    let handle = |event: LambdaEvent<notify::Records>| async move {
         notify::handle(app, event.payload)
             .await
             .map_err(Error::from)

@@ -5,7 +5,7 @@ mod worker;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::lifecycle::Rules;
 use domain::stream::Stream;
 use domain::stream::schedule::GRACE;
@@ -122,8 +122,13 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchRespons
 
 async fn carry_out(app: &App, task: &ReplayTask) -> Result<(), ReplayError> {
     match task {
-        ReplayTask::Step { owner, turn } => worker::step(app, owner, *turn).await,
-        ReplayTask::Purge { owner } => Ok(app.integrations.purge(owner).await?),
+        ReplayTask::Step {
+            integration_ref,
+            turn,
+        } => worker::step(app, integration_ref, *turn).await,
+        ReplayTask::Purge { integration_ref } => {
+            Ok(app.integrations.purge(integration_ref).await?)
+        }
     }
 }
 
@@ -133,7 +138,7 @@ async fn sweep(app: &App) -> Result<(), ReplayError> {
     let mut messages: Vec<Message> = Vec::new();
     for due in app.integrations.due(overdue, SWEEP_LIMIT).await? {
         let task = match due {
-            Due::Purge(owner) => ReplayTask::Purge { owner },
+            Due::Purge(integration_ref) => ReplayTask::Purge { integration_ref },
             Due::Wake {
                 tenant,
                 integration_id,
@@ -163,11 +168,11 @@ async fn step_task(
         Err(error) => return Err(error.into()),
     };
     let is_overdue = |stream: &&Stream| {
-        let wake_at = stream.duty.wake_at;
+        let wake_at = stream.schedule.wake_at;
         wake_at.is_some_and(|wake_at| wake_at <= overdue)
     };
     Ok(integration
         .stream()
         .filter(is_overdue)
-        .map(|stream| ReplayTask::step(Owner::from(&integration), stream.duty.turn)))
+        .map(|stream| ReplayTask::step(IntegrationRef::from(&integration), stream.schedule.turn)))
 }

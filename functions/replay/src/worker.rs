@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use domain::integration::{Integration, Owner};
+use domain::integration::{Integration, IntegrationRef};
 use domain::lifecycle::Input;
 use domain::log::position::{EventRef, Position};
 use domain::log::segment::Segment;
@@ -21,13 +21,17 @@ use ulid::Ulid;
 use crate::{App, ReplayError};
 
 /// Carries out the step of the task of `turn`.
-pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError> {
+pub async fn step(
+    app: &App,
+    integration_ref: &IntegrationRef,
+    turn: u64,
+) -> Result<(), ReplayError> {
     let now = app.clock.now();
     let over = now.after(app.time_limit);
     let mut step = Step::new(turn, app.clock.ulid(), now, over, app.rules);
     let mut at_work = AtWork {
         app,
-        owner,
+        integration_ref,
         integration: None,
         reading: None,
         segments: HashMap::new(),
@@ -48,8 +52,8 @@ pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError
                     return Err(error);
                 };
                 tracing::error!(
-                    tenant = owner.tenant,
-                    integration = owner.integration_id,
+                    tenant = integration_ref.tenant,
+                    integration = integration_ref.integration_id,
                     error = chain(&error),
                     "a step failed, and leaves"
                 );
@@ -62,7 +66,7 @@ pub async fn step(app: &App, owner: &Owner, turn: u64) -> Result<(), ReplayError
 /// What a step needs while it is at work.
 struct AtWork<'a> {
     app: &'a App,
-    owner: &'a Owner,
+    integration_ref: &'a IntegrationRef,
     integration: Option<Integration>,
     /// Where the last read ended, to go on there.
     reading: Option<Reading>,
@@ -84,15 +88,17 @@ struct Reading {
 
 impl AtWork<'_> {
     async fn carry_out(&mut self, what: Do) -> Result<Seen, ReplayError> {
-        let (app, owner) = (self.app, self.owner);
+        let (app, integration_ref) = (self.app, self.integration_ref);
         match what {
             Do::Apply(input, chunk) => return self.apply(&input, chunk.as_ref()).await,
             Do::CountOutstanding => {
-                let count = app.chunks.count_outstanding(owner).await?;
+                let count = app.chunks.count_outstanding(integration_ref).await?;
                 return Ok(Seen::Outstanding(count));
             }
             Do::ListParked { after, limit } => {
-                let parked = app.parked_events.list(owner, after.as_ref(), limit);
+                let parked = app
+                    .parked_events
+                    .list(integration_ref, after.as_ref(), limit);
                 return Ok(Seen::Parked(parked.await?));
             }
             Do::Read {
@@ -104,7 +110,7 @@ impl AtWork<'_> {
             } => return self.read(start, from, until, limit, deadline).await,
             Do::Send(chunk) => self.send(&chunk).await?,
             Do::SendAgain(id) => {
-                if let Some(chunk) = app.chunks.get(owner, id).await? {
+                if let Some(chunk) = app.chunks.get(integration_ref, id).await? {
                     self.send(&chunk).await?;
                 }
             }
@@ -116,19 +122,21 @@ impl AtWork<'_> {
                     // The event log has forgotten it: there is nothing to be sent.
                     None => {
                         app.parked_events
-                            .delete(owner, &parked.event, token)
+                            .delete(integration_ref, &parked.event, token)
                             .await?
                     }
                 }
             }
             Do::Park(parked) => {
                 app.parked_events
-                    .park(owner, &parked, app.clock.now())
+                    .park(integration_ref, &parked, app.clock.now())
                     .await?
             }
             Do::Unpark(page) => {
                 for Parked { event, token, .. } in page {
-                    app.parked_events.delete(owner, &event, token).await?;
+                    app.parked_events
+                        .delete(integration_ref, &event, token)
+                        .await?;
                 }
             }
             Do::End => {}
@@ -137,7 +145,11 @@ impl AtWork<'_> {
     }
 
     async fn apply(&mut self, input: &Input, chunk: Option<&Chunk>) -> Result<Seen, ReplayError> {
-        let applied = self.app.lifecycle.apply(self.owner, input, chunk).await?;
+        let applied = self
+            .app
+            .lifecycle
+            .apply(self.integration_ref, input, chunk)
+            .await?;
         if let Some(applied) = &applied {
             self.integration = Some(applied.integration.clone());
         }
@@ -172,7 +184,7 @@ impl AtWork<'_> {
                 break;
             }
             if !has_moved && look_back_until.take_if(|until| now >= *until).is_some() {
-                let at = Millis(from.place.timestamp_ms());
+                let at = Millis(from.segment.timestamp_ms());
                 reading = Reading {
                     start,
                     ..self.begin_reading(at, from, until)
@@ -191,18 +203,16 @@ impl AtWork<'_> {
                 integration.is_some_and(|integration| integration.passes(name))
             };
             let room = limit - events.len();
-            let place = segment.place;
-            let taken = reading
-                .selection
-                .take(place, segment.events(), passes, room);
+            let id = segment.id;
+            let taken = reading.selection.take(id, segment.events(), passes, room);
             if !taken.is_used_up {
                 reading.rest = Some((segment.clone(), shard));
             }
             if !taken.indices.is_empty() {
-                self.segments.insert(place, segment);
+                self.segments.insert(id, segment);
             }
             events.extend(taken.indices.into_iter().map(|index| EventRef {
-                segment: place,
+                segment: id,
                 index,
                 shard,
             }));
@@ -219,7 +229,7 @@ impl AtWork<'_> {
         Reading {
             start,
             until,
-            reader: log.read(&self.owner.tenant, first.place(), until),
+            reader: log.read(&self.integration_ref.tenant, first.first_id(), until),
             selection: Selection::new(from),
             rest: None,
         }
@@ -239,7 +249,10 @@ impl AtWork<'_> {
             match self.message(event, origin).await? {
                 Some(message) => messages.push(message),
                 None => {
-                    let settled = self.app.chunks.settle(self.owner, chunk.id, *index);
+                    let settled = self
+                        .app
+                        .chunks
+                        .settle(self.integration_ref, chunk.id, *index);
                     settled.await?;
                 }
             }
@@ -254,42 +267,43 @@ impl AtWork<'_> {
         origin: Origin,
     ) -> Result<Option<Message>, ReplayError> {
         let EventRef {
-            segment: place,
-            index,
-            ..
+            segment: id, index, ..
         } = event.event;
-        if !self.segments.contains_key(&place) {
-            let found = self.app.event_log.get(&self.owner.tenant, &event.event);
+        if !self.segments.contains_key(&id) {
+            let found = self
+                .app
+                .event_log
+                .get(&self.integration_ref.tenant, &event.event);
             match found.await {
                 Ok(found) => {
                     self.segments.clear();
-                    self.segments.insert(place, found);
+                    self.segments.insert(id, found);
                 }
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }
         let missing = || std::io::Error::other("a segment has fewer events than references");
-        let segment = self.segments.get(&place).ok_or_else(missing)?;
-        let (id, name) = segment.events().nth(index as usize).ok_or_else(missing)?;
+        let segment = self.segments.get(&id).ok_or_else(missing)?;
+        let (event_id, name) = segment.events().nth(index as usize).ok_or_else(missing)?;
         let dispatch = Dispatch {
             event: event.event,
-            event_id: id.to_owned(),
+            event_id: event_id.to_owned(),
             name: name.to_owned(),
             attempt: event.attempt,
             failing_since: event.failing_since,
             origin,
         };
-        let envelopes = match self.envelopes.take().filter(|(opened, _)| *opened == place) {
+        let envelopes = match self.envelopes.take().filter(|(opened, _)| *opened == id) {
             Some((_, envelopes)) => envelopes,
             None => String::from_utf8(segment.decompress()?).map_err(std::io::Error::other)?,
         };
-        let (_, envelopes) = self.envelopes.insert((place, envelopes));
+        let (_, envelopes) = self.envelopes.insert((id, envelopes));
         let line = envelopes.lines().nth(index as usize).ok_or_else(missing)?;
         let task = DeliveryTask {
-            tenant: self.owner.tenant.clone(),
-            integration_id: self.owner.integration_id.clone(),
-            generation: self.owner.generation,
+            tenant: self.integration_ref.tenant.clone(),
+            integration_id: self.integration_ref.integration_id.clone(),
+            generation: self.integration_ref.generation,
             dispatch,
             body: RawValue::from_string(line.to_owned())?,
         };

@@ -1,21 +1,21 @@
-//! The change stream of the integrations table: what its records tell that somebody may want to know.
+//! The change stream of the integrations table: what its records say that is worth a notification.
 
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::integration_log::{Action, Entry};
 use domain::time::Millis;
 use serde::Deserialize;
 use serde_json::Value;
 use ulid::Ulid;
 
-use super::{integration_log, owner_of, rejected_events};
+use super::{integration_log, integration_of, rejected_events};
 
-/// Something new that a record tells.
+/// Something new in the table.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum TableChange {
     /// An entry of an integration log.
-    Entry(Owner, Entry),
+    Entry(IntegrationRef, Entry),
     /// An event that was rejected: its id, and when.
-    Rejected(Owner, String, Millis),
+    Rejected(IntegrationRef, String, Millis),
 }
 
 /// An attribute as DynamoDB's JSON has it.
@@ -34,9 +34,9 @@ struct Image {
     created_at: Option<Attribute>,
 }
 
-/// What a record tells; none where it is no item of these kinds, or has another form. Entries are written once; the item of
+/// What a record of the stream says; none where it is no item of these kinds, or has another form. Entries are written once; the item of
 /// a rejected event is written again when the receiver rejects the event again.
-pub fn told(record: &Value) -> Option<Told> {
+pub fn read(record: &Value) -> Option<TableChange> {
     let is_new = match record.get("eventName")?.as_str()? {
         "INSERT" => true,
         "MODIFY" => false,
@@ -50,15 +50,15 @@ pub fn told(record: &Value) -> Option<Told> {
             action: Action::parse(&image.action?.text()?)?,
             reason: image.reason?.text()?,
         };
-        return Some(Told::Entry(owner_of(&pk)?, entry));
+        return Some(TableChange::Entry(integration_of(&pk)?, entry));
     }
     let event_id = sk.strip_prefix(rejected_events::PREFIX)?;
     let Attribute::N(created_at) = image.created_at? else {
         return None;
     };
     let created_at = Millis(created_at.parse().ok()?);
-    Some(Told::Rejected(
-        owner_of(&pk)?,
+    Some(TableChange::Rejected(
+        integration_of(&pk)?,
         event_id.to_owned(),
         created_at,
     ))

@@ -106,10 +106,10 @@ impl EventLog {
                 text(partition(
                     tenant,
                     segment.published_at(),
-                    self.shard(segment.place),
+                    self.shard(segment.id),
                 )),
             ),
-            ("sk".into(), text(segment.place.to_string())),
+            ("sk".into(), text(segment.id.to_string())),
             ("ids".into(), text(segment.ids.as_str())),
             ("names".into(), text(segment.names.as_str())),
             (
@@ -155,7 +155,7 @@ impl EventLog {
         read(found.ok_or(StoreError::NotFound)?, Content::Whole)
     }
 
-    /// Reads the segments `from <= place < until`, in order, consistently. The caller keeps `until` within the
+    /// Reads the segments `from <= id < until`, in order, consistently. The caller keeps `until` within the
     /// [`EventLog::horizon`], and `from` not before [`EventLog::oldest`], since it is read day by day.
     ///
     /// While the caller works on a page of up to 1 MB, the next one of each shard is on its way: two pages a shard are in
@@ -164,7 +164,7 @@ impl EventLog {
         self.reader(tenant, from, until, Content::Whole)
     }
 
-    /// As [`EventLog::read`], but of each segment only its place and the ids of its events: names and envelopes are empty.
+    /// As [`EventLog::read`], but of each segment only its id and the ids of its events: names and envelopes are empty.
     pub fn read_ids(&self, tenant: &str, from: Ulid, until: Ulid) -> Reader {
         self.reader(tenant, from, until, Content::Ids)
     }
@@ -173,7 +173,7 @@ impl EventLog {
         Reader::new(self.partitions.clone(), tenant, from, until, content)
     }
 
-    /// Whether there is a segment `from <= place < until`; read consistently. For ranges of hours: it asks day by day.
+    /// Whether there is a segment `from <= id < until`; read consistently. For ranges of hours: it asks day by day.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

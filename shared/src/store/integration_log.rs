@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::integration_log::{Action, Entry};
 use ulid::Ulid;
 
@@ -35,9 +35,9 @@ impl IntegrationLog {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
-    pub async fn list(&self, owner: &Owner) -> Result<Vec<Entry>, StoreError> {
+    pub async fn list(&self, integration_ref: &IntegrationRef) -> Result<Vec<Entry>, StoreError> {
         let answer = self
-            .newest_first(owner)
+            .newest_first(integration_ref)
             .limit(MAX_ENTRIES as i32)
             .send()
             .await
@@ -49,18 +49,26 @@ impl IntegrationLog {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn append(&self, owner: &Owner, entry: &Entry) -> Result<(), StoreError> {
-        self.table.put(item(owner, entry)).await?;
-        self.trim(owner, entry).await
+    pub async fn append(
+        &self,
+        integration_ref: &IntegrationRef,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        self.table.put(item(integration_ref, entry)).await?;
+        self.trim(integration_ref, entry).await
     }
 
     /// Removes the entries beyond the last [`MAX_ENTRIES`], one time in [`TRIM_EVERY`] that an entry was written.
-    pub(super) async fn trim(&self, owner: &Owner, written: &Entry) -> Result<(), StoreError> {
+    pub(super) async fn trim(
+        &self,
+        integration_ref: &IntegrationRef,
+        written: &Entry,
+    ) -> Result<(), StoreError> {
         if !written.id.random().is_multiple_of(TRIM_EVERY) {
             return Ok(());
         }
         let mut pages = self
-            .newest_first(owner)
+            .newest_first(integration_ref)
             .projection_expression("pk, sk")
             .into_paginator()
             .items()
@@ -76,16 +84,16 @@ impl IntegrationLog {
         Ok(())
     }
 
-    fn newest_first(&self, owner: &Owner) -> QueryFluentBuilder {
-        let entries = self.table.list(&partition(owner), PREFIX);
+    fn newest_first(&self, integration_ref: &IntegrationRef) -> QueryFluentBuilder {
+        let entries = self.table.list(&partition(integration_ref), PREFIX);
         entries.scan_index_forward(false)
     }
 }
 
 /// The item of an entry.
-pub(super) fn item(owner: &Owner, entry: &Entry) -> Item {
+pub(super) fn item(integration_ref: &IntegrationRef, entry: &Entry) -> Item {
     HashMap::from([
-        ("pk".into(), text(partition(owner))),
+        ("pk".into(), text(partition(integration_ref))),
         ("sk".into(), text(format!("{PREFIX}{}", entry.id))),
         ("action".into(), text(entry.action.as_str())),
         ("reason".into(), text(entry.reason.as_str())),
@@ -105,4 +113,34 @@ fn read(item: &Item) -> Result<Entry, StoreError> {
         action,
         reason: text_of(item, "reason")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_item_of_an_entry_keeps_its_form() {
+        let integration_ref = IntegrationRef {
+            tenant: "acme".into(),
+            integration_id: "erp-1".into(),
+            generation: Ulid(9),
+        };
+        let entry = Entry {
+            id: Ulid(4),
+            action: Action::DeliveryResumed,
+            reason: "because".into(),
+        };
+        let stored = HashMap::from([
+            (
+                "pk".to_owned(),
+                text("acme#erp-1#00000000000000000000000009"),
+            ),
+            ("sk".to_owned(), text("entry#00000000000000000000000004")),
+            ("action".to_owned(), text("delivery_resumed")),
+            ("reason".to_owned(), text("because")),
+        ]);
+        assert_eq!(item(&integration_ref, &entry), stored);
+        assert_eq!(read(&stored).unwrap(), entry);
+    }
 }

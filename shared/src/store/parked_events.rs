@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use domain::integration::{CATCH_UP, Owner};
+use domain::integration::{CATCH_UP, IntegrationRef};
 use domain::log::position::EventRef;
 use domain::stream::chunk::Parked;
 use domain::time::Millis;
@@ -34,13 +34,13 @@ impl ParkedEvents {
     /// [`StoreError::Unavailable`].
     pub async fn park(
         &self,
-        owner: &Owner,
+        integration_ref: &IntegrationRef,
         parked: &Parked,
         now: Millis,
     ) -> Result<(), StoreError> {
         let expires_at = now.after(CATCH_UP * 2);
         let mut item: Item = HashMap::from([
-            ("pk".into(), text(partition(owner))),
+            ("pk".into(), text(partition(integration_ref))),
             ("sk".into(), text(sort_key(&parked.event))),
             ("token".into(), text(parked.token.to_string())),
             ("expires_at".into(), number(expires_at.epoch_seconds())),
@@ -59,7 +59,7 @@ impl ParkedEvents {
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn list(
         &self,
-        owner: &Owner,
+        integration_ref: &IntegrationRef,
         after: Option<&EventRef>,
         limit: usize,
     ) -> Result<Vec<Parked>, StoreError> {
@@ -68,8 +68,8 @@ impl ParkedEvents {
         let answer = self
             .table
             .query()
-            .key_condition_expression("pk = :owner AND sk BETWEEN :from AND :end")
-            .expression_attribute_values(":owner", text(partition(owner)))
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :end")
+            .expression_attribute_values(":pk", text(partition(integration_ref)))
             .expression_attribute_values(":from", text(from))
             .expression_attribute_values(":end", text(PREFIX.replace('#', "$")))
             .limit(limit as i32)
@@ -86,13 +86,13 @@ impl ParkedEvents {
     /// [`StoreError::Unavailable`].
     pub async fn delete(
         &self,
-        owner: &Owner,
+        integration_ref: &IntegrationRef,
         event: &EventRef,
         token: Ulid,
     ) -> Result<(), StoreError> {
         let result = self
             .table
-            .deletion(&partition(owner), &sort_key(event))
+            .deletion(&partition(integration_ref), &sort_key(event))
             .condition_expression("#token = :token")
             .expression_attribute_names("#token", "token")
             .expression_attribute_values(":token", text(token.to_string()))
@@ -128,4 +128,35 @@ fn read(item: &Item) -> Result<Parked, StoreError> {
         attempt: u32::try_from(number_of(item, "attempt")?).map_err(unreadable)?,
         failing_since: number_of(item, "failing_since").ok().map(Millis),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_item_of_a_parked_event_keeps_its_form() {
+        let mut stored: Item = HashMap::from([
+            ("pk".into(), text("acme#erp-1#00000000000000000000000009")),
+            ("sk".into(), text("parked#01HF7YAT010000000000000005#00003")),
+            ("token".into(), text("00000000000000000000000007")),
+            ("expires_at".into(), number(1_705_184_000)),
+            ("shard".into(), number(1)),
+            ("attempt".into(), number(2)),
+        ]);
+        let parked = Parked {
+            event: EventRef {
+                segment: Ulid::from_parts(1_700_000_000_001, 5),
+                index: 3,
+                shard: 1,
+            },
+            token: Ulid(7),
+            attempt: 2,
+            failing_since: None,
+        };
+        assert_eq!(read(&stored).unwrap(), parked);
+        assert_eq!(text(sort_key(&parked.event)), stored["sk"]);
+        stored.insert("failing_since".into(), number(8));
+        assert_eq!(read(&stored).unwrap().failing_since, Some(Millis(8)));
+    }
 }

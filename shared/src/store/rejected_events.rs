@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{Delete, ReturnValue, TransactWriteItem};
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::time::Millis;
 
 use super::{
@@ -49,8 +49,11 @@ impl RejectedEvents {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
-    pub async fn list(&self, owner: &Owner) -> Result<Vec<Rejected>, StoreError> {
-        let mut rejected = self.all(owner).await?;
+    pub async fn list(
+        &self,
+        integration_ref: &IntegrationRef,
+    ) -> Result<Vec<Rejected>, StoreError> {
+        let mut rejected = self.all(integration_ref).await?;
         rejected.truncate(MAX_REJECTED);
         Ok(rejected)
     }
@@ -59,9 +62,13 @@ impl RejectedEvents {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn get(&self, owner: &Owner, event_id: &str) -> Result<String, StoreError> {
+    pub async fn get(
+        &self,
+        integration_ref: &IntegrationRef,
+        event_id: &str,
+    ) -> Result<String, StoreError> {
         let key = format!("{ENVELOPE}{event_id}");
-        let found = self.table.get(&partition(owner), &key).await?;
+        let found = self.table.get(&partition(integration_ref), &key).await?;
         text_of(&found.ok_or(StoreError::NotFound)?, "envelope")
     }
 
@@ -71,7 +78,7 @@ impl RejectedEvents {
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn put(
         &self,
-        owner: &Owner,
+        integration_ref: &IntegrationRef,
         rejected: &Rejected,
         envelope: &str,
     ) -> Result<Vec<String>, StoreError> {
@@ -83,21 +90,25 @@ impl RejectedEvents {
         for (prefix, (name, value)) in items {
             let mut item: Item = HashMap::from([(name.into(), text(value))]);
             item.insert("created_at".into(), number(rejected.created_at.0));
-            item.insert("pk".into(), text(partition(owner)));
+            item.insert("pk".into(), text(partition(integration_ref)));
             item.insert("sk".into(), text(format!("{prefix}{}", rejected.event_id)));
             self.table.put(item).await?;
         }
-        self.evict(owner).await
+        self.evict(integration_ref).await
     }
 
     /// Deletes a rejected event.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn delete(&self, owner: &Owner, event_id: &str) -> Result<(), StoreError> {
+    pub async fn delete(
+        &self,
+        integration_ref: &IntegrationRef,
+        event_id: &str,
+    ) -> Result<(), StoreError> {
         let listed = self
             .table
-            .deletion(&partition(owner), &format!("{PREFIX}{event_id}"))
+            .deletion(&partition(integration_ref), &format!("{PREFIX}{event_id}"))
             .condition_expression("attribute_exists(pk)")
             .return_values(ReturnValue::AllOld)
             .send()
@@ -106,7 +117,10 @@ impl RejectedEvents {
         let created_at = number_of(&listed.attributes.unwrap_or_default(), "created_at")?;
         let envelope = self
             .table
-            .deletion(&partition(owner), &format!("{ENVELOPE}{event_id}"))
+            .deletion(
+                &partition(integration_ref),
+                &format!("{ENVELOPE}{event_id}"),
+            )
             .condition_expression(ENVELOPE_OF)
             .expression_attribute_values(":read", number(created_at))
             .send()
@@ -118,10 +132,15 @@ impl RejectedEvents {
         }
     }
 
-    async fn evict(&self, owner: &Owner) -> Result<Vec<String>, StoreError> {
+    async fn evict(&self, integration_ref: &IntegrationRef) -> Result<Vec<String>, StoreError> {
         let mut evicted = Vec::new();
-        for rejected in self.all(owner).await?.into_iter().skip(MAX_REJECTED) {
-            if self.evict_one(owner, &rejected).await? {
+        for rejected in self
+            .all(integration_ref)
+            .await?
+            .into_iter()
+            .skip(MAX_REJECTED)
+        {
+            if self.evict_one(integration_ref, &rejected).await? {
                 evicted.push(rejected.event_id);
             }
         }
@@ -130,13 +149,17 @@ impl RejectedEvents {
 
     /// Deletes both items of a rejected event, as long as they are those of the rejection that was read: the same event may be
     /// rejected again meanwhile, and has to stay then. Returns whether this call deleted it, and no other one.
-    async fn evict_one(&self, owner: &Owner, rejected: &Rejected) -> Result<bool, StoreError> {
+    async fn evict_one(
+        &self,
+        integration_ref: &IntegrationRef,
+        rejected: &Rejected,
+    ) -> Result<bool, StoreError> {
         let conditions = [(PREFIX, "created_at = :read"), (ENVELOPE, ENVELOPE_OF)];
         let mut deletions = Vec::new();
         for (prefix, condition) in conditions {
             let deletion = Delete::builder()
                 .table_name(&self.table.name)
-                .key("pk", text(partition(owner)))
+                .key("pk", text(partition(integration_ref)))
                 .key("sk", text(format!("{prefix}{}", rejected.event_id)))
                 .condition_expression(condition)
                 .expression_attribute_values(":read", number(rejected.created_at.0))
@@ -158,11 +181,11 @@ impl RejectedEvents {
         }
     }
 
-    async fn all(&self, owner: &Owner) -> Result<Vec<Rejected>, StoreError> {
+    async fn all(&self, integration_ref: &IntegrationRef) -> Result<Vec<Rejected>, StoreError> {
         let mut rejected = Vec::new();
         let mut pages = self
             .table
-            .list(&partition(owner), PREFIX)
+            .list(&partition(integration_ref), PREFIX)
             .into_paginator()
             .items()
             .send();
@@ -189,4 +212,28 @@ fn read(item: &Item) -> Result<Rejected, StoreError> {
         created_at: Millis(number_of(item, "created_at")?),
         answer: text_of(item, "answer")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_item_of_a_rejected_event_keeps_its_form() {
+        let stored = HashMap::from([
+            (
+                "pk".to_owned(),
+                text("acme#erp-1#00000000000000000000000009"),
+            ),
+            ("sk".to_owned(), text("rejected#an-id")),
+            ("created_at".to_owned(), number(5)),
+            ("answer".to_owned(), text("no such item")),
+        ]);
+        let rejected = Rejected {
+            event_id: "an-id".into(),
+            created_at: Millis(5),
+            answer: "no such item".into(),
+        };
+        assert_eq!(read(&stored).unwrap(), rejected);
+    }
 }

@@ -49,7 +49,7 @@ pub(super) enum Content {
     Ids,
 }
 
-/// The last place before `until`: DynamoDB's ranges include their ends.
+/// The last id before `until`: DynamoDB's ranges include their ends.
 pub(super) fn last_before(until: Ulid) -> Ulid {
     Ulid(until.0.saturating_sub(1))
 }
@@ -59,12 +59,9 @@ pub(super) fn next_day(day: Millis) -> Millis {
 }
 
 pub(super) fn read(mut item: Item, content: Content) -> Result<Segment, StoreError> {
-    let place = Ulid::from_string(&text_of(&item, "sk")?).map_err(unreadable)?;
-    let missing = |name: &str| {
-        unreadable(format!(
-            "the attribute {name} of segment {place} is missing"
-        ))
-    };
+    let id = Ulid::from_string(&text_of(&item, "sk")?).map_err(unreadable)?;
+    let missing =
+        |name: &str| unreadable(format!("the attribute {name} of segment {id} is missing"));
     let mut take = |name: &str| match item.remove(name) {
         Some(AttributeValue::S(value)) => Ok(value),
         _ => Err(missing(name)),
@@ -72,7 +69,7 @@ pub(super) fn read(mut item: Item, content: Content) -> Result<Segment, StoreErr
     let ids = take("ids")?;
     if content == Content::Ids {
         return Ok(Segment {
-            place,
+            id,
             ids,
             names: String::new(),
             envelopes: Vec::new(),
@@ -81,7 +78,7 @@ pub(super) fn read(mut item: Item, content: Content) -> Result<Segment, StoreErr
     let names = take("names")?;
     match item.remove("envelopes") {
         Some(AttributeValue::B(envelopes)) => Ok(Segment {
-            place,
+            id,
             ids,
             names,
             envelopes: envelopes.into_inner(),

@@ -72,9 +72,9 @@ struct Position {
 }
 
 impl Position {
-    fn at(place: Ulid) -> Position {
+    fn at(segment: Ulid) -> Position {
         Position {
-            day: Millis(place.timestamp_ms()),
+            day: Millis(segment.timestamp_ms()),
             after: None,
         }
     }
@@ -138,7 +138,7 @@ impl Reader {
             .shards
             .iter_mut()
             .filter(|shard| !shard.segments.is_empty())
-            .min_by_key(|shard| shard.segments[0].place);
+            .min_by_key(|shard| shard.segments[0].id);
         Ok(first.and_then(|shard| {
             shard
                 .segments

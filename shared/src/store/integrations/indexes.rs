@@ -1,6 +1,6 @@
 //! The sparse indexes of the integrations table: what is due for replay, and which exports run.
 
-use domain::integration::Owner;
+use domain::integration::IntegrationRef;
 use domain::time::Millis;
 use ulid::Ulid;
 
@@ -18,7 +18,7 @@ pub enum Due {
         integration_id: String,
     },
     /// What this deleted integration left has to be removed.
-    Purge(Owner),
+    Purge(IntegrationRef),
 }
 
 impl Integrations {
@@ -93,7 +93,7 @@ fn due(item: &Item) -> Result<Due, StoreError> {
         .ok_or_else(|| {
             unreadable("a key of the index wake is neither an integration's nor a deleted one's")
         })?;
-    Ok(Due::Purge(Owner {
+    Ok(Due::Purge(IntegrationRef {
         tenant,
         integration_id,
         generation,

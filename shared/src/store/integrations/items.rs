@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use domain::integration::{Integration, Owner, Target};
+use domain::integration::{Integration, IntegrationRef, Target};
 
 use crate::store::{
     Item, StoreError, Table, number, number_of, partition, text, text_of, unavailable, unreadable,
@@ -57,12 +57,12 @@ impl Integrations {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a second call continues.
-    pub async fn purge(&self, owner: &Owner) -> Result<(), StoreError> {
+    pub async fn purge(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
         let pages = self
             .table
             .query()
-            .key_condition_expression("pk = :owner")
-            .expression_attribute_values(":owner", text(partition(owner)))
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(partition(integration_ref)))
             .projection_expression("pk, sk")
             .into_paginator();
         let mut items = pages.items().send();
@@ -70,13 +70,18 @@ impl Integrations {
             let (pk, sk) = (text_of(&item, "pk")?, text_of(&item, "sk")?);
             self.table.delete(&pk, &sk).await?;
         }
-        self.table.delete(&owner.tenant, &tombstone(owner)).await
+        self.table
+            .delete(&integration_ref.tenant, &tombstone(integration_ref))
+            .await
     }
 }
 
 /// The sort key of the tombstone that a deleted integration leaves.
-pub(super) fn tombstone(owner: &Owner) -> String {
-    format!("{DELETED}{}#{}", owner.integration_id, owner.generation)
+pub(super) fn tombstone(integration_ref: &IntegrationRef) -> String {
+    format!(
+        "{DELETED}{}#{}",
+        integration_ref.integration_id, integration_ref.generation
+    )
 }
 
 fn read(item: &Item) -> Result<Integration, StoreError> {
@@ -100,7 +105,10 @@ pub(super) fn item(integration: &Integration) -> Result<Item, StoreError> {
         ("version".into(), number(integration.version)),
         ("document".into(), text(document)),
     ]);
-    if let Some(wake_at) = integration.stream().and_then(|stream| stream.duty.wake_at) {
+    if let Some(wake_at) = integration
+        .stream()
+        .and_then(|stream| stream.schedule.wake_at)
+    {
         item.insert("wake_partition".into(), text(INDEX_PARTITION));
         item.insert("wake_at".into(), number(wake_at.0));
     }
@@ -110,4 +118,29 @@ pub(super) fn item(integration: &Integration) -> Result<Item, StoreError> {
         item.insert("export_key".into(), text(key));
     }
     Ok(item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document of this integration, as it is stored.
+    const DOCUMENT: &str = r#"{"tenant":"acme","id":"erp-1","generation":"01HF7YAT000000000000000007","version":12,"integration_type":"permanent","target":{"webhook":{"callback":{"callback_url":"https://erp.example/","api_key":null},"stream":{"floor":1,"gaps":[],"unconfirmed":false,"owed":[],"unsent":null,"waits":false,"duty":{"wake_at":5,"turn":7,"busy":null,"nudged":false},"health":{"failures":0,"first_failed":null,"is_several":false,"several_since":null,"failing_since":null,"last_failure_at":null,"next_attempt_at":null,"last_success_at":null,"interruption":null,"resumed_at":null,"retrying_until":null},"epoch":0}}},"starts_at":1,"ends_at":null,"filter":null,"status":"running","stopped_at":null,"is_finished":false}"#;
+
+    #[test]
+    fn the_item_of_an_integration_keeps_its_form() {
+        let stored: Item = HashMap::from([
+            ("pk".into(), text("acme")),
+            ("sk".into(), text("integration#erp-1")),
+            ("generation".into(), text("01HF7YAT000000000000000007")),
+            ("version".into(), number(12)),
+            ("document".into(), text(DOCUMENT)),
+            ("wake_partition".into(), text("all")),
+            ("wake_at".into(), number(5)),
+        ]);
+        let integration = read(&stored).unwrap();
+        assert_eq!(item(&integration).unwrap(), stored);
+        let tombstone = tombstone(&IntegrationRef::from(&integration));
+        assert_eq!(tombstone, "deleted#erp-1#01HF7YAT000000000000000007");
+    }
 }

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::builders::{TransactWriteItemBuilder, UpdateBuilder}
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
 };
-use domain::integration::{Integration, MAX_INTEGRATIONS, Owner};
+use domain::integration::{Integration, IntegrationRef, MAX_INTEGRATIONS};
 use domain::integration_log::Entry;
 use domain::lifecycle::{self, Applied, Input, Rules, StepRequest};
 use domain::stream::chunk::Chunk;
@@ -56,7 +56,7 @@ impl Integrations {
             let written = self.transact([
                 TransactWriteItem::builder().put(build(put.build())?),
                 TransactWriteItem::builder().update(build(count.build())?),
-                self.entry(&Owner::from(integration), &entry)?,
+                self.entry(&IntegrationRef::from(integration), &entry)?,
             ]);
             let Err(error) = written.await else {
                 return Ok(());
@@ -82,15 +82,18 @@ impl Integrations {
     /// [`StoreError::Changed`] when others won every time, [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn apply(
         &self,
-        owner: &Owner,
+        integration_ref: &IntegrationRef,
         input: &Input,
         chunk: Option<&Chunk>,
         clock: &Clock,
         rules: &Rules,
     ) -> Result<Option<(Applied, Option<StepRequest>)>, StoreError> {
         for attempt in 1.. {
-            let integration = match self.get(&owner.tenant, &owner.integration_id).await {
-                Ok(found) if found.generation == owner.generation => found,
+            let integration = match self
+                .get(&integration_ref.tenant, &integration_ref.integration_id)
+                .await
+            {
+                Ok(found) if found.generation == integration_ref.generation => found,
                 Ok(_) | Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error),
             };
@@ -147,13 +150,13 @@ impl Integrations {
             self.put_alone(put).await?;
             return Ok(integration);
         }
-        let owner = Owner::from(&integration);
+        let integration_ref = IntegrationRef::from(&integration);
         let mut items = vec![TransactWriteItem::builder().put(put)];
         for entry in entries {
-            items.push(self.entry(&owner, entry)?);
+            items.push(self.entry(&integration_ref, entry)?);
         }
         if let Some(chunk) = chunk {
-            items.push(self.put(chunks::item(&owner, chunk)?)?);
+            items.push(self.put(chunks::item(&integration_ref, chunk)?)?);
         }
         let written = self.transact(items).await;
         written.map_err(|error| match cancelled(&error) {
@@ -163,7 +166,7 @@ impl Integrations {
         let log = IntegrationLog::new(self.table.clone());
         for entry in entries {
             // The next entries will do what this one could not.
-            let _ = log.trim(&owner, entry).await;
+            let _ = log.trim(&integration_ref, entry).await;
         }
         Ok(integration)
     }
@@ -229,18 +232,21 @@ impl Integrations {
         tenant: &str,
         id: &str,
         purge_at: Millis,
-    ) -> Result<Owner, StoreError> {
+    ) -> Result<IntegrationRef, StoreError> {
         for attempt in 1.. {
-            let owner = Owner::from(&self.get(tenant, id).await?);
+            let integration_ref = IntegrationRef::from(&self.get(tenant, id).await?);
             let delete = Delete::builder()
                 .table_name(&self.table.name)
                 .key("pk", text(tenant))
                 .key("sk", text(format!("{INTEGRATION}{id}")))
                 .condition_expression("generation = :generation")
-                .expression_attribute_values(":generation", text(owner.generation.to_string()));
+                .expression_attribute_values(
+                    ":generation",
+                    text(integration_ref.generation.to_string()),
+                );
             let tombstone = HashMap::from([
                 ("pk".into(), text(tenant)),
-                ("sk".into(), text(tombstone(&owner))),
+                ("sk".into(), text(tombstone(&integration_ref))),
                 ("wake_partition".into(), text(INDEX_PARTITION)),
                 ("wake_at".into(), number(purge_at.0)),
             ]);
@@ -250,7 +256,7 @@ impl Integrations {
                 self.put(tombstone)?,
             ]);
             let Err(error) = deleted.await else {
-                return Ok(owner);
+                return Ok(integration_ref);
             };
             match cancelled(&error) {
                 Some(_) if attempt < MAX_TRIES => back_off(attempt).await,
@@ -279,8 +285,12 @@ impl Integrations {
     }
 
     /// The part of a transaction that writes an entry of an integration's log.
-    fn entry(&self, owner: &Owner, entry: &Entry) -> Result<TransactWriteItemBuilder, StoreError> {
-        self.put(integration_log::item(owner, entry))
+    fn entry(
+        &self,
+        integration_ref: &IntegrationRef,
+        entry: &Entry,
+    ) -> Result<TransactWriteItemBuilder, StoreError> {
+        self.put(integration_log::item(integration_ref, entry))
     }
 
     /// An update of the number of a tenant's integrations.

@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench test check lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
+.PHONY: help up down demo kill simulate bench test check unit house lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,10 +36,16 @@ bench:  ## what exports cost: from segments to a file, and whole runs against ca
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench file
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench whole_run
 
+unit:  ## the tests of the rules alone: no AWS, no stack, under a minute from nothing
+	@cargo test --locked --package domain
+
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py
 
-check: lint-template lint-openapi deny  ## what needs no local stack: formatting, clippy, template, document, licences, cargo test
+house: venvs  ## the walls: what domain may link, who calls receivers, no import cycles; prints the longest files
+	@.venv/emulator/bin/python -B local/house.py report
+
+check: house lint-template lint-openapi deny  ## what needs no local stack: formatting, clippy, template, document, licences, cargo test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo test --workspace

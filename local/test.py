@@ -25,6 +25,7 @@ def with_stack(*command) -> list:
 
 STEPS = {
     "formatting": ["cargo", "fmt", "--all", "--check"],
+    "house": [emulator.PYTHON, "-B", ROOT / "local" / "house.py"],
     "clippy": ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
     "template": ["make", "--no-print-directory", "lint-template"],
     "licences": [emulator.PYTHON, "-B", ROOT / "local" / "supply.py"],

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 
 /// Reads a text, and checks that it is written again as it was.
 fn reads_and_writes<T: DeserializeOwned + Serialize>(text: &str) -> T {
-    let read: T = serde_json::from_str(text).unwrap();
-    assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    let read: T = serde_json::from_str(text).expect("what is stored can be read");
+    let written = serde_json::to_string(&read).expect("it can be written");
+    assert_eq!(written, text);
     read
 }
 

@@ -175,3 +175,197 @@ fn release(
         false => Decided::write(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::change::{Change, Verdict};
+    use super::*;
+    use crate::filter::Filter;
+    use crate::integration::{Access, Bucket, Status};
+
+    const HOLDER: Ulid = Ulid(7);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const RULES: Rules = Rules {
+        seal: Duration::from_secs(10),
+        give_up: Duration::from_secs(5 * 24 * 3600),
+        retention: Duration::from_secs(90 * 24 * 3600),
+    };
+    const NOW: Millis = Millis(1_700_000_000_000);
+
+    fn bucket(name: &str) -> Bucket {
+        Bucket {
+            access: Access::Role {
+                role_arn: "r".into(),
+                external_id: "e".into(),
+            },
+            aws_region: "eu-west-1".into(),
+            bucket: name.into(),
+            key_prefix: None,
+        }
+    }
+
+    /// An integration that the run [`HOLDER`] may write files for.
+    fn held() -> Integration {
+        let mut export = Export::registered(NOW);
+        export.take_lease(HOLDER, NOW, NOW.after(DAY * 10));
+        let mut integration = crate::integration::tests::webhook(NOW);
+        integration.target = Target::S3 {
+            bucket: bucket("b"),
+            export: Box::new(export),
+        };
+        integration
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            repeats_from: NOW.first_id(),
+            from: NOW.first_id(),
+            until: NOW.after(DAY).first_id(),
+            bucket: "b".into(),
+            region: "eu-west-1".into(),
+            key: "k".into(),
+            filter: None,
+            size_bytes: 1,
+            lines: 1,
+            crc64: "0".into(),
+        }
+    }
+
+    fn read(integration: &Integration) -> ExportRead {
+        ExportRead {
+            bucket: bucket("b"),
+            filter: integration.filter.clone(),
+            position: NOW.first_id(),
+        }
+    }
+
+    fn planned() -> Integration {
+        let mut integration = held();
+        integration.export_mut().unwrap().plan = Some(plan());
+        integration
+    }
+
+    fn apply_at(integration: &Integration, run: ExportInput, now: Millis) -> Change {
+        let mut next = integration.clone();
+        let decided = apply(&mut next, HOLDER, &run, now, &RULES);
+        Change {
+            verdict: decided.verdict,
+            next: (decided.verdict == Verdict::Write).then_some(next),
+            entries: decided.entries,
+            step: decided.step,
+        }
+    }
+
+    #[test]
+    fn a_plan_is_stored_for_the_integration_that_was_read_and_no_other() {
+        let store = |integration: &Integration| {
+            let run = ExportInput::Plan {
+                plan: plan(),
+                read: read(&held()),
+            };
+            apply_at(integration, run, NOW).next.is_some()
+        };
+        let changed = |change: fn(&mut Integration)| {
+            let mut integration = held();
+            change(&mut integration);
+            integration
+        };
+        assert!(store(&held()));
+        for (case, integration) in [
+            ("stopped", changed(|it| it.status = Status::Stopped)),
+            ("filter", changed(|it| it.filter = Some(Filter::default()))),
+            ("planned", planned()),
+            (
+                "bucket",
+                changed(|it| {
+                    if let Target::S3 { bucket: of, .. } = &mut it.target {
+                        *of = bucket("another");
+                    }
+                }),
+            ),
+            (
+                "position",
+                changed(|it| it.export_mut().unwrap().position = NOW.after(DAY).first_id()),
+            ),
+            ("lease", changed(|it| it.export_mut().unwrap().lease = None)),
+        ] {
+            assert!(!store(&integration), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_bucket_moves_the_position_behind_it() {
+        let change = apply_at(&planned(), ExportInput::Finish { plan: plan() }, NOW);
+        let mut next = change.next.unwrap();
+        let export = next.export_mut().unwrap();
+        assert_eq!((export.position, &export.plan), (plan().until, &None));
+        assert!(change.entries.is_empty());
+        let again = apply_at(&next, ExportInput::Finish { plan: plan() }, NOW);
+        assert_eq!(again.next, None, "it is no plan any more");
+    }
+
+    #[test]
+    fn uploads_that_only_fail_stop_the_integration_after_days() {
+        let fail = |integration: &Integration, is_absent, now| {
+            let run = ExportInput::Fail {
+                plan: plan(),
+                reason: "no such bucket".into(),
+                is_absent,
+            };
+            apply_at(integration, run, now)
+        };
+        let first = fail(&planned(), false, NOW);
+        let reason = "Upload to s3://b/k failed. Reason: no such bucket. It may have been stored by this or an earlier attempt, so this very file is tried again before any other.";
+        assert_eq!(first.entries, [(Action::ExportFailed, reason.to_owned())]);
+        let mut next = first.next.unwrap();
+        assert!(next.export_mut().unwrap().plan.is_some());
+        let late = fail(&next, false, NOW.after(RULES.give_up));
+        assert_eq!(late.entries[0].0, Action::IntegrationStopped);
+        assert!(!late.next.unwrap().is_running());
+        // Refused at its only attempt: it is not in the bucket, and the next file may be another one.
+        let mut absent = fail(&planned(), true, NOW).next.unwrap();
+        assert_eq!(absent.export_mut().unwrap().plan, None);
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_made_again_is_given_up() {
+        let give_up = |now: Millis| {
+            let mut integration = planned();
+            integration.export_mut().unwrap().lease = None;
+            let export = integration.export_mut().unwrap();
+            export.take_lease(HOLDER, now, now.after(DAY));
+            let change = apply_at(&integration, ExportInput::GiveUp { plan: plan() }, now);
+            let mut next = change.next.unwrap();
+            let export = next.export_mut().unwrap();
+            assert_eq!(export.plan, None);
+            (export.position, change.entries[0].1.clone())
+        };
+        // Its events are kept: they are written to new files.
+        let (position, reason) = give_up(NOW.after(DAY));
+        assert_eq!(position, NOW.first_id());
+        assert!(reason.contains("written to new files"), "{reason}");
+        // They are not: the position moves behind them.
+        let (position, reason) = give_up(NOW.after(DAY * 91));
+        assert_eq!(position, plan().until);
+        assert!(reason.contains("older than what is kept"), "{reason}");
+    }
+
+    #[test]
+    fn a_run_that_leaves_ends_a_range_that_has_been_written() {
+        let mut integration = held();
+        integration.integration_type = IntegrationType::Temporary;
+        integration.ends_at = Some(NOW.after(DAY));
+        let leave = ExportInput::Release { has_failed: false };
+        let change = apply_at(&integration, leave.clone(), NOW);
+        assert!(change.next.unwrap().is_running() && change.entries.is_empty());
+        integration.export_mut().unwrap().position = NOW.after(DAY).first_id();
+        let change = apply_at(&integration, leave.clone(), NOW);
+        let mut next = change.next.unwrap();
+        assert!(next.is_finished && !next.is_running());
+        assert_eq!(next.export_mut().unwrap().lease, None);
+        assert_eq!(change.entries[0].0, Action::IntegrationStopped);
+        assert_eq!(apply_at(&next, leave, NOW).next, None, "it holds no lease");
+    }
+}

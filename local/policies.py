@@ -196,7 +196,8 @@ def encryption(resources: dict) -> list[str]:
         properties = it.get("Properties", {})
         if it["Type"] == "AWS::SQS::Queue":
             own = [policy["PolicyDocument"] for policy in policies if {"Ref": name} in policy["Queues"]]
-            if not any(denies_plain_http(document, "sqs", {"Fn::GetAtt": [name, "Arn"]}) for document in own):
+            # In the policy of a queue, "*" is that queue.
+            if not any(denies_plain_http(document, "sqs", resource) for document in own for resource in ("*", {"Fn::GetAtt": [name, "Arn"]})):
                 wrong.append(f"{name} takes plain HTTP")
             for document in own:
                 for statement in document["Statement"]:
@@ -271,9 +272,29 @@ def rules(template: dict) -> list[str]:
     return wrong
 
 
+# The longest time-out of ingest: domain::stream remembers gaps for as long.
+INGEST_TIMEOUT = 30
+# The time in which repeats of an event are recognised, in seconds.
+REPEAT_WINDOW = 20 * 60
+
+
+def sizes(template: dict) -> list[str]:
+    """What the table of sizes promises: for each of its rows, and for the shares of concurrency."""
+    wrong = []
+    for size, row in template["Mappings"]["Sizes"].items():
+        for function in ("Ingest", "Delivery", "Replay", "Export"):
+            if row[f"{function}Visibility"] < 6 * row[f"{function}Timeout"]:
+                wrong.append(f"{size}: {function}Visibility is less than 6 times {function}Timeout")
+            if row[f"{function}Concurrency"] >= template["Mappings"]["Functions"][function]["Reserved"]:
+                wrong.append(f"{size}: {function}Concurrency leaves nothing of the function's Reserved")
+        if row["IngestTimeout"] > INGEST_TIMEOUT or row["IngestVisibility"] >= REPEAT_WINDOW:
+            wrong.append(f"{size}: ingest takes longer than streams and repeats are remembered for")
+    return wrong
+
+
 def check(template: dict) -> list[str]:
     resources = template["Resources"]
-    return [*roles(resources), *functions(resources), *encryption(resources), *ways_in(resources), *rules(template)]
+    return [*sizes(template), *roles(resources), *functions(resources), *encryption(resources), *ways_in(resources), *rules(template)]
 
 
 # --- The check is checked: every one of these changes has to be found. ---
@@ -303,8 +324,8 @@ BREAKS = {
     "a role for anybody": lambda it: properties(it, "ApiRole")["AssumeRolePolicyDocument"]["Statement"][0].update(Principal="*"),
     "another function's role": lambda it: properties(it, "IngestFunction").update(Role={"Fn::GetAtt": ["ApiRole", "Arn"]}),
     "no reserved concurrency": lambda it: properties(it, "ExportFunction").pop("ReservedConcurrentExecutions"),
-    "plain HTTP to a queue": lambda it: properties(it, "ReplayQueuePolicy")["PolicyDocument"]["Statement"].pop(),
-    "a queue for anybody": lambda it: properties(it, "ReplayQueuePolicy")["PolicyDocument"]["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Condition": {}}),
+    "plain HTTP to a queue": lambda it: properties(it, "OtherQueuesPolicy")["PolicyDocument"]["Statement"].pop(),
+    "a queue for anybody": lambda it: properties(it, "OtherQueuesPolicy")["PolicyDocument"]["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Condition": {}}),
     "plain HTTP to a table": lambda it: properties(it, "EventsTable").pop("ResourcePolicy"),
     "a table in the clear": lambda it: properties(it, "EventsTable").pop("SSESpecification"),
     "logs for ever": lambda it: properties(it, "ApiAccessLogGroup").pop("RetentionInDays"),
@@ -314,6 +335,9 @@ BREAKS = {
     "a writer ahead of readers": lambda it: it["Rules"]["ReadersCoverWriters"]["Assertions"][0]["Assert"]["Fn::Or"][2]["Fn::And"][1]["Fn::Contains"][0].append("2"),
     "no rule for seals": lambda it: it["Rules"]["ReadersCoverWriters"]["Assertions"].pop(),
     "a reader that goes by what is written": lambda it: properties(it, "ExportFunction")["Environment"]["Variables"].update(EVENT_LOG_SHARDS={"Ref": "EventLogShards"}),
+    "a batch that comes again while it waits": lambda it: it["Mappings"]["Sizes"]["cloud"].update(ReplayVisibility=300),
+    "an ingest that outlasts gaps": lambda it: it["Mappings"]["Sizes"]["cloud"].update(IngestTimeout=31, IngestVisibility=200),
+    "more batches than the function has a share for": lambda it: it["Mappings"]["Sizes"]["cloud"].update(DeliveryConcurrency=225),
     "no throttling": lambda it: properties(it, "ApiStage").pop("DefaultRouteSettings"),
 }
 

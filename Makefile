@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench test check unit house lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
+.PHONY: help up down demo kill simulate bench test check unit house docs lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,7 +45,10 @@ test: venvs  ## everything: formatting, clippy, template, unit, integration and 
 house: venvs  ## the walls: what domain may link, who calls receivers, no import cycles; prints the longest files
 	@.venv/emulator/bin/python -B local/house.py report
 
-check: house lint-template lint-openapi deny  ## what needs no local stack: formatting, clippy, template, document, licences, cargo test
+docs: venvs  ## the documents: links, line lengths, and that each test named in docs/invariants.md exists
+	@.venv/emulator/bin/python -B local/docs.py
+
+check: house docs lint-template lint-openapi deny  ## what needs no local stack: formatting, clippy, template, document, licences, cargo test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo test --workspace
@@ -84,7 +87,7 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS=20; needs a nightly toolchain and c
 			-artifact_prefix=artifacts/$$target/ corpus/$$target seeds/$$target || exit 1; \
 	done
 
-openapi:  ## write openapi.json anew, from the routes and types of the API
+openapi:  ## write openapi.json again, from the routes and types of the API
 	@WRITE_OPENAPI=1 cargo test -q --workspace --lib the_committed_document_is_what_the_code_says >/dev/null
 
 fmt:  ## format the code

@@ -29,7 +29,7 @@ STOP_SECONDS = 8
 
 
 class Failure(Exception):
-    """What the user is told."""
+    """What the user reads."""
 
 
 def say(text: str) -> None:
@@ -106,7 +106,7 @@ def stop() -> int:
     send([emulator] if emulator in ours else ours, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while (left := processes()) and time.monotonic() < deadline:
-        if emulator not in left:  # nobody would end them now
+        if emulator not in left:  # nothing would end them now
             break
         time.sleep(0.05)
     while left := processes():
@@ -135,7 +135,7 @@ def endpoint(port: int) -> str:
 
 
 def get(url: str, seconds: float = 2) -> tuple[int, bytes]:
-    """Status 0 when nobody answers."""
+    """Status 0 when there is no response."""
     try:
         with urllib.request.urlopen(url, timeout=seconds) as answer:
             return answer.status, answer.read()

@@ -49,7 +49,7 @@ def paths_of(text: str, module: tuple[str, ...]) -> set[tuple[str, ...]]:
 
 
 def leaves(tree: str) -> list[list[str]]:
-    """`a::{b, c::{d, e}}` as the paths that it stands for."""
+    """`a::{b, c::{d, e}}` as the paths that it means."""
     head, brace, rest = tree.partition("{")
     names = [name for name in head.split("::") if name]
     if not brace:

@@ -16,7 +16,7 @@ import emulator
 from emulator import ROOT
 
 KILLS = 25
-# Events flow for about half a minute, so that kills meet every stage.
+# Events flow for about half a minute, so that kills hit every stage.
 DEMO = ["cargo", "run", "-q", "--bin", "demo", "--", "--events", "8000", "--bus-events", "200"]
 DEMO += ["--deadline", "900", "--settle", "130", "--webhook-duplicates-allowed"]
 

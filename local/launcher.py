@@ -35,7 +35,7 @@ app.pin_request_origin = lambda source_ip, secure_transport: pin_request_origin(
 extract = iam_actions.extract_iam_action
 iam_actions.extract_iam_action = lambda *request: (extract(*request) or "").removesuffix("Batch") or None
 
-# A condition on the external id holds for who assumes a role, too; the emulator tells it the role's trust policy only.
+# A condition on the external id holds for the caller that assumes a role, too; the emulator gives it to the role's trust policy only.
 context = iam_actions.request_tag_context
 
 

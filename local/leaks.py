@@ -9,7 +9,7 @@ import sys
 from emulator import LOG_FILE, ROOT, Failure, read_state
 from stack import client
 
-# Texts in tests, demo and document that go into api_key and aws_secret_access_key, and are long enough to be told from others.
+# Texts in tests, demo and document that go into api_key and aws_secret_access_key, and are long enough to be recognised.
 NAMED = re.compile(r'"(?:api_key|aws_secret_access_key)"\s*:\s*(?:json!\()?"([^"*]{12,})"')
 FILES = ["tests/it/*.rs", "demo/src/*.rs", "openapi.json"]
 
@@ -67,7 +67,7 @@ def main() -> int:
             masks += '"mask"' in text
             for form in [*wanted, *encoded]:
                 if form in text:
-                    leaks.append(f"{encoded.get(form, form)} stands in {place}: {text[:300]}")
+                    leaks.append(f"{encoded.get(form, form)} is in {place}: {text[:300]}")
     for leak in leaks:
         print(leak)
     print(f"leaks: {len(leaks)} of {len(wanted)} secrets in {searched}; {masks} integrations with masks")

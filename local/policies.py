@@ -20,15 +20,15 @@ RECEIVE = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", 
 LOG = ["logs:CreateLogStream", "logs:PutLogEvents"]
 ITEMS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem", "dynamodb:Query"]
 
-# Tenants' roles: the one resource without an ARN, since nobody knows their accounts. Only with an external id, and none of the
+# Tenants' roles: the one resource without an ARN, since their accounts are not known. Only with an external id, and none of the
 # account's own, which might trust every role of it.
 ROLES = "arn:${AWS::Partition}:iam::*:role/*"
 CONDITIONS = {ROLES: {"Null": {"sts:ExternalId": "false"}}}
 DENIED = {"ExportRole": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Resource": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/*"}}]}
 
-# Role -> resource -> actions. "DECRYPT_IF_SHOWN" stands for kms:Decrypt where SecretsInResponses=plain asks for it.
+# Role -> resource -> actions. "DECRYPT_IF_SHOWN" means kms:Decrypt where SecretsInResponses=plain asks for it.
 ALLOWED = {
-    # Encrypts, and shows masks that are stored beside the cipher text; reads no queue; no event log.
+    # Encrypts, and shows masks that are stored with the ciphertext; reads no queue; no event log.
     "ApiRole": {
         "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
         "IngestQueue": ["sqs:SendMessage"],
@@ -76,7 +76,7 @@ ALLOWED = {
         ROLES: ["sts:AssumeRole"],
         "ExportLogGroup": LOG,
     },
-    # Reads what changes, tells of it. Neither reads nor writes tables and queues.
+    # Reads what changes, and publishes it. Neither reads nor writes tables and queues.
     "NotifyRole": {
         "IntegrationsTable.StreamArn": ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
         "EventBus": ["events:PutEvents"],
@@ -118,7 +118,7 @@ def granted(role: dict, shows_secrets: bool, denied: list) -> tuple[dict, list[s
     found, wrong, denied = {}, [], list(denied)
     for key in ("ManagedPolicyArns", "PermissionsBoundary"):
         if key in role:
-            wrong.append(f"has {key}: what it may do has to stand in the template")
+            wrong.append(f"has {key}: what it may do has to be in the template")
     for policy in role.get("Policies", []):
         for statement in values(policy["PolicyDocument"]["Statement"]):
             if statement in denied:
@@ -148,11 +148,11 @@ def roles(resources: dict) -> list[str]:
     wrong = []
     there = {name: it["Properties"] for name, it in resources.items() if it["Type"] == "AWS::IAM::Role"}
     for name in there.keys() ^ ALLOWED.keys():
-        wrong.append(f"{name} stands either in the template or in the table, not in both")
+        wrong.append(f"{name} is either in the template or in the table, not in both")
     for name in there.keys() & ALLOWED.keys():
         for shows_secrets in (False, True):
-            found, told = granted(there[name], shows_secrets, DENIED.get(name, []))
-            wrong += [f"{name} {it}" for it in told]
+            found, problems = granted(there[name], shows_secrets, DENIED.get(name, []))
+            wrong += [f"{name} {it}" for it in problems]
             decrypt = {"kms:Decrypt"} if shows_secrets else set()
             expected = {it: set(actions) - {"DECRYPT_IF_SHOWN"} | (decrypt if "DECRYPT_IF_SHOWN" in actions else set()) for it, actions in ALLOWED[name].items()}
             for it in sorted(found.keys() | expected.keys()):
@@ -184,7 +184,7 @@ def functions(resources: dict) -> list[str]:
 
 
 def denies_plain_http(document: dict, service: str, name) -> bool:
-    """Whether a policy refuses everything that comes over plain HTTP, from anybody."""
+    """Whether a policy refuses everything that comes over plain HTTP, from anyone."""
     wanted = {"Effect": "Deny", "Principal": "*", "Action": f"{service}:*", "Resource": name, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
     return any({key: it for key, it in statement.items() if key != "Sid"} == wanted for statement in document["Statement"])
 
@@ -216,7 +216,7 @@ def encryption(resources: dict) -> list[str]:
         if it["Type"] == "AWS::KMS::Key" and not properties.get("EnableKeyRotation"):
             wrong.append(f"{name} is not rotated")
         if it["Type"] == "AWS::Logs::LogGroup" and "RetentionInDays" not in properties:
-            wrong.append(f"{name} keeps its logs for ever")
+            wrong.append(f"{name} keeps its logs forever")
     return wrong
 
 
@@ -320,15 +320,15 @@ BREAKS = {
     "an action less": lambda it: statements(it, "IngestRole").pop(0),
     "everything but": lambda it: statements(it, "IngestRole").append({"Effect": "Allow", "NotAction": "iam:*", "Resource": "x"}),
     "a managed policy": lambda it: properties(it, "ApiRole").update(ManagedPolicyArns=["arn:aws:iam::aws:policy/AdministratorAccess"]),
-    "a role that nobody knows": lambda it: it["Resources"].update(OtherRole=copy.deepcopy(it["Resources"]["ApiRole"])),
-    "a role for anybody": lambda it: properties(it, "ApiRole")["AssumeRolePolicyDocument"]["Statement"][0].update(Principal="*"),
+    "a role that is not in the table": lambda it: it["Resources"].update(OtherRole=copy.deepcopy(it["Resources"]["ApiRole"])),
+    "a role for anyone": lambda it: properties(it, "ApiRole")["AssumeRolePolicyDocument"]["Statement"][0].update(Principal="*"),
     "another function's role": lambda it: properties(it, "IngestFunction").update(Role={"Fn::GetAtt": ["ApiRole", "Arn"]}),
     "no reserved concurrency": lambda it: properties(it, "ExportFunction").pop("ReservedConcurrentExecutions"),
     "plain HTTP to a queue": lambda it: properties(it, "OtherQueuesPolicy")["PolicyDocument"]["Statement"].pop(),
-    "a queue for anybody": lambda it: properties(it, "OtherQueuesPolicy")["PolicyDocument"]["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Condition": {}}),
+    "a queue for anyone": lambda it: properties(it, "OtherQueuesPolicy")["PolicyDocument"]["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Condition": {}}),
     "plain HTTP to a table": lambda it: properties(it, "EventsTable").pop("ResourcePolicy"),
     "a table in the clear": lambda it: properties(it, "EventsTable").pop("SSESpecification"),
-    "logs for ever": lambda it: properties(it, "ApiAccessLogGroup").pop("RetentionInDays"),
+    "logs forever": lambda it: properties(it, "ApiAccessLogGroup").pop("RetentionInDays"),
     "a route without a token": lambda it: properties(it, "ApiRoute").update(AuthorizationType="NONE"),
     "retries that Lambda takes for a loop": lambda it: properties(it, "DeliveryFunction").pop("RecursiveLoop"),
     "a loop that Lambda lets run": lambda it: properties(it, "IngestFunction").update(RecursiveLoop="Allow"),

@@ -1,6 +1,6 @@
 """Runs README.md on the local stack as its reader would: every block of shell commands but those that cannot run here, and the
-commands of "An event did not arrive". A command that fails, or an answer of 400 and more, fails the run, and so does a block
-that no list knows.
+commands of "An event did not arrive". A command that fails, or a response of 400 and more, fails the run, and so does a block of
+the other documents that no list knows.
 
     . target/local/env && .venv/readme/bin/python -B local/readme.py
 """
@@ -23,6 +23,9 @@ SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # How the blocks begin that are not run, and why.
 NOT_RUN = {
     "sam build && sam deploy --guided": "needs an AWS account",
+    "cargo test -p domain": "is what `make unit` does",
+    "make up && . target/local/env": "is what `make test` does",
+    "cargo build --bin simulate": "is what `make simulate` does",
     "out() {": "needs a stack in AWS",
     "export AWS_ENDPOINT_URL=http://localhost:4566": "needs LocalStack",
     'source target/local/env\nf=$(aws lambda': "replaces a function of the stack until its next deployment",
@@ -39,11 +42,18 @@ ARRIVES = ("R1", "R3")
 DEADLINE_SECONDS = 90
 
 
+OTHERS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def blocks(text: str) -> list[str]:
     found = SHELL.findall(text)
-    unused = [start for start in NOT_RUN if not any(block.startswith(start) for block in found)]
+    others = [block for path in OTHERS for block in SHELL.findall(path.read_text())]
+    unused = [start for start in NOT_RUN if not any(block.startswith(start) for block in found + others)]
     if unused:
-        sys.exit(f"README.md has no block that begins so any more: {unused}")
+        sys.exit(f"no document has a block that begins so any more: {unused}")
+    unknown = [block for block in others if not block.startswith(tuple(NOT_RUN))]
+    if unknown:
+        sys.exit(f"a block that is neither run nor known: {unknown}")
     return [block for block in found if not block.startswith(tuple(NOT_RUN))]
 
 

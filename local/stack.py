@@ -28,7 +28,7 @@ ENV_FILE = STATE_DIR / "env"
 TOOLS = ROOT / ".venv" / "tools" / "bin"
 STACK = "event-stream-local"  # as in samconfig.toml
 BUCKET = "event-stream-local-artifacts"  # as in samconfig.toml
-CUSTOMER = "event-stream-local-customer"  # stands in for all customers whose buckets take files
+CUSTOMER = "event-stream-local-customer"  # represents all customers whose buckets take files
 FUNCTIONS = ["api", "ingest", "delivery", "replay", "export", "notify"]
 QUEUES = ["ingest", "delivery", "replay", "export"]
 READY_SECONDS = 30
@@ -84,12 +84,12 @@ def build_environment(port: int) -> dict:
 def host_triple() -> str:
     if os.environ.get("CARGO_BUILD_TARGET"):
         return os.environ["CARGO_BUILD_TARGET"]
-    told = run(["rustc", "-vV"], dict(os.environ))
-    return next(line.split()[1] for line in told.splitlines() if line.startswith("host:"))
+    outs = run(["rustc", "-vV"], dict(os.environ))
+    return next(line.split()[1] for line in outs.splitlines() if line.startswith("host:"))
 
 
 def run(command: list, environment: dict) -> str:
-    """Runs a program quietly; what it said is told when it fails."""
+    """Runs a program quietly; its output is shown when it fails."""
     done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise Failure(f"{done.stdout}\n`{' '.join(map(str, command))}` failed with status {done.returncode}.")
@@ -139,14 +139,14 @@ def customer(port: int) -> dict:
     return {"id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
 
 
-def api_url(port: int, told: dict) -> str:
+def api_url(port: int, outs: dict) -> str:
     """The address under the emulator's own host name, which every client can reach without naming a host."""
-    return f"{endpoint(port)}/_aws/execute-api/{told['ApiId']}"
+    return f"{endpoint(port)}/_aws/execute-api/{outs['ApiId']}"
 
 
-def wait_for_api(port: int, told: dict) -> None:
+def wait_for_api(port: int, outs: dict) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    while (answer := get(f"{api_url(port, told)}/health", seconds=15))[0] != 200:
+    while (answer := get(f"{api_url(port, outs)}/health", seconds=15))[0] != 200:
         if time.monotonic() > deadline:
             raise Failure(f"The API does not answer: GET /health gives {answer[0]} {answer[1].decode(errors='replace')[:500]}\nLogs: make logs, {LOG_FILE.relative_to(ROOT)}")
         time.sleep(0.2)
@@ -155,9 +155,9 @@ def wait_for_api(port: int, told: dict) -> None:
 # --- Tokens and the environment of clients ---
 
 
-def token(port: int, told: dict, client_id: str) -> str:
+def token(port: int, outs: dict, client_id: str) -> str:
     """An access token by the client credentials grant, as any machine client gets it."""
-    described = client("cognito-idp", port).describe_user_pool_client(UserPoolId=told["UserPoolId"], ClientId=client_id)
+    described = client("cognito-idp", port).describe_user_pool_client(UserPoolId=outs["UserPoolId"], ClientId=client_id)
     secret = described["UserPoolClient"]["ClientSecret"]
     request = urllib.request.Request(
         f"{endpoint(port)}/oauth2/token",
@@ -168,21 +168,21 @@ def token(port: int, told: dict, client_id: str) -> str:
         return json.load(answer)["access_token"]
 
 
-def write_env(port: int, told: dict) -> None:
+def write_env(port: int, outs: dict) -> None:
     values = {
-        "EVENTSTREAM_URL": api_url(port, told),
-        "EVENTSTREAM_TOKEN": token(port, told, told["FirstTenantClientId"]),
-        "EVENTSTREAM_TOKEN_OTHER": token(port, told, told["SecondTenantClientId"]),
-        "EVENTSTREAM_BUS": told["BusName"],
+        "EVENTSTREAM_URL": api_url(port, outs),
+        "EVENTSTREAM_TOKEN": token(port, outs, outs["FirstTenantClientId"]),
+        "EVENTSTREAM_TOKEN_OTHER": token(port, outs, outs["SecondTenantClientId"]),
+        "EVENTSTREAM_BUS": outs["BusName"],
     }
     for name in QUEUES:
         stem = name.capitalize()
-        values[f"EVENTSTREAM_{name.upper()}_QUEUE_URL"] = told[f"{stem}QueueUrl"]
-        values[f"EVENTSTREAM_{name.upper()}_DEAD_LETTER_QUEUE_URL"] = told[f"{stem}DeadLetterQueueUrl"]
+        values[f"EVENTSTREAM_{name.upper()}_QUEUE_URL"] = outs[f"{stem}QueueUrl"]
+        values[f"EVENTSTREAM_{name.upper()}_DEAD_LETTER_QUEUE_URL"] = outs[f"{stem}DeadLetterQueueUrl"]
     key = read_state()["customer"]
     values |= {"EVENTSTREAM_BUCKET_ACCESS_KEY_ID": key["id"], "EVENTSTREAM_BUCKET_SECRET_ACCESS_KEY": key["secret"]}
-    values["EVENTSTREAM_INTEGRATIONS_TABLE"] = told["IntegrationsTableName"]
-    values["EVENTSTREAM_EVENTS_TABLE"] = told["EventsTableName"]
+    values["EVENTSTREAM_INTEGRATIONS_TABLE"] = outs["IntegrationsTableName"]
+    values["EVENTSTREAM_EVENTS_TABLE"] = outs["EventsTableName"]
     values |= aws_environment(port)
     lines = [f"export {name}='{value}'" for name, value in values.items()]
     write(ENV_FILE, "# Written by `make up`: . target/local/env\n" + "\n".join(lines) + "\n")
@@ -196,18 +196,18 @@ def up() -> None:
     port, is_new = emulator.start()
     made_from = digest(sources())
     state = read_state()
-    told = outputs(port)
-    if is_new or not told or state.get("deployed") != made_from:
+    outs = outputs(port)
+    if is_new or not outs or state.get("deployed") != made_from:
         build(port)
         deploy(port)
-        told = outputs(port)
+        outs = outputs(port)
         known = state.get("customer") or customer(port)
         write(STATE_FILE, json.dumps(state | {"deployed": made_from, "customer": known}))
     else:
         say("nothing has changed since the last deployment")
-    wait_for_api(port, told)
-    write_env(port, told)
-    say(f"up in {time.monotonic() - started:.1f} s: {api_url(port, told)}\nnext: . target/local/env, then curl -H \"authorization: Bearer $EVENTSTREAM_TOKEN\" $EVENTSTREAM_URL/api/v1/org/integrations/eventstream/")
+    wait_for_api(port, outs)
+    write_env(port, outs)
+    say(f"up in {time.monotonic() - started:.1f} s: {api_url(port, outs)}\nnext: . target/local/env, then curl -H \"authorization: Bearer $EVENTSTREAM_TOKEN\" $EVENTSTREAM_URL/api/v1/org/integrations/eventstream/")
 
 
 def down() -> None:
@@ -220,9 +220,9 @@ def down() -> None:
 
 def renew() -> None:
     state = read_state()
-    if state.get("pid") not in emulator.processes() or not (told := outputs(state["port"])):
+    if state.get("pid") not in emulator.processes() or not (outs := outputs(state["port"])):
         raise Failure("The stack is not up: make up")
-    write_env(state["port"], told)
+    write_env(state["port"], outs)
     say("new tokens in target/local/env")
 
 

@@ -67,9 +67,9 @@ def main() -> int:
     assert is_allowed("(MIT OR GPL-3.0) AND ISC", allowed) and not is_allowed("MIT AND GPL-3.0", allowed)
     wrong, packages = [], {}
     for target in TARGETS:
-        told = json.loads(cargo("metadata", "--locked", "--format-version", "1", "--filter-platform", target))
-        used = {node["id"] for node in told["resolve"]["nodes"]}
-        packages |= {package["id"]: package for package in told["packages"] if package["id"] in used}
+        metadata = json.loads(cargo("metadata", "--locked", "--format-version", "1", "--filter-platform", target))
+        used = {node["id"] for node in metadata["resolve"]["nodes"]}
+        packages |= {package["id"]: package for package in metadata["packages"] if package["id"] in used}
     for package in packages.values():
         name = f"{package['name']} {package['version']}"
         if package["source"] not in (None, CRATES_IO):

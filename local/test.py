@@ -26,6 +26,7 @@ def with_stack(*command) -> list:
 STEPS = {
     "formatting": ["cargo", "fmt", "--all", "--check"],
     "house": [emulator.PYTHON, "-B", ROOT / "local" / "house.py"],
+    "documents": [emulator.PYTHON, "-B", ROOT / "local" / "docs.py"],
     "clippy": ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
     "template": ["make", "--no-print-directory", "lint-template"],
     "licences": [emulator.PYTHON, "-B", ROOT / "local" / "supply.py"],
@@ -38,7 +39,7 @@ STEPS = {
 
 
 def run(command: list, results: list[str]) -> int:
-    """Runs one step with its output passed on, and keeps cargo's result lines to be told again at the end."""
+    """Runs one step with its output passed on, and keeps cargo's result lines to be shown again at the end."""
     environment = dict(os.environ)
     if sys.stdout.isatty():
         environment.setdefault("CARGO_TERM_COLOR", "always")

@@ -1,4 +1,4 @@
-//! What a file costs from compressed segments to its finished body, beside what it could cost at the least.
+//! What a file costs from compressed segments to its finished body, next to what it could cost at the least.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::print_stdout,
-    reason = "what is measured is printed, and children tell their parent where they are"
+    reason = "what is measured is printed, and children report to their parent where they are"
 )]
 
 use std::error::Error;
@@ -60,8 +60,8 @@ fn all() -> Result<(), Failure> {
             .env("SSL_CERT_FILE", &certificate)
             .stdout(Stdio::piped())
             .spawn()?;
-        let told = said(&mut services)?;
-        let port = &told["port"];
+        let reported = said(&mut services)?;
+        let port = &reported["port"];
         let runner = command("run")?
             .env("AWS_ENDPOINT_URL", format!("{scheme}://127.0.0.1:{port}"))
             .env("SSL_CERT_FILE", &certificate)
@@ -76,14 +76,14 @@ fn all() -> Result<(), Failure> {
         services.wait()?;
         let measured = measured?;
         assert_eq!(
-            measured["totals"]["crc64"], told["crc64"],
+            measured["totals"]["crc64"], reported["crc64"],
             "the files are the corpus"
         );
-        let mib = told["bytes"].as_f64().unwrap_or_default() / MIB;
+        let mib = reported["bytes"].as_f64().unwrap_or_default() / MIB;
         let number = |name: &str| measured[name].as_f64().unwrap_or_default();
         println!(
             "| {scheme} | {events_per_segment} | {:.1} | {} | {mib:.0} | {:.2} | {:.0} | {:.2} | {:.0} |",
-            told["ratio"].as_f64().unwrap_or_default(),
+            reported["ratio"].as_f64().unwrap_or_default(),
             measured["totals"]["files"],
             number("cpu"),
             mib / number("cpu"),
@@ -147,14 +147,14 @@ async fn services() -> Result<(), Failure> {
             Some((certificate, signed.signing_key.serialize_der()))
         }
     };
-    let told = |port: u16| {
+    let reported = |port: u16| {
         json!({
             "port": port, "bytes": corpus.bytes, "ratio": corpus.ratio(),
             "crc64": format!("{:016x}", digest.finalize()),
         })
     };
     canned::serve(&corpus, canned::document(from), tls, |address| {
-        println!("{}", told(address.port()));
+        println!("{}", reported(address.port()));
     })
     .await?;
     Ok(())

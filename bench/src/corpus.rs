@@ -38,7 +38,7 @@ const CITIES: [&str; 8] = [
 /// Segments, and what they hold.
 #[derive(Debug)]
 pub struct Corpus {
-    /// In order; the places are a millisecond apart or more.
+    /// In order; their ids are a millisecond apart or more.
     pub segments: Vec<Segment>,
     /// The size of all envelopes, newlines included.
     pub bytes: usize,

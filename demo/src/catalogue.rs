@@ -78,7 +78,7 @@ const METHODS: [&str; 4] = ["card", "paypal", "gift_card", "invoice"];
 /// An event to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The payload's own `id`, by which arrivals are told apart.
+    /// The payload's own `id`, by which arrivals are distinguished.
     pub reference: String,
     pub name: &'static str,
     /// JSON.

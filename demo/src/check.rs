@@ -147,7 +147,7 @@ impl<'a> Ledger<'a> {
 }
 
 /// Compares an envelope with what was published: byte by byte for an event of the API; as JSON for one of the bus, since
-/// EventBridge writes JSON anew.
+/// EventBridge writes JSON in its own way.
 fn compare(published: &Published, body: &str) -> Result<(), String> {
     let Event { name, payload, .. } = &published.event;
     let envelope: Envelope = serde_json::from_str(body)

@@ -62,7 +62,7 @@ impl Exports {
     }
 
     /// Reads new files until every event that was published is in one, or `deadline` is over; which of the two,
-    /// [`Exports::check`] tells.
+    /// [`Exports::check`] finds out.
     pub async fn wait(
         &mut self,
         published: &HashMap<String, Published>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why the demo cannot go on: a sentence for its user.
+/// Why the demo cannot continue: a sentence for its user.
 #[derive(Debug)]
 pub struct Failure(String);
 

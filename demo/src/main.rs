@@ -1,6 +1,6 @@
 //! `make demo`: registers a webhook and an S3 integration, publishes a shop's events, and checks that each arrives where
 //! it should, exactly once.
-#![expect(clippy::print_stdout, reason = "the demo tells its user what it sees")]
+#![expect(clippy::print_stdout, reason = "the demo shows its user what it sees")]
 
 mod catalogue;
 mod check;

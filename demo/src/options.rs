@@ -1,4 +1,4 @@
-//! What the demo is told: arguments, and the environment that `make up` writes.
+//! The demo's input: arguments, and the environment that `make up` writes.
 
 use std::ffi::OsString;
 use std::time::Duration;

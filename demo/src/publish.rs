@@ -22,7 +22,7 @@ const BUS_BATCH: usize = 10;
 const BUS_PACE: Duration = Duration::from_millis(400);
 /// How often what the bus did not take is handed to it.
 const BUS_ATTEMPTS: usize = 10;
-/// What the bus is told about where the events come from.
+/// The source of the events, for the bus.
 const BUS_SOURCE: &str = "demo.shop";
 
 /// Publishes through `POST /api/v1/org/events`, with ids that the demo gives.

@@ -1,4 +1,4 @@
-//! What the demo tells at its end.
+//! What the demo prints at its end.
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,7 @@ pub struct Webhooks {
     pub p99_millis: u64,
 }
 
-/// Waits until every expected event has arrived or `deadline` is over; which of the two, [`check`] tells.
+/// Waits until every expected event has arrived or `deadline` is over; [`check`] finds out which.
 pub async fn wait(receiver: &Receiver, published: &HashMap<String, Published>, deadline: Duration) {
     let mut left: HashSet<&str> = published
         .iter()

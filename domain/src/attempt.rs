@@ -20,7 +20,7 @@ use crate::time::Millis;
 pub enum Effect {
     /// Keep the event until replay sends it again.
     Park(Parked),
-    /// Forget a parked event, unless it was parked anew.
+    /// Forget a parked event, unless it was parked again.
     Unpark {
         /// The event.
         event: EventRef,
@@ -230,7 +230,7 @@ fn settle(dispatch: &Dispatch) -> Vec<Effect> {
 }
 
 /// Parks an event, then settles it, then looks whether it may be sent by now: in this order, so that it is always either
-/// outstanding or parked, and that whoever opens the stream either finds it or is told.
+/// outstanding or parked, and that a caller that opens the stream either finds it or is asked for a step.
 fn park(dispatch: &Dispatch, token: Ulid, running: bool) -> Vec<Effect> {
     let parked = Parked {
         event: dispatch.event,

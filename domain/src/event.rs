@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::time::Millis;
 
-/// The largest payload of one event: 256 KiB (contract, section 4).
+/// The largest payload of one event: 256 KiB (docs/api.md, Publishing).
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
 /// How deep a payload may be nested. The strictest parsers in common use stop at 64 levels, and an envelope is one itself.
@@ -42,7 +42,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a UUID can be an event's id: the nil and the max UUID stand for the lack of one (RFC 9562, sections 5.9 and 5.10), so
+/// Whether a UUID can be an event's id: the nil and the max UUID mean that there is none (RFC 9562, sections 5.9 and 5.10), so
 /// that all events with such an id would be taken for one.
 pub fn names_an_event(id: &Uuid) -> bool {
     !id.is_nil() && !id.is_max()

@@ -1,6 +1,6 @@
-//! The state of an S3 export: a place in the event log, a lease, and the plan of the one file that is being written.
+//! The state of an S3 export: a position in the event log, a lease, and the plan of the one file that is being written.
 //!
-//! A plan is stored before its file is uploaded and cleared together with the move of the place, so that a crash anywhere
+//! A plan is stored before its file is uploaded and cleared together with the move of the position, so that a crash anywhere
 //! leads to the same file under the same name with the same bytes. Only one run at a time may write: the one with the lease.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::lease::Lease;
 use crate::log::REPEAT_WINDOW;
 use crate::time::Millis;
 
-/// The largest file: 50 MiB (the API page).
+/// The largest file: 50 MiB (docs/api.md).
 pub const MAX_FILE_BYTES: usize = 50 * 1024 * 1024;
 
 /// For how long exports fail for reasons of ours before the integration's log says so, and how often it does from then on.
@@ -24,10 +24,10 @@ pub const STUCK: Duration = Duration::from_secs(24 * 3600);
 pub struct Export {
     /// Nothing before this instant is ever exported: `starts_at`, or a restart after more than 30 days.
     pub floor: Millis,
-    /// Everything before this place of the event log is in a file, or does not pass the filter.
+    /// Everything before this position of the event log is in a file, or does not pass the filter.
     #[serde(rename = "place")]
     pub position: Ulid,
-    /// Who is at work, and until when nobody else may be.
+    /// The run that is at work, and until when no other may be.
     pub lease: Option<Lease>,
     /// The file that is being written.
     pub plan: Option<Plan>,
@@ -46,22 +46,22 @@ pub struct Export {
 /// A range of the event log to make a file of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The first place from which repeats of an event are looked for.
+    /// The first id from which repeats of an event are looked for.
     pub repeats_from: Ulid,
-    /// The first place of which lines are written.
+    /// The first id of which lines are written.
     pub from: Ulid,
-    /// The first place not to read.
+    /// The first id not to read.
     pub until: Ulid,
 }
 
 /// One file: what goes into it, and where it goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The first place from which repeats of an event were looked for.
+    /// The first id from which repeats of an event were looked for.
     pub repeats_from: Ulid,
-    /// The first place that was read for it.
+    /// The first id that was read for it.
     pub from: Ulid,
-    /// The first place behind it.
+    /// The first id behind it.
     pub until: Ulid,
     /// The bucket's name.
     pub bucket: String,
@@ -75,7 +75,7 @@ pub struct Plan {
     pub size_bytes: u64,
     /// The number of its lines.
     pub lines: u64,
-    /// CRC-64/NVME of its bytes, hexadecimal: tells whether a file made again is the same one. Nobody gains by forging it.
+    /// CRC-64/NVME of its bytes, hexadecimal: shows whether a file made again is the same one. There is nothing to gain by forging it.
     pub crc64: String,
 }
 
@@ -127,13 +127,13 @@ impl Export {
             .is_some_and(|since| now.since(since) >= STUCK)
     }
 
-    /// Starts again where it stood. What failed before does not count any more: somebody may have mended it.
+    /// Starts again where it was. What failed before does not count any more: it may have been mended.
     pub fn resume(&mut self) {
         self.failing_since = None;
     }
 
     /// Restarts at `now`, too late to catch up: only what comes from now on is written. A plan of before is dropped. Its file
-    /// may be in the bucket or not; its events are behind the place, and in no other file in any case.
+    /// may be in the bucket or not; its events are behind the position, and in no other file in any case.
     pub fn restart(&mut self, now: Millis) {
         self.resume();
         self.floor = now;
@@ -141,7 +141,7 @@ impl Export {
         self.plan = None;
     }
 
-    /// What the next file is made of: from the place up to the horizon, or to the end of a temporary integration. `oldest`
+    /// What the next file is made of: from the position up to the horizon, or to the end of a temporary integration. `oldest`
     /// is the first instant of which events are kept. `None` when nothing is left to read for now.
     pub fn next_range(
         &self,
@@ -186,13 +186,13 @@ impl Export {
         self.lease.take_if(|lease| lease.holder == holder).is_some()
     }
 
-    /// Ends the plan: its file is in the bucket. The place moves behind it, and failures of before are forgotten.
+    /// Ends the plan: its file is in the bucket. The position moves behind it, and failures of before are forgotten.
     pub fn finish_plan(&mut self) {
         self.skip_plan();
         self.failing_since = None;
     }
 
-    /// Gives the plan up: its file can neither be made again nor be told from one that was uploaded. The place moves behind
+    /// Gives the plan up: its file cannot be made again, and it may have been uploaded. The position moves behind
     /// it, so that its events are in no other file.
     pub fn skip_plan(&mut self) {
         if let Some(plan) = self.plan.take() {
@@ -221,7 +221,7 @@ impl Export {
         self.failed_at.is_some_and(|failed_at| sent_at <= failed_at)
     }
 
-    /// The first place from which ids count when repeats of an event at `from` are looked for.
+    /// The first id from which ids count when repeats of an event at `from` are looked for.
     pub fn repeats_from(&self, from: Ulid) -> Ulid {
         Millis(from.timestamp_ms())
             .before(REPEAT_WINDOW)
@@ -230,7 +230,7 @@ impl Export {
     }
 }
 
-/// The key of a file: `{key_prefix}/{tenant}/{timestamp}-data-{random_string}.export` (the API page); the timestamp is the
+/// The key of a file: `{key_prefix}/{tenant}/{timestamp}-data-{random_string}.export` (docs/api.md); the timestamp is the
 /// time of creation in epoch milliseconds, the random string that of a ULID, in lower case.
 pub fn file_key(prefix: Option<&str>, tenant: &str, created: Ulid) -> String {
     let random = created.to_string()[10..].to_lowercase();
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(range(None, 20_000, 0), Some((10_000, 20_000)));
         assert_eq!(range(Some(15_000), 20_000, 0), Some((10_000, 15_000)));
         assert_eq!(range(Some(30_000), 20_000, 0), Some((10_000, 20_000)));
-        // A clock that is behind, and events that are not kept any more.
+        // A clock that is behind, and events that are no longer kept.
         assert_eq!(range(None, 10_000, 0), None);
         assert_eq!(range(None, 20_000, 12_000), Some((12_000, 20_000)));
         assert_eq!(range(None, 20_000, 20_000), None);

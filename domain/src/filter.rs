@@ -10,7 +10,7 @@ pub const MAX_NAMES: usize = 200;
 /// `filter_conditions` of an integration: names of events and of entities.
 ///
 /// An event passes when its name is in `event_filter` **or** its entity is in `entity_filter`. Without names everything
-/// passes; an empty list beside a filled one adds nothing (contract, section 1).
+/// passes; an empty list next to a filled one adds nothing (docs/api.md, Filter).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {

@@ -11,10 +11,10 @@ use crate::secret::StoredSecret;
 use crate::stream::Stream;
 use crate::time::Millis;
 
-/// How many integrations a tenant can have, temporary and stopped ones included (the API page).
+/// How many integrations a tenant can have, temporary and stopped ones included (docs/api.md).
 pub const MAX_INTEGRATIONS: usize = 25;
 
-/// A restart within this time catches up on the gap; a later one starts afresh (the API page).
+/// A restart within this time catches up on the gap; a later one starts afresh (docs/api.md).
 pub const CATCH_UP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How far behind a permanent integration is that counts as one that sends the past.
@@ -35,7 +35,7 @@ pub struct Integration {
     /// Made at registration. Tasks and child items carry it, so that nothing of a deleted integration touches a later one
     /// of the same id.
     pub generation: Ulid,
-    /// Counts the writes of this item: each is made on condition that nobody wrote in between.
+    /// Counts the writes of this item: each is made on condition that no other writer came in between.
     pub version: u64,
     /// Permanent or temporary.
     pub integration_type: IntegrationType,
@@ -47,7 +47,7 @@ pub struct Integration {
     pub ends_at: Option<Millis>,
     /// Which events are sent.
     pub filter: Option<Filter>,
-    /// What the API was last told, or what the service decided.
+    /// What the API was last asked for, or what the service decided.
     pub status: Status,
     /// When it was last stopped.
     pub stopped_at: Option<Millis>,
@@ -60,7 +60,7 @@ pub struct Integration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntegrationType {
-    /// Goes on until it is stopped or deleted.
+    /// Continues until it is stopped or deleted.
     Permanent,
     /// Replays one range of dates and stops by itself.
     Temporary,
@@ -76,13 +76,13 @@ pub enum Status {
     Stopped,
 }
 
-/// Where events go, with the progress that belongs to that way.
+/// Where events go, with the progress of that way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// One POST per event.
     Webhook {
-        /// Whom to call.
+        /// The receiver.
         callback: Callback,
         /// What is live, what is owed.
         stream: Box<Stream>,
@@ -134,7 +134,7 @@ pub enum Access {
     Role {
         /// The role.
         role_arn: String,
-        /// With what it is assumed: made by us, one for each tenant, so that nobody can have us assume a role that trusts
+        /// With what it is assumed: made by us, one for each tenant, so that no one can have us assume a role that trusts
         /// us on behalf of another tenant (AWS calls that the confused deputy).
         external_id: String,
     },
@@ -179,7 +179,7 @@ impl Integration {
 
     /// Whether ingest sends it an event at once, if it is a webhook. It goes by gaps, not by the status: a stopped
     /// integration is sent what lies before its gap, too, and delivery parks it. Its filter may change before it is started
-    /// again, and that holds for everything not sent yet (contract, section 1), so no filter leaves anything out then: a stop
+    /// again, and that holds for everything not sent yet (docs/api.md, Integrations), so no filter leaves anything out then: a stop
     /// costs a task for each event of a seal.
     pub fn takes_live(&self, published_at: Millis, event_name: &str) -> bool {
         self.stream()
@@ -189,7 +189,7 @@ impl Integration {
 
     /// Starts it at `now`. `false` when it runs already, or has finished: nothing changes then.
     ///
-    /// Within [`CATCH_UP`] of the stop it goes on where it stood; later, with what comes from now on.
+    /// Within [`CATCH_UP`] of the stop it continues where it was; later, with what comes from now on.
     pub fn start(&mut self, now: Millis) -> bool {
         if self.is_running() || self.is_finished {
             return false;

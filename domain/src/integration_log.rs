@@ -7,7 +7,7 @@ use crate::time::Millis;
 /// The most that a reason shows of a payload.
 const MAX_PAYLOAD_BYTES: usize = 1024;
 
-/// What an entry of an integration log tells (contract, section 1).
+/// What an entry of an integration log is about (docs/api.md, Integration log).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Registered or started.
@@ -83,7 +83,7 @@ impl Action {
     }
 }
 
-/// `Request to URL <url> failed. Reason: <reason>. Payload: <at most 1 KB of it>`, the form of the API page.
+/// `Request to URL <url> failed. Reason: <reason>. Payload: <at most 1 KB of it>`, the form in docs/api.md.
 pub fn request_failed(url: &str, reason: &str, payload: &str) -> String {
     format!(
         "Request to URL {url} failed. Reason: {reason}. Payload: {}",
@@ -105,7 +105,7 @@ pub fn delivered(end: Millis, starts_at: Millis, oldest: Millis) -> String {
 fn finished(end: Millis, starts_at: Millis, oldest: Millis, done: &str) -> String {
     if oldest >= end {
         return format!(
-            "Stopped automatically: its range ends at {end}, and events before {oldest} are not kept any more."
+            "Stopped automatically: its range ends at {end}, and events before {oldest} are no longer kept."
         );
     }
     let done = format!("Stopped automatically: every event before {end} has been {done}");
@@ -118,7 +118,7 @@ fn finished(end: Millis, starts_at: Millis, oldest: Millis, done: &str) -> Strin
 /// Why an integration runs that begins at `from`: started by the API, and how much of its past is not kept any more.
 pub fn started(from: Millis, oldest: Millis) -> String {
     match from < oldest {
-        true => format!("Started via API. Events before {oldest} are not kept any more."),
+        true => format!("Started via API. Events before {oldest} are no longer kept."),
         false => "Started via API.".to_owned(),
     }
 }
@@ -164,12 +164,12 @@ mod tests {
             ),
             (
                 exported(middle, early, late),
-                "Stopped automatically: its range ends at 1970-01-02T00:00:00.000Z, and events before 1970-01-03T00:00:00.000Z are not kept any more.".to_owned(),
+                "Stopped automatically: its range ends at 1970-01-02T00:00:00.000Z, and events before 1970-01-03T00:00:00.000Z are no longer kept.".to_owned(),
             ),
             (started(middle, early), "Started via API.".to_owned()),
             (
                 started(early, middle),
-                "Started via API. Events before 1970-01-02T00:00:00.000Z are not kept any more.".to_owned(),
+                "Started via API. Events before 1970-01-02T00:00:00.000Z are no longer kept.".to_owned(),
             ),
         ] {
             assert_eq!(reason, expected);

@@ -118,8 +118,8 @@ mod tests {
             assert_eq!(actions(&change), [Action::RetryTriggered]);
         }
         let change = failed(&mut integration, "4", at(100));
-        let told = [Action::RetryTriggered, Action::DeliveryInterrupted];
-        assert_eq!(actions(&change), told);
+        let logged = [Action::RetryTriggered, Action::DeliveryInterrupted];
+        assert_eq!(actions(&change), logged);
         let stream = integration.stream().unwrap();
         assert!(stream.is_interrupted() && stream.is_live(at(109)) && !stream.is_live(at(110)));
         assert_eq!(stream.schedule.wake_at, Some(at(105)));

@@ -12,7 +12,7 @@ pub mod segment;
 /// up takes effect within a seal, or never; the rest is for clocks that differ.
 pub const SEALS_BEHIND: u32 = 2;
 
-/// A publisher or a queue that repeats an event's id within this time repeats the same event (contract, section 3).
+/// A publisher or a queue that repeats an event's id within this time repeats the same event (docs/api.md, Files).
 pub const REPEAT_WINDOW: Duration = Duration::from_secs(20 * 60);
 
 /// How many seals exports stay behind the clock. Nothing waits for a file as it does for a webhook, and an append that takes

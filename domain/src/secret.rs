@@ -36,14 +36,14 @@ pub struct StoredSecret {
     pub mask: String,
 }
 
-/// The mask of a secret: all but its last four characters as `*`, all of it where shorter than 12 (contract, section 1).
+/// The mask of a secret: all but its last four characters as `*`, all of it where shorter than 12 (docs/api.md, Integrations).
 pub fn mask(secret: &str) -> String {
     let length = secret.chars().count();
     let shown = if length < 12 { 0 } else { 4 };
     "*".repeat(length - shown) + &secret.chars().skip(length - shown).collect::<String>()
 }
 
-/// Whether a text looks as [`mask`] makes one. Sent back where no secret is stored that it stands for, it is no secret.
+/// Whether a text looks as [`mask`] makes one. Sent back where no such secret is stored, it is no secret.
 pub fn is_mask(text: &str) -> bool {
     let stars = text
         .chars()

@@ -1,4 +1,4 @@
-//! The places of a webhook's stream: what ingest sends live, and what is owed from the event log.
+//! The state of a webhook's stream: what ingest sends live, and what is owed from the event log.
 //!
 //! Ingest sends a segment live if and only if its millisecond lies at or past the **floor** and in no **gap**. A gap is a
 //! range of the event log that ingest leaves out; the last one may be open, which pauses the stream. What lies in a gap is
@@ -43,7 +43,7 @@ pub struct Stream {
     pub owed: Vec<Owed>,
     /// The chunk whose tasks are not known to have been sent.
     pub unsent: Option<Ulid>,
-    /// Whether replay has left because too much is outstanding, or to see the last of it: who settles a chunk wakes it.
+    /// Whether replay stopped because too many events are outstanding; settling the last event of a chunk wakes it.
     pub waits: bool,
     /// When replay has to look at this stream, and which of its tasks count.
     #[serde(rename = "duty")]
@@ -70,7 +70,7 @@ pub struct Gap {
 pub struct Owed {
     /// Where the range began: repeats of an event are looked for from here on.
     pub start: Millis,
-    /// The position from which replay goes on.
+    /// The position from which replay continues.
     pub from: Position,
     /// The end of the range, itself excluded; none while the gap is open.
     pub until: Option<Millis>,
@@ -113,7 +113,7 @@ impl Stream {
         }
     }
 
-    /// Starts again where it stood.
+    /// Starts again where it was.
     pub fn start(&mut self, now: Millis) {
         self.epoch += 1;
         self.health.start(now);
@@ -176,7 +176,7 @@ impl Stream {
         self.owe(from);
     }
 
-    /// Opens the last gap again: its end may have come too late and nobody has found out, or there are too many.
+    /// Opens the last gap again: its end may have come too late without being noticed, or there are too many.
     fn reopen(&mut self) {
         self.unconfirmed = false;
         let Some(gap) = self.gaps.last_mut() else {
@@ -297,7 +297,7 @@ pub struct Readable {
     pub start: Millis,
     /// The first event to read.
     pub from: Position,
-    /// The first place not to read.
+    /// The first id not to read.
     pub until: Ulid,
 }
 

@@ -16,7 +16,7 @@ use crate::time::Millis;
 pub struct Message {
     /// The text.
     pub body: String,
-    /// For how long nobody receives it: 0 to 900 seconds.
+    /// For how long it is hidden: 0 to 900 seconds.
     pub delay_seconds: u32,
     /// The message group: on a standard queue, who shares it shares a fair part of the queue.
     pub group: Option<String>,
@@ -49,7 +49,7 @@ pub struct DeliveryTask {
 /// An event on its way to a receiver, without its envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatch {
-    /// Where the event stands in the event log.
+    /// Where the event is in the event log.
     pub event: EventRef,
     /// The event's id, for `webhook-id`.
     pub event_id: String,
@@ -60,7 +60,7 @@ pub struct Dispatch {
     /// When its first attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Millis>,
-    /// Who sent it, and who has to be told what became of it.
+    /// Which way it came, and so where its result is noted.
     pub origin: Origin,
 }
 
@@ -144,7 +144,7 @@ fn whole_seconds(delay: Duration) -> u32 {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayTask {
-    /// Go on with a stream: end its gap, send what is parked and owed.
+    /// Continue with a stream: end its gap, send what is parked and owed.
     Step {
         /// The integration.
         #[serde(flatten)]

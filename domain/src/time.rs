@@ -15,7 +15,7 @@ use ulid::Ulid;
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
-/// 9999-12-31T23:59:59.999Z: the last instant. SAP, .NET and SQL write "for ever" so.
+/// 9999-12-31T23:59:59.999Z: the last instant. SAP, .NET and SQL write "forever" like this.
 const LAST: u64 = 253_402_300_799_999;
 
 /// The epoch as a date and time of UTC. Those of the library end with the year 9999; its instants end a day earlier.
@@ -37,7 +37,7 @@ impl Millis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The first place of the event log at this instant: the smallest ULID of the millisecond.
+    /// The first id of the event log at this instant: the smallest ULID of the millisecond.
     pub fn first_id(self) -> Ulid {
         Ulid::from_parts(self.0, 0)
     }

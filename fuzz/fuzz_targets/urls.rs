@@ -1,4 +1,4 @@
-//! The rule for receivers' URLs: what it accepts is https, public as far as it can be told, and read the same way again.
+//! The rule for receivers' URLs: what it accepts is https, public as far as can be known, and read the same way again.
 
 #![no_main]
 

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::resolver::{NotPublic, NotResolved};
 
-/// An error and all that it came from. What an I/O error wraps stands beside it.
+/// An error and all that it came from. What an I/O error wraps is not among its sources.
 fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next: Option<&'a (dyn Error + 'static)> = Some(error);
     std::iter::from_fn(move || {
@@ -48,7 +48,7 @@ pub(crate) fn transport_reason(error: &reqwest::Error) -> &'static str {
     }
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => "no connection within 5 seconds",
-        (true, false) => "no answer within 15 seconds",
+        (true, false) => "no response within 15 seconds",
         (false, true) => "the connection could not be made",
         (false, false) => "the connection broke",
     }
@@ -67,13 +67,11 @@ fn known_cause(cause: &(dyn Error + 'static)) -> Option<&'static str> {
         return is_refused.then_some("the connection was refused");
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-        return error
-            .is_parse()
-            .then_some("what was answered is not HTTP that can be read");
+        return error.is_parse().then_some("the response is not valid HTTP");
     }
     match cause.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(certificate) => Some(certificate_reason(certificate)),
-        rustls::Error::InvalidMessage(_) => Some("what was answered is not TLS"),
+        rustls::Error::InvalidMessage(_) => Some("the response is not TLS"),
         rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
             Some("no TLS version and cipher were agreed on")
         }

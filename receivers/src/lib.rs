@@ -21,11 +21,11 @@ use crate::failure::{is_closed, transport_reason};
 use crate::resolver::PublicResolver;
 use crate::response::{MAX_KEPT_BYTES, outcome, readable, retry_after};
 
-/// How long a connection may take to be made (contract, section 2).
+/// How long a connection may take to be made (docs/api.md, Webhooks).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a whole exchange may take (contract, section 2).
+/// How long a whole exchange may take (docs/api.md, Webhooks).
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How much of an answer is read (contract, section 2).
+/// How much of an answer is read (docs/api.md, Webhooks).
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// How many hosts are remembered as having been connected to.
 const MAX_HOSTS: usize = 1_000;

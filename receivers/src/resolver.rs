@@ -25,7 +25,7 @@ type LookingUp = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Sen
 #[error("the name has an address that is not public")]
 pub(crate) struct NotPublic;
 
-/// A name has no address, or nobody says.
+/// A name has no address, or the look-up failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the name could not be resolved")]
 pub(crate) struct NotResolved;

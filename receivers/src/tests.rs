@@ -192,7 +192,7 @@ async fn a_second_request_has_what_is_left_of_the_time() {
     let Outcome::Failed(failure) = receivers.post(&to(&silent), Millis(0)).await else {
         panic!("nothing was answered")
     };
-    assert_eq!(failure.reason, "no answer within 15 seconds");
+    assert_eq!(failure.reason, "no response within 15 seconds");
     assert!(began.elapsed() < Duration::from_secs(3));
 }
 
@@ -230,7 +230,7 @@ async fn what_is_no_http_is_said_to_be_none_and_a_closed_port_to_be_closed() {
     let closed_url = format!("http://{}/", closed.local_addr().unwrap());
     drop(closed);
     for (url, reason) in [
-        (url, "what was answered is not HTTP that can be read"),
+        (url, "the response is not valid HTTP"),
         (closed_url, "the connection was refused"),
     ] {
         let Outcome::Failed(failure) = Receivers::new(true).post(&to(&url), Millis(0)).await else {

@@ -1,4 +1,4 @@
-//! Batches of SQS messages: record by record, so that one that fails holds up none beside it.
+//! Batches of SQS messages: record by record, so that one that fails holds up no other.
 
 use std::error::Error;
 use std::time::Duration;

@@ -17,7 +17,7 @@ impl Clock {
         Clock(None)
     }
 
-    /// A clock that stands at `start` until [`Clock::set`] moves it.
+    /// A clock that shows `start` until [`Clock::set`] moves it.
     pub fn manual(start: Millis) -> Clock {
         Clock(Some(Arc::new(AtomicU64::new(start.0))))
     }

@@ -67,7 +67,7 @@ impl Secrets {
             .map_err(|error| SecretError(Box::new(error)))?;
         let cipher = answer
             .ciphertext_blob
-            .ok_or_else(|| SecretError("the answer has no ciphertext".into()))?;
+            .ok_or_else(|| SecretError("the response has no ciphertext".into()))?;
         Ok(StoredSecret {
             cipher: BASE64_STANDARD.encode(cipher),
             mask: mask(secret.expose()),
@@ -103,7 +103,7 @@ impl Secrets {
             .map_err(|error| SecretError(Box::new(error)))?;
         let plain = answer
             .plaintext
-            .ok_or_else(|| SecretError("the answer has no plaintext".into()))?;
+            .ok_or_else(|| SecretError("the response has no plaintext".into()))?;
         let secret = Secret::new(
             String::from_utf8(plain.into_inner())
                 .map_err(|_| SecretError("the secret is not text".into()))?,

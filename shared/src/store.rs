@@ -32,8 +32,8 @@ pub enum StoreError {
     /// The tenant has as many integrations as it can have.
     #[error("the limit is reached")]
     LimitReached,
-    /// Somebody else wrote in between; reading again and deciding again may help.
-    #[error("the item was changed by somebody else")]
+    /// Another writer came in between; reading and deciding again may help.
+    #[error("the item was changed by another writer")]
     Changed,
     /// What is stored cannot be read.
     #[error("a stored item cannot be read")]

@@ -34,20 +34,20 @@ pub struct History {
     pub step_repeats: f64,
     /// Whether clocks differ.
     pub is_skewed: bool,
-    /// How long it takes to read a segment of the event log, in milliseconds: long, where a segment stands for a stretch of
+    /// How long it takes to read a segment of the event log, in milliseconds: long, where a segment represents a stretch of
     /// which nothing passes any filter.
     pub read_millis: (u64, u64),
     /// The receivers of the integrations, [`URLS`] each.
     pub receivers: Vec<Receiver>,
     /// When how many events are published.
     pub publications: Vec<(u64, u32)>,
-    /// What the API is told, when.
+    /// The calls of the API, with their times.
     pub calls: Vec<(u64, Call)>,
     /// When everything is started again, and nothing goes wrong any more.
     pub end: u64,
 }
 
-/// What the API is told.
+/// A call of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Register this integration, with events from so many milliseconds ago.

@@ -193,7 +193,7 @@ impl Ledger {
         }
     }
 
-    /// A state was written; `is_good` when receivers are up and nobody calls the API any more.
+    /// A state was written; `is_good` when receivers are up and the API is not called any more.
     pub fn note_status(
         &mut self,
         integration: &Integration,

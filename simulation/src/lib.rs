@@ -37,7 +37,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken(pub String);
 
-/// Runs the history of a seed, with a bug put in or without. `trace` is told each effect as it is carried out.
+/// Runs the history of a seed, with a bug put in or without. `trace` gets each effect as it is carried out.
 ///
 /// # Errors
 /// The first promise that was broken.

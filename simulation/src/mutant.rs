@@ -37,7 +37,7 @@ pub enum Mutant {
     AloneUnproven,
     /// The result of an attempt counts whatever the integration was started with since.
     LateResults,
-    /// Failures at one moment are an outage, whatever was taken beside them.
+    /// Failures at one moment are an outage, whatever was accepted in between.
     ConcurrentFailures,
 }
 

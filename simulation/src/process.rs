@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// What a step is told, with a bug put in or not.
+    /// What a step gets to see, with a bug put in or not.
     fn bend(&self, mut seen: Seen, local: Millis) -> Seen {
         if let Seen::Applied(Some(seated)) = &mut seen {
             if self.mutant == Some(Mutant::UnconfirmedEnds) {

@@ -35,7 +35,7 @@ pub enum Down {
 pub enum Bad {
     /// 400.
     Rejected,
-    /// 500, for ever.
+    /// 500, always.
     Poison,
     /// 500, before this instant.
     Until(u64),

@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// Writes on condition that nobody else wrote in between; whether it did.
+    /// Writes on condition that no other writer came in between; whether it did.
     pub fn write(&mut self, write: Write) -> bool {
         let Write {
             who,

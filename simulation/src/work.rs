@@ -40,7 +40,7 @@ pub enum Happening {
     Go(u64),
     /// A write of a worker that is gone.
     Late(Box<Write>),
-    /// An append that nobody waits for any more takes effect.
+    /// An append that has timed out takes effect.
     Appears(Ulid, Vec<u32>),
     Sweep,
     /// A check whether anything waits for too long.

@@ -22,7 +22,7 @@ use crate::work::{Body, Happening, Process};
 /// For how long after its end events go on to be published: longer than a poisonous event is tried. Receivers are up, so that
 /// from then on no integration may be given up.
 pub const AFTERMATH: u64 = GIVE_UP + 100 * MINUTE;
-/// How long a history goes on then, so that all work can end.
+/// How long a history continues then, so that all work can end.
 pub const REST: u64 = 60 * MINUTE;
 /// The URL of this number.
 pub fn url(index: usize) -> String {
@@ -99,7 +99,7 @@ impl World {
         world
     }
 
-    /// Tells what goes on, if anybody wants to know.
+    /// Reports what happens, if a trace is wanted.
     pub fn trace(&self, who: u64, what: &impl std::fmt::Debug) {
         if let Some(trace) = self.trace {
             let millis = self.now - BEGIN;
@@ -162,7 +162,7 @@ impl World {
         self.at(at, Happening::Go(id));
     }
 
-    /// The id of the event that stands there.
+    /// The id of the event there.
     pub fn id_of(&self, event: &EventRef) -> u32 {
         self.log[&event.segment][event.index as usize]
     }

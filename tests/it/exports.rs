@@ -341,10 +341,7 @@ async fn a_temporary_export_of_a_range_that_is_not_kept_stops_at_its_first_tick_
     let range =
         "Stopped automatically: its range ends at 2019-02-21T23:59:00.000Z, and events before";
     assert!(reasons[0].starts_with(range), "{reasons:?}");
-    assert!(
-        reasons[0].ends_with("are not kept any more."),
-        "{reasons:?}"
-    );
+    assert!(reasons[0].ends_with("are no longer kept."), "{reasons:?}");
     assert!(
         reasons[1].starts_with("Started via API. Events before"),
         "{reasons:?}"

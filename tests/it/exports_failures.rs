@@ -270,7 +270,7 @@ async fn an_upload_that_hangs_ends_within_the_functions_time_and_is_not_made_twi
         );
         let (action, reason) = newest(&world, &id).await;
         assert_eq!(action, "export_failed");
-        assert!(reason.contains("S3 did not answer in time"), "{reason}");
+        assert!(reason.contains("S3 did not respond in time"), "{reason}");
         world.pass(Duration::from_secs(300));
         proxy.rule(|_| Action::Forward);
         run(&app, &world, &id).await;

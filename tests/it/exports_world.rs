@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-/// The place in the log of an integration's export, and the key of its plan.
+/// The position of an integration's export, and the key of its plan.
 pub struct Progress {
     /// Everything before is in a file, or will be by the plan.
     pub boundary: Ulid,

@@ -208,7 +208,7 @@ async fn only_a_certificate_that_is_valid_for_the_name_is_accepted() {
         ),
         (UNKNOWN, Some(stranger.certify("localhost", 2099))),
         (UNKNOWN, Some(self_signed)),
-        ("what was answered is not TLS", None),
+        ("the response is not TLS", None),
     ];
     let attempts = cases.map(|(name, tls)| {
         let trusted = authority.file.to_str().unwrap().to_owned();

@@ -247,7 +247,7 @@ async fn a_rejected_event_is_tried_again_when_somebody_asks_for_it() {
         (refused.status, &refused.body["error_code"]),
         (502, &json!("delivery_failed"))
     );
-    let message = "The receiver has not taken the event: bad request (HTTP status code 400). It stays among the rejected events.";
+    let message = "The receiver has not accepted the event: bad request (HTTP status code 400). It stays among the rejected events.";
     assert_eq!(refused.body["message"], message);
     assert_eq!(receiver.count(), 2);
     assert_eq!(

@@ -42,7 +42,7 @@ pub(super) fn apply(
         Input::ProbeSucceeded { since } if interruption.is_some_and(|it| it.since == *since) => {
             stream.health.succeed(now);
             stream.health.resume(now);
-            let reason = "The receiver takes events again: what has been waiting is sent.";
+            let reason = "The receiver accepts events again: what has been waiting is sent.";
             let resumed = Decided::write().log(Action::DeliveryResumed, reason);
             let asked = stream.schedule.ask(now);
             resumed.ask(stream, asked, Duration::ZERO)
@@ -124,7 +124,7 @@ fn failed(
         let failures = stream.health.failures;
         counted = counted.log(
             Action::DeliveryInterrupted,
-            format!("The last {failures} requests have failed: events wait, and the receiver is tried again from time to time."),
+            format!("The last {failures} requests have failed. Events wait, and the receiver is probed from time to time."),
         );
     }
     let asked = stream.schedule.postpone(now, now.after(pause));

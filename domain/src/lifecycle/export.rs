@@ -94,7 +94,7 @@ fn skip(integration: &mut Integration, until: Ulid, read: &ExportRead) -> Decide
     Decided::write()
 }
 
-/// Gives up a plan whose file cannot be made again: where its events are not kept any more, they are left out; otherwise they
+/// Gives up a plan whose file cannot be made again: where its events are no longer kept, they are left out; otherwise they
 /// are written to new files, and may be in two.
 fn give_up(export: &mut Export, plan: &Plan, now: Millis, rules: &Rules) -> Decided {
     let is_kept = plan.from >= rules.oldest(now).first_id();

@@ -37,7 +37,7 @@ impl Rules {
 /// Something that happened to an integration.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The API was told to start it.
+    /// The API was asked to start it.
     Start,
     /// The API was asked to stop it.
     Stop {
@@ -115,7 +115,7 @@ pub enum StepInput {
     },
     /// It ends the gap of a permanent stream, or moves an end that was confirmed too late.
     Open,
-    /// It takes a chunk of events upon itself, or moves on over some that nobody wants.
+    /// It takes on a chunk of events, or moves past some that are not wanted.
     Take {
         /// The chunk; its item is written together with the state.
         chunk: Option<Ulid>,

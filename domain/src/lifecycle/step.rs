@@ -17,11 +17,11 @@ use crate::time::Millis;
 
 /// How often a temporary integration whose range is not over yet is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_secs(60);
-/// When replay looks again at what is outstanding, should nobody wake it.
+/// When replay looks again at what is outstanding, if nothing wakes it.
 const WAIT_AT_MOST: Duration = Duration::from_secs(30);
 /// When replay tries again after something of ours failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
-/// When the next probe is sent, should nobody learn what became of this one.
+/// When the next probe is sent, if the result of this one is lost.
 const PROBE_LOST: Duration = Duration::from_secs(120);
 
 /// Applies what a step of `turn` does at `now`.
@@ -72,7 +72,8 @@ pub(super) fn apply(
                 return Decided::refuse();
             }
             stream.health.resume(now);
-            let reason = "Nothing is left to try the receiver with: events are sent as they come.";
+            let reason =
+                "Nothing is left to probe the receiver with: events are sent as they arrive.";
             Decided::write().log(Action::DeliveryResumed, reason)
         }
         StepInput::Leave {

@@ -13,19 +13,19 @@ const TIDY_EVERY: usize = 100_000;
 
 /// The ids that were read in the preceding 20 minutes of the event log.
 ///
-/// An event is a repeat when its id stands earlier within 20 minutes, whether or not that one was a repeat itself: what is
+/// An event is a repeat when its id occurred in the preceding 20 minutes, whether or not that one was a repeat itself: what is
 /// a repeat depends on nothing but the event log, so every reader drops the same.
 /// Takes about 40 bytes for each event of any 20 minutes.
 #[derive(Debug, Default)]
 pub struct Repeats {
     seen: HashMap<[u64; 2], Millis>,
     tidied: usize,
-    /// What was overwritten since [`Repeats::mark`]; none where nobody ever set a mark.
+    /// What was overwritten since [`Repeats::mark`]; none where no mark was ever set.
     overwritten: Option<Vec<([u64; 2], Option<Millis>)>>,
 }
 
 impl Repeats {
-    /// Takes note of an event, in the order of the event log, and tells whether it repeats an earlier one.
+    /// Takes note of an event, in the order of the event log, and returns whether it repeats an earlier one.
     pub fn note(&mut self, event_id: &str, published_at: Millis) -> bool {
         if self.seen.len() >= self.tidied + TIDY_EVERY {
             self.seen

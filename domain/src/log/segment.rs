@@ -114,7 +114,7 @@ impl fmt::Debug for Unpacker {
 
 /// Makes segments of one tenant's events, each within [`MAX_SEGMENT_BYTES`] and [`MAX_ENVELOPES_BYTES`].
 ///
-/// `next_id` gives every segment its own ULID. An id that stands twice among the events is taken once.
+/// `next_id` gives every segment its own ULID. An id that occurs twice among the events is taken once.
 ///
 /// # Errors
 /// When zstd cannot compress, which only a lack of memory explains.

@@ -267,7 +267,7 @@ mod tests {
             "64:ff9b::10.0.0.1",
             "2002:7f00:1::",
             "fe80::1",
-            // Teredo, site-local, and what nobody has been assigned.
+            // Teredo, site-local, and what has not been assigned.
             "2001:0:53aa:64c::1",
             "fec0::1",
             "4000::1",

@@ -50,7 +50,7 @@ impl Selection {
         self.next
     }
 
-    /// Takes up to `room` events of the segment at `segment`, whose events are given by id and name.
+    /// Takes up to `room` events of `segment`, whose events are given by id and name.
     pub fn take<'a>(
         &mut self,
         segment: Ulid,

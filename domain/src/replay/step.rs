@@ -1,4 +1,4 @@
-//! A step of replay, as a machine without I/O: it is told what was seen, and says what to do next. The handler and the
+//! A step of replay, as a machine without I/O: it gets what was seen, and returns what to do next. The handler and the
 //! simulation carry it out.
 //!
 //! A step begins its turn, opens the stream, sends what a step before it may not have sent, then what is parked, then what is
@@ -37,7 +37,7 @@ pub enum Do {
         start: Millis,
         /// The first event.
         from: Position,
-        /// The first place not to read.
+        /// The first id not to read.
         until: Ulid,
         /// How many events at the most.
         limit: usize,
@@ -64,7 +64,7 @@ pub enum Do {
     End,
 }
 
-/// What a step is told.
+/// What a step has seen.
 #[derive(Clone, Debug)]
 pub enum Seen {
     /// It begins.
@@ -165,7 +165,7 @@ impl Step {
         is_under_way.then(|| self.leave(Rest::Failed))
     }
 
-    /// Goes on. `id` is a new ULID.
+    /// The next thing to do. `id` is a new ULID.
     pub fn next(&mut self, seen: Seen, now: Millis, id: Ulid) -> Do {
         match seen {
             Seen::Nothing => {
@@ -236,7 +236,7 @@ impl Step {
                     None => Do::End,
                 }
             }
-            // Its turn may be over, or nothing may be sent any more: to leave tells which.
+            // Its turn may be over, or nothing may be sent any more: leaving shows which.
             (_, Verdict::Refuse) => self.leave(Rest::More),
             (State::ProbeMoving(seen), _) => self.probe_owed(seen, now),
             (State::NothingToProbe, _) => self.begin(running, is_permanent, now),

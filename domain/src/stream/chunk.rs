@@ -1,4 +1,4 @@
-//! What replay works with: events that it has taken upon itself to send, and events that are parked.
+//! What replay works with: events that it has taken on, and events that are parked.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub struct Chunk {
 /// An event of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkEvent {
-    /// Where it stands in the event log.
+    /// Where it is in the event log.
     pub event: EventRef,
     /// Which attempt is the next one, from 1.
     pub attempt: u32,
@@ -48,9 +48,9 @@ impl Chunk {
 /// A parked event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parked {
-    /// Where it stands in the event log.
+    /// Where it is in the event log.
     pub event: EventRef,
-    /// Made anew each time the event is parked: only who has read it may delete the item.
+    /// New each time the event is parked: only a caller that has read it may delete the item.
     pub token: Ulid,
     /// Which attempt is the next one, from 1.
     pub attempt: u32,

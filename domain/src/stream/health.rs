@@ -1,7 +1,7 @@
 //! How a receiver has been answering: failures in a row, and the interruption of a stream whose receiver is down.
 //!
 //! Only failures are counted, and only so many of them: while a stream is interrupted nothing is sent but probes, before that
-//! at most [`FAILURES`] attempts in a row are counted at once, and beside successes at most one a second ([`PACE`]). So a storm
+//! at most [`FAILURES`] attempts in a row are counted at once, and between successes at most one a second ([`PACE`]). So a storm
 //! of failures costs an integration a handful of writes, however many attempts it takes part in.
 
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub struct Health {
     pub next_attempt_at: Option<Millis>,
     /// When an attempt succeeded last, to the minute.
     pub last_success_at: Option<Millis>,
-    /// What goes on while the receiver is taken for down.
+    /// The interruption, while the receiver is considered down.
     pub interruption: Option<Interruption>,
     /// When the integration was last started, or its last interruption ended: before it, no event failed on its own account.
     #[serde(default)]

@@ -3,7 +3,7 @@
 //! Replay works on a stream in **steps**, and each step is a task. No state waits for a message: what is to be done is written
 //! down (`wake_at`) before a task is sent, and the sweep sends what is overdue. A task carries the **turn** for which it was
 //! sent; to begin and to leave each take the next turn, so that a repeated or an older task does nothing: chains of tasks
-//! neither fork nor die. Who needs replay while a step is at work leaves a **nudge**, and the step comes back at once.
+//! neither fork nor die. A caller that needs replay while a step is at work leaves a **nudge**, and the step comes back at once.
 
 use std::time::Duration;
 
@@ -26,16 +26,16 @@ pub struct Schedule {
     /// The lease of the step that is at work.
     #[serde(rename = "busy")]
     pub lease: Option<Lease>,
-    /// Whether somebody asked for a step while one was at work.
+    /// Whether a step was asked for while one was at work.
     pub nudged: bool,
 }
 
 /// What came of a request for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// One is on its way, or told to come back: nothing changed.
+    /// One is on its way, or will come back: nothing changed.
     Already,
-    /// The step at work has been told to come back.
+    /// The step at work will come back.
     Nudged,
     /// A task of the new turn is to be sent.
     Send,
@@ -141,7 +141,7 @@ mod tests {
         let turn = schedule.turn;
         assert_eq!(schedule.ask(Millis(50)), Asked::Nudged);
         assert_eq!(schedule.ask(Millis(60)), Asked::Already);
-        assert_eq!(schedule.turn, turn, "the step at work goes on");
+        assert_eq!(schedule.turn, turn, "the step at work continues");
         assert_eq!(schedule.ask(Millis(100)), Asked::Send);
         assert!(!schedule.nudged);
     }

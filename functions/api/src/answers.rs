@@ -84,7 +84,7 @@ pub struct IntegrationAnswer {
     pending: PendingAnswer,
 }
 
-/// Ours: how the receiver of a running integration has been answering.
+/// Ours: how the receiver of a running integration has been responding.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "Health"))]

@@ -23,7 +23,7 @@ use crate::limits;
 use crate::openapi::fields;
 use crate::request::Request;
 
-/// The largest body of events: 4 MiB (contract, section 4).
+/// The largest body of events: 4 MiB (docs/api.md, Publishing).
 pub const MAX_EVENTS_BYTES: usize = 4 * 1024 * 1024;
 /// The largest body of any other call. The largest registration that the rules allow has about 60 KiB.
 pub const MAX_BODY_BYTES: usize = 128 * 1024;
@@ -266,12 +266,12 @@ fn gunzip(bytes: &[u8], max_bytes: usize) -> Result<Vec<u8>, ApiError> {
     match decoder.read_to_end(&mut plain) {
         Ok(_) => Ok(plain),
         Err(_) => Err(ApiError::bad_request(
-            "The body is not what content-encoding: gzip says.",
+            "The body is not gzip, though content-encoding says so.",
         )),
     }
 }
 
-/// Whether bytes are UTF-16: by its byte order mark, or by the zero beside the first character of any JSON.
+/// Whether bytes are UTF-16: by its byte order mark, or by the zero next to the first character of any JSON.
 fn is_utf16(bytes: &[u8]) -> bool {
     matches!(
         bytes,

@@ -71,7 +71,7 @@ fn given(mut body: BucketBody) -> Result<(Given, BucketBody), ApiError> {
         (_, Some(_)) => {
             return Err(ApiError::bad_field(
                 "s3_parameters.role_arn",
-                "takes the place of an access key; leave either it out, or aws_access_key_id and aws_secret_access_key",
+                "replaces an access key; leave out either it, or aws_access_key_id and aws_secret_access_key",
             ));
         }
     };
@@ -90,7 +90,7 @@ async fn access(
             return before.ok_or_else(|| {
                 ApiError::bad_field(
                     "s3_parameters.aws_access_key_id",
-                    "is required, with aws_secret_access_key, or role_arn in place of both",
+                    "is required, with aws_secret_access_key, or role_arn instead of both",
                 )
             });
         }

@@ -13,7 +13,7 @@ use shared::telemetry::chain;
 
 use crate::delivery::InvokeError;
 
-/// Why a request is not answered with what it asked for.
+/// Why a request was refused, or failed.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -26,7 +26,7 @@ pub struct ApiError {
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What callers branch on: `error_code` of an answer (contract, section 1).
+/// `error_code` of a response: what callers branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -55,7 +55,7 @@ pub struct EventError {
     pub message: String,
 }
 
-/// Why a request is not answered with what it asked for.
+/// Why a request was refused, or failed.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Error"))]
 pub(crate) struct Body<'a> {
@@ -204,7 +204,7 @@ impl ApiError {
 
     /// 415: the body is compressed in a way that is not read.
     pub fn unsupported_encoding() -> ApiError {
-        let message = "The body's content-encoding must be gzip, or left out.";
+        let message = "The body's content-encoding must be gzip or absent.";
         ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::UnsupportedMediaType,
@@ -219,10 +219,10 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, Code::Conflict, message)
     }
 
-    /// 502: the receiver has been sent the event again, and has not taken it.
+    /// 502: the event was sent to the receiver again, and was not accepted.
     pub fn delivery_failed(reason: &str) -> ApiError {
         let message = format!(
-            "The receiver has not taken the event: {reason}. It stays among the rejected events."
+            "The receiver has not accepted the event: {reason}. It stays among the rejected events."
         );
         ApiError::new(StatusCode::BAD_GATEWAY, Code::DeliveryFailed, message)
     }
@@ -230,7 +230,7 @@ impl ApiError {
     /// 500: one fixed sentence for the caller, the cause for us.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> ApiError {
         let message =
-            "Something went wrong on our side. Try again; tell us the request_id if it goes on.";
+            "Something went wrong on our side. Try again; report the request_id if it persists.";
         ApiError {
             cause: Some(cause.into()),
             ..ApiError::new(

@@ -58,7 +58,7 @@ pub struct App {
     pub ingest_queue: Queue,
     /// The role of export, which tenants' roles have to trust.
     pub export_role_arn: String,
-    /// Who tries rejected events again.
+    /// The function that tries rejected events again.
     pub delivery_function: DeliveryFunction,
     /// The claim of a token that names the tenant.
     pub tenant_claim: String,
@@ -68,7 +68,7 @@ pub struct App {
     pub base_path: String,
     /// Whether receivers may be called over plain HTTP and at addresses that are not public.
     pub allow_private_receivers: bool,
-    /// Whether answers show secrets as they are, as the API page's samples do; masked otherwise.
+    /// Whether answers show secrets as they are, as the API page's samples do (docs/api.md); masked otherwise.
     pub plain_secrets: bool,
 }
 

@@ -1,9 +1,9 @@
-//! What values of an integration's fields may be. Every refusal is a sentence that goes on from the field's name.
+//! What values of an integration's fields may be. Every refusal is a sentence that follows the field's name.
 
 use domain::integration::IntegrationType;
 use domain::time::Millis;
 
-/// The longest id (the API page).
+/// The longest id (docs/api.md).
 const MAX_ID_CHARS: usize = 50;
 /// The longest `api_key`; also what KMS encrypts at the most in one call.
 const MAX_API_KEY_CHARS: usize = 4_096;
@@ -59,7 +59,7 @@ const REGIONS: [&str; 40] = [
     "us-west-2",
 ];
 
-/// `id`: `^[a-z0-9-]+$`, 1 to 50 characters (the API page).
+/// `id`: `^[a-z0-9-]+$`, 1 to 50 characters (docs/api.md).
 pub fn id(id: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if id.is_empty() || id.len() > MAX_ID_CHARS || !id.bytes().all(allowed) {
@@ -84,7 +84,7 @@ pub fn access_key_id(id: &str) -> Result<(), String> {
     match id.get(..4) {
         Some("ASIA") if is_aws => Err("is a temporary key, which would need a session token and expires; give the access key of a user (AKIA…), or a role_arn".to_owned()),
         Some(start) if is_aws && OTHER_IDS.contains(&start) => Err(format!(
-            "names something else than an access key: those of users begin with AKIA, not {start}"
+            "is no access key: those of users begin with AKIA, not {start}"
         )),
         _ if looks_secret(id) => Err("looks like a secret access key; are the two mixed up?".to_owned()),
         _ => Ok(()),
@@ -142,7 +142,7 @@ pub fn region(region: &str) -> Result<(), String> {
 /// How names of buckets may not begin (S3 reserves these).
 const RESERVED_BUCKET_STARTS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
 /// How they may not end: these are no buckets that take a plain upload, but Object Lambda, multi-Region access points,
-/// directory and table buckets. `-s3alias` is allowed: an access point's alias stands in for its bucket.
+/// directory and table buckets. `-s3alias` is allowed: an access point's alias means its bucket.
 const RESERVED_BUCKET_ENDS: [&str; 4] = ["--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
 /// `bucket`: S3's rules for names, and the underscores that older buckets have.
@@ -201,7 +201,7 @@ pub fn region_of_role(region: &str, ours: &str) -> Result<(), String> {
     if ours.split(':').nth(1) == Some(partition) {
         Ok(())
     } else {
-        Err("is of another partition of AWS than this service; give an access key in place of role_arn".to_owned())
+        Err("is of another partition of AWS than this service; give an access key instead of role_arn".to_owned())
     }
 }
 
@@ -209,7 +209,7 @@ pub fn region_of_role(region: &str, ours: &str) -> Result<(), String> {
 pub fn bucket_of_role(bucket: &str) -> Result<(), String> {
     if bucket.ends_with("-s3alias") {
         Err(
-            "must be the bucket itself where role_arn is given, not an access point's alias"
+            "must be the bucket itself if role_arn is given, not an access point's alias"
                 .to_owned(),
         )
     } else {
@@ -224,7 +224,7 @@ pub fn key_prefix_of_role(prefix: &str) -> Result<(), String> {
     if prefix.bytes().all(allowed) {
         Ok(())
     } else {
-        Err("must have letters, digits and /!-_.'()=+@:, only where role_arn is given".to_owned())
+        Err("must have letters, digits and /!-_.'()=+@:, only, if role_arn is given".to_owned())
     }
 }
 

@@ -15,11 +15,11 @@ use crate::error::{ApiError, EventError};
 use crate::request::Request;
 use crate::{App, answers};
 
-/// How many events one request can have (contract, section 1).
+/// How many events one request can have (docs/api.md, Integrations).
 const MAX_EVENTS: usize = 500;
 /// How much of events goes into one message, unless a single one is larger.
 const MAX_TASK_BYTES: usize = 256 * 1024;
-/// What an event takes in a message beside its payload: id, name and punctuation.
+/// What an event takes in a message besides its payload: id, name and punctuation.
 const EVENT_OVERHEAD_BYTES: usize = 256;
 
 #[derive(Serialize)]

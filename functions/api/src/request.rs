@@ -84,7 +84,7 @@ impl Request {
         found.map_or("", |(_, value)| value)
     }
 
-    /// API Gateway's id of the request, which also stands in its access log.
+    /// API Gateway's id of the request, which is also in its access log.
     pub fn id(&self) -> Option<&str> {
         self.request_context.request_id.as_deref()
     }

@@ -70,7 +70,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 16] = [
 /// Finds the endpoint of a request and calls it.
 pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, ApiError> {
     let (method, path) = (request.method(), request.path());
-    // A base path may look like the beginning of a path of ours: as it stands first.
+    // A base path may look like the beginning of a path of ours, so the path is first tried as it is.
     let (endpoint, [id, event]) =
         find(method, path).or_else(|_| find(method, without_base_path(path, &app.base_path)))?;
     let tenant = || tenant::of(request, &app.tenant_claim);
@@ -120,7 +120,7 @@ fn without_base_path<'p>(path: &'p str, base: &str) -> &'p str {
     rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
-/// What stands in `path` where `pattern` has parameters; `None` where they differ elsewhere.
+/// What is in `path` where `pattern` has parameters; `None` where they differ elsewhere.
 fn parameters<'p>(pattern: &str, path: &'p str) -> Option<[&'p str; 2]> {
     let mut found = [""; 2];
     let mut places = found.iter_mut();

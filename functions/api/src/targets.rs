@@ -17,7 +17,7 @@ pub fn check_filter(filter: &Filter) -> Result<(), ApiError> {
     })
 }
 
-/// Legacy clients put `callback_url` beside `callback_parameters`.
+/// Older clients put `callback_url` next to `callback_parameters`.
 pub fn with_legacy_url(
     callback: Option<CallbackBody>,
     legacy: Option<String>,
@@ -128,8 +128,7 @@ pub async fn encrypt(
     rule(secret.0.expose()).map_err(|reason| ApiError::bad_field(field, reason))?;
     // The mask of a secret that was replaced meanwhile, or of another integration.
     if is_mask(secret.0.expose()) {
-        let reason =
-            "is masked, and no secret is stored that it could stand for; give the whole secret";
+        let reason = "is masked, and no such secret is stored; give the whole secret";
         return Err(ApiError::bad_field(field, reason));
     }
     Ok(app.secrets.encrypt(tenant, id, &secret.0).await?)

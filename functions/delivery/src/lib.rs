@@ -37,23 +37,23 @@ pub struct App {
     pub rules: Rules,
     /// What happens to integrations.
     pub lifecycle: Lifecycle,
-    /// Whose events they are.
+    /// The integrations.
     pub integrations: Integrations,
     /// Their logs.
     pub integration_log: IntegrationLog,
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
-    /// What met a stopped integration or an interrupted stream.
+    /// What could not be sent because of a stop or an interruption.
     pub parked_events: ParkedEvents,
     /// What replay has under way.
     pub chunks: Chunks,
     /// Their API keys.
     pub secrets: Secrets,
-    /// Who is called.
+    /// The receivers.
     pub receivers: Receivers,
     /// Where tasks go for the next attempt.
     pub delivery_queue: Queue,
-    /// Where tasks go that nobody can read.
+    /// Where tasks go that cannot be read.
     pub dead_letters: Queue,
 }
 

@@ -1,4 +1,4 @@
-//! A rejected event is tried again because somebody asked for it.
+//! A rejected event is tried again on request.
 
 use domain::integration::{IntegrationRef, Target};
 use domain::receiver::outcome::Outcome;
@@ -46,7 +46,7 @@ pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, Delivery
                 .delete(&integration_ref, &asked.event_id)
                 .await
             {
-                // Deleted or retried by somebody else meanwhile.
+                // Deleted or retried by another call in the meantime.
                 Ok(()) | Err(StoreError::NotFound) => Retried::Delivered,
                 Err(error) => return Err(error.into()),
             }

@@ -20,7 +20,7 @@ use crate::{App, ExportError};
 /// segment, 52 MiB.
 #[derive(Debug)]
 pub struct File {
-    /// The first place behind what went into it: the range's end, or the segment that would have made it too large.
+    /// The first id behind what went into it: the range's end, or the segment that would have made it too large.
     pub until: Ulid,
     /// Its bytes: envelopes, each with a newline behind it.
     pub body: Vec<u8>,
@@ -82,7 +82,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether these ids tell as much of the range as those that stand before it. Older ones do no harm, being out of the
+    /// Whether these ids cover the repeat window before `range`. Older ones are harmless, being out of the
     /// window; only where the window is cut short, they must not be there.
     fn is_of(&self, range: &Range) -> bool {
         let window = Millis(range.from.timestamp_ms()).before(REPEAT_WINDOW);

@@ -41,7 +41,7 @@ pub struct App {
     pub buffer: file::Buffer,
     /// What is read.
     pub event_log: EventLog,
-    /// Whose files they are.
+    /// The integrations.
     pub integrations: Integrations,
     /// Their secret keys.
     pub secrets: Secrets,
@@ -51,7 +51,7 @@ pub struct App {
     pub sdk_config: SdkConfig,
     /// Where the tick sends its tasks.
     pub export_queue: Queue,
-    /// Where tasks go that nobody can read.
+    /// Where tasks go that cannot be read.
     pub dead_letters: Queue,
 }
 

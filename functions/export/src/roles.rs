@@ -63,8 +63,8 @@ impl Roles {
         }
     }
 
-    /// Credentials of a role that can do nothing but put objects beside that of a plan. A role that does not trust us is the
-    /// customer's to mend, and so is one that would trust us with any external id: whoever knows its name could have us
+    /// Credentials of a role that can do nothing but put objects next to that of a plan. A role that does not trust us is the
+    /// customer's to mend, and so is one that would trust us with any external id: anyone who knows its name could have us
     /// write into that bucket.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl Roles {
             .await;
         let error = match answer {
             Ok(answer) => {
-                let missing = || RoleError("the answer has no credentials".into());
+                let missing = || RoleError("the response has no credentials".into());
                 let credentials = answer.credentials.ok_or_else(missing);
                 return credentials.map(Assumed::Credentials);
             }
@@ -159,7 +159,7 @@ fn refused(code: &str) -> Option<&'static str> {
             "the role cannot be assumed: its account has not activated STS for the region of this service",
         ),
         "ValidationError" | "MalformedPolicyDocument" | "PackedPolicyTooLarge" => Some(
-            "the role cannot be assumed: STS does not take this role_arn, or a session policy with this bucket and key_prefix",
+            "the role cannot be assumed: STS does not accept this role_arn, or a session policy with this bucket and key_prefix",
         ),
         _ => None,
     }
@@ -268,7 +268,7 @@ mod tests {
             Ulid::from_parts(1, 2),
         );
         let role = "arn:aws-us-gov:iam::123456789012:role/r";
-        // AWS: at most 2,048 characters, and a packed size that it does not tell.
+        // AWS: at most 2,048 characters, and a packed size that it does not publish.
         assert!(session_policy(role, &plan).len() < 1_024);
         assert!(session_name(&"i".repeat(50)).len() <= 64);
     }

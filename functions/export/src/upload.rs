@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Why a file is not in the bucket, or not known to be.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Why, as a sentence goes on from `Reason: `.
+    /// Why, as the end of a sentence that begins with `Reason: `.
     pub reason: String,
     /// Whether this attempt was refused, so that it stored nothing; where S3 failed or did not answer, it may have.
     pub is_certain: bool,
@@ -62,7 +62,7 @@ pub async fn put(
         .body(ByteStream::from(body))
         .customize();
     // Over TLS the body is not hashed for the signature, which would cost more than all the rest of the upload. Its CRC
-    // stands in a header that is signed, and S3 compares it.
+    // is in a header that is signed, and S3 compares it.
     let put = if is_encrypted {
         put.disable_payload_signing()
     } else {
@@ -93,11 +93,11 @@ pub async fn put(
 
 fn unanswered<E>(error: &SdkError<E>) -> &'static str {
     match error {
-        SdkError::TimeoutError(_) => "S3 did not answer in time",
+        SdkError::TimeoutError(_) => "S3 did not respond in time",
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             "S3 could not be reached in time"
         }
-        SdkError::ResponseError(_) => "S3 sent an answer that cannot be read",
+        SdkError::ResponseError(_) => "S3 sent a response that cannot be read",
         _ => "S3 could not be reached",
     }
 }
@@ -118,7 +118,7 @@ fn refusal(code: &str, message: &str, status: u16) -> Refusal {
                 .to_owned()
         }
         ("NoSuchBucket", _) => "there is no such bucket".to_owned(),
-        ("InvalidBucketName", _) => "the bucket has a name that S3 does not take".to_owned(),
+        ("InvalidBucketName", _) => "S3 does not accept the name of the bucket".to_owned(),
         ("InvalidAccessKeyId", _) => "the aws_access_key_id does not exist".to_owned(),
         ("SignatureDoesNotMatch", _) => {
             "the aws_secret_access_key does not belong to the aws_access_key_id".to_owned()

@@ -176,7 +176,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Gives up a plan whose events are not kept any more. Any other file that cannot be made again is an error of ours: the
+    /// Gives up a plan whose events are no longer kept. Any other file that cannot be made again is an error of ours: the
     /// event log is not what it was. After a day of it the plan is dropped and its range is written again, under other keys, so
     /// that nothing is lost; where the planned file had been stored, its lines are in two files.
     async fn give_up(&mut self, plan: Plan) -> Written {

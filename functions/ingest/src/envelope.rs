@@ -38,7 +38,7 @@ struct Detail {
     payload: Box<RawValue>,
 }
 
-/// What tells the two forms apart.
+/// What distinguishes the two forms.
 #[derive(Deserialize)]
 struct Form {
     #[serde(rename = "detail-type")]

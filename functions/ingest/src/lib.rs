@@ -23,7 +23,7 @@ use shared::store::event_log::{Appended, EventLog};
 use shared::store::integrations::Integrations;
 use shared::telemetry::chain;
 
-/// How often events whose append is in doubt are appended anew before the batch is handed back to the queue.
+/// How often events whose append is in doubt are appended again before the batch is handed back to the queue.
 const MAX_APPENDS: usize = 5;
 
 /// What ingest works with.
@@ -182,7 +182,7 @@ fn message(
     task.message(Duration::ZERO)
 }
 
-/// Appends events until each stands in a segment that was confirmed in time.
+/// Appends events until each is in a segment that was confirmed in time.
 async fn append<'a>(
     app: &App,
     tenant: &str,

@@ -1,7 +1,7 @@
-//! Notify: what happens to integrations is told on the bus, so that operators can alarm and automate on it.
+//! Notify: what happens to integrations is published on the bus, so that operators can alarm and automate on it.
 //!
-//! It reads the change stream of the integrations table. Whoever writes an entry of a log has told of it by that: no function
-//! has to publish anything beside its write, and none can crash between the two.
+//! It reads the change stream of the integrations table. Writing a log entry is enough to publish it: no function
+//! needs a second call after its write, and none can crash between the two.
 
 use std::error::Error;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct Records {
     records: Vec<Value>,
 }
 
-/// Why a batch was not told. Lambda hands it over again, whole: a notification may come twice.
+/// Why a batch was not published. Lambda hands it over again, whole: a notification may come twice.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
     /// EventBridge failed, or could not be reached.
@@ -81,13 +81,17 @@ pub struct Notification {
 /// Tells what the records of a batch say: all that the bus takes, whatever else it refuses.
 ///
 /// # Errors
-/// [`NotifyError`], where the batch has to be told again.
+/// [`NotifyError`], where the batch has to be published again.
 pub async fn handle(app: &App, changes: Records) -> Result<(), NotifyError> {
-    let told: Vec<Notification> = changes.records.iter().filter_map(notification).collect();
+    let notifications: Vec<Notification> =
+        changes.records.iter().filter_map(notification).collect();
     let mut result = Ok(());
-    for some in told.chunks(MAX_ENTRIES) {
+    for some in notifications.chunks(MAX_ENTRIES) {
         if let Err(error) = put(app, some.iter().collect()).await {
-            tracing::error!(error = chain(&error), "some of a batch could not be told");
+            tracing::error!(
+                error = chain(&error),
+                "some of a batch could not be published"
+            );
             result = Err(error);
         }
     }
@@ -133,15 +137,15 @@ async fn put(app: &App, mut some: Vec<&Notification>) -> Result<(), NotifyError>
     Ok(())
 }
 
-/// What a record of the stream has to tell; none for one that is of no interest, or cannot be read.
+/// The notification of a record of the stream; none for one that is of no interest, or cannot be read.
 pub fn notification(record: &Value) -> Option<Notification> {
-    let Some(told) = changes::read(record) else {
+    let Some(change) = changes::read(record) else {
         // The event source lets nothing else through: this is of a form that this code does not know.
         let keys = record.pointer("/dynamodb/Keys").map(Value::to_string);
         tracing::error!(keys, "a record of the change stream cannot be read");
         return None;
     };
-    match told {
+    match change {
         TableChange::Entry(integration_ref, entry) => {
             let at = entry.created_at();
             Some(Notification {
@@ -166,7 +170,7 @@ pub fn notification(record: &Value) -> Option<Notification> {
     }
 }
 
-/// The name of an entry's notification (contract, section 4). The other entries are the tenant's affair alone.
+/// The name of an entry's notification (docs/api.md, Publishing). The other entries are the tenant's affair alone.
 fn detail_type(action: Action) -> Option<&'static str> {
     match action {
         Action::IntegrationStarted => Some("integration.started"),
@@ -196,16 +200,16 @@ mod tests {
 
     #[test]
     fn entries_that_operators_care_for_are_told_without_payloads() {
-        let told = notification(&entry("integration_started", "Started via API.")).unwrap();
-        assert_eq!(told.detail_type, "integration.started");
+        let sent = notification(&entry("integration_started", "Started via API.")).unwrap();
+        assert_eq!(sent.detail_type, "integration.started");
         assert_eq!(
-            told.detail,
+            sent.detail,
             r#"{"created_at":"2019-01-17T02:27:24.672Z","id":"01D1CT4WC0ABCDEFGHJKMNPQRS","integration_id":"erp-1","reason":"Started via API.","tenant":"acme"}"#
         );
         let gone = "Request to URL https://a.example/?key=hunter2 failed. Reason: gone (HTTP status code 410), so the integration was stopped. Payload: {\"tenant\":\"acme\"}";
-        let told = notification(&entry("integration_stopped", gone)).unwrap();
-        assert_eq!(told.detail_type, "integration.stopped");
-        let detail: Value = serde_json::from_str(&told.detail).unwrap();
+        let sent = notification(&entry("integration_stopped", gone)).unwrap();
+        assert_eq!(sent.detail_type, "integration.stopped");
+        let detail: Value = serde_json::from_str(&sent.detail).unwrap();
         assert_eq!(
             detail["reason"],
             "gone (HTTP status code 410), so the integration was stopped"
@@ -221,14 +225,14 @@ mod tests {
             "pk": {"S": OWNER}, "sk": {"S": "rejected#6a7e8feb"},
             "created_at": {"N": "1547726400000"}, "answer": {"S": "my key is hunter2"},
         }}});
-        let told = notification(&record).unwrap();
+        let sent = notification(&record).unwrap();
         // Rejected again, its item is written again.
         let mut again = record;
         again["eventName"] = json!("MODIFY");
-        assert_eq!(notification(&again).as_ref(), Some(&told));
-        assert_eq!(told.detail_type, "event.rejected");
+        assert_eq!(notification(&again).as_ref(), Some(&sent));
+        assert_eq!(sent.detail_type, "event.rejected");
         assert_eq!(
-            told.detail,
+            sent.detail,
             r#"{"created_at":"2019-01-17T12:00:00.000Z","event_id":"6a7e8feb","id":"01KB3DXZZZABCDEFGHJKMNPQRS-6a7e8feb-1547726400000","integration_id":"erp-1","tenant":"acme"}"#
         );
     }

@@ -23,7 +23,7 @@ use shared::store::event_log::EventLog;
 use shared::store::integrations::{Due, Integrations};
 use shared::store::parked_events::ParkedEvents;
 
-/// How much of what is due one sweep takes on; the next one goes on.
+/// How much of what is due one sweep takes on; the next one continues.
 const SWEEP_LIMIT: i32 = 1_000;
 
 /// What replay works with.
@@ -39,9 +39,9 @@ pub struct App {
     pub event_log: EventLog,
     /// What happens to integrations.
     pub lifecycle: Lifecycle,
-    /// Whose events they are.
+    /// The integrations.
     pub integrations: Integrations,
-    /// What met a stopped integration or an interrupted stream.
+    /// What could not be sent because of a stop or an interruption.
     pub parked_events: ParkedEvents,
     /// What is under way.
     pub chunks: Chunks,
@@ -49,7 +49,7 @@ pub struct App {
     pub delivery_queue: Queue,
     /// Where replay's own tasks go.
     pub replay_queue: Queue,
-    /// Where tasks go that nobody can read.
+    /// Where tasks go that cannot be read.
     pub dead_letters: Queue,
 }
 

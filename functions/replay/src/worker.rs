@@ -68,7 +68,7 @@ struct AtWork<'a> {
     app: &'a App,
     integration_ref: &'a IntegrationRef,
     integration: Option<Integration>,
-    /// Where the last read ended, to go on there.
+    /// Where the last read ended, to continue there.
     reading: Option<Reading>,
     /// The segments of what was read last, to send from.
     segments: HashMap<Ulid, Segment>,
@@ -156,7 +156,7 @@ impl AtWork<'_> {
         Ok(Seen::Applied(applied.map(Box::new)))
     }
 
-    /// Reads on, from where the last read ended if that is where to go on. At the deadline it returns what it has found, having
+    /// Reads on, from where the last read ended if that is where to continue. At the deadline it returns what it has found, having
     /// moved on by a segment at least.
     async fn read(
         &mut self,

@@ -1,4 +1,4 @@
-//! Chunks: the events that replay has taken upon itself to send, and which of them are still outstanding.
+//! Chunks: the events that replay has taken on, and which of them are still outstanding.
 //!
 //! A chunk is written in one transaction with the position behind it, before anything of it is sent. An event is settled when
 //! it has been delivered, rejected, parked or filtered out; settling twice does nothing.

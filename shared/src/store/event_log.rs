@@ -142,7 +142,7 @@ impl EventLog {
         }
     }
 
-    /// The segment in which an event stands.
+    /// The segment of an event.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the event log has forgotten it, [`StoreError::Unavailable`],

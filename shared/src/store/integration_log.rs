@@ -10,7 +10,7 @@ use ulid::Ulid;
 
 use super::{Item, StoreError, Table, partition, text, text_of, unavailable, unreadable};
 
-/// How many entries a reader sees (the API page).
+/// How many entries a reader sees (docs/api.md).
 pub const MAX_ENTRIES: usize = 50;
 
 /// The sort keys of entries begin with this; a ULID follows.

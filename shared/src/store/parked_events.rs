@@ -1,4 +1,4 @@
-//! Events whose delivery met a stopped integration or an interrupted stream: references into the event log, kept until replay
+//! Events that could not be delivered because of a stopped integration or an interrupted stream: references into the event log, kept until replay
 //! sends them again.
 
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ use super::{
     unreadable,
 };
 
-/// How many are kept (the API page).
+/// How many are kept (docs/api.md).
 pub const MAX_REJECTED: usize = 30;
 
 pub(super) const PREFIX: &str = "rejected#";

@@ -39,7 +39,7 @@ fn document() -> Value {
         "security": [{ "accessToken": [] }],
         "tags": [
             { "name": "Integrations", "description": "Where events go, and which." },
-            { "name": "Rejected events", "description": "Events that a receiver answered with 400. Up to 30 are kept per integration, the oldest makes room for a newer one." },
+            { "name": "Rejected events", "description": "Events that a receiver refused with 400. Up to 30 are kept for each integration; then the oldest is evicted." },
             { "name": "Events", "description": "Publishing." },
             { "name": "Service", "description": "The service itself. No token is needed." },
         ],
@@ -63,7 +63,7 @@ fn document() -> Value {
             "responses": responses(),
             "headers": {
                 "RequestId": {
-                    "description": "The request's id. It is also in the body of an error; tell it when you report one.",
+                    "description": "The request's id. It is also in the body of an error; include it when you report one.",
                     "schema": { "type": "string" },
                 },
             },
@@ -110,7 +110,7 @@ fn webhook() -> Value {
             "2XX": { "description": "Delivered." },
             "400": { "description": "The event is kept among the rejected events, and not sent again by itself." },
             "410": { "description": "The integration is stopped. Nothing is lost: it can be started again." },
-            "default": { "description": "Anything else, or no answer: the event is sent again, later and later, at most 15 minutes apart. `Retry-After` is honoured." },
+            "default": { "description": "Anything else, or no response: the event is sent again after growing pauses of at most 15 minutes. `Retry-After` is honoured." },
         },
     })
 }
@@ -160,7 +160,7 @@ mod tests {
         }
         assert!(
             DOCUMENT == rendered(),
-            "openapi.json is not what the routes and types say. Write it anew: make openapi"
+            "openapi.json is not what the routes and types say. Write it again: make openapi"
         );
     }
 

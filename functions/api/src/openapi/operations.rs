@@ -119,13 +119,13 @@ impl Operation {
     }
 }
 
-/// The operation of an endpoint; `method` tells those apart that one endpoint serves.
+/// The operation of an endpoint; `method` distinguishes those that one endpoint serves.
 pub fn operation(method: &str, endpoint: Endpoint) -> Value {
     match endpoint {
         Endpoint::Health => {
             let schema = json!({ "type": "object", "properties": { "status": { "const": "ok" } }, "required": ["status"] });
-            Operation::new("getHealth", "Service", "Health", "Answers when the API does.")
-                .answers("200", "The API answers.", schema, json!({ "status": "ok" }))
+            Operation::new("getHealth", "Service", "Health", "Responds if the API does.")
+                .answers("200", "The API responds.", schema, json!({ "status": "ok" }))
                 .public()
         }
         Endpoint::Document => {
@@ -172,7 +172,7 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .done()
         }
         Endpoint::Stop => {
-            Operation::new("stopIntegration", INTEGRATIONS, "Stop the integration", "Stops the specified integration. No events are sent once this is answered. Stopping a stopped one changes nothing.")
+            Operation::new("stopIntegration", INTEGRATIONS, "Stop the integration", "Stops the specified integration. No events are sent after the response. Stopping a stopped integration changes nothing.")
                 .of_integration()
                 .empty_body()
                 .error("409", "Conflict")
@@ -203,11 +203,11 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             "retryRejectedEvent",
             REJECTED,
             "Retry rejected event",
-            "Sends the rejected event to the receiver of the integration again, and waits for its answer. When the receiver takes it (2xx), it is no rejected event any more.",
+            "Sends the rejected event to the receiver of the integration again, and waits for the response. If the receiver accepts it (2xx), it is no longer a rejected event.",
         )
         .of_event()
         .empty_body()
-        .answers_nothing("The receiver has taken it.")
+        .answers_nothing("The receiver has accepted it.")
         .error("502", "DeliveryFailed")
         .done(),
         Endpoint::DeleteRejected => {
@@ -407,7 +407,7 @@ pub fn responses() -> Value {
     add(
         "TooManyRequests",
         gateway(
-            "More requests than the API takes. Try again later.",
+            "More requests than the API accepts. Try again later.",
             "Too Many Requests",
         ),
     );
@@ -417,16 +417,16 @@ pub fn responses() -> Value {
             "`internal_server_error`: something went wrong on our side.",
             examples::error(
                 "internal_server_error",
-                "Something went wrong on our side. Try again; tell us the request_id if it goes on.",
+                "Something went wrong on our side. Try again; report the request_id if it persists.",
             ),
         ),
     );
     add(
         "DeliveryFailed",
         error(
-            "`delivery_failed`: the receiver has been sent the event again, and has not taken it.",
+            "`delivery_failed`: the event was sent to the receiver again, and was not accepted.",
             "delivery_failed",
-            "The receiver has not taken the event: bad request (HTTP status code 400). It stays among the rejected events.",
+            "The receiver has not accepted the event: bad request (HTTP status code 400). It stays among the rejected events.",
         ),
     );
     add(

@@ -15,7 +15,7 @@ use crate::openapi::fields::EVENT_NAME;
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";
 /// The prefix of files that are written through a role, as [`crate::limits::key_prefix_of_role`] takes it.
 const ROLE_KEY_PREFIX: &str = r"^[A-Za-z0-9/!\-_.'()=+@:,]+$";
-/// The actions of the integration log (contract, section 1).
+/// The actions of the integration log (docs/api.md, Integrations).
 const ACTIONS: [&str; 9] = [
     "integration_started",
     "integration_stopped",
@@ -116,7 +116,7 @@ fn describe(schemas: &mut Map<String, Value>) {
         (
             "RejectedEvent",
             "answer",
-            "The start of what the receiver answered, at most 1 KB, or why the event was given up.",
+            "The start of the receiver's response, at most 1 KB, or why the event was given up.",
         ),
         (
             "IntegrationCallback",

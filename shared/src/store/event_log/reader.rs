@@ -47,7 +47,7 @@ enum Next {
     Begun(Fetch),
 }
 
-/// A page on its way; given up when it is dropped, so that nothing goes on reading for a run that is gone.
+/// A page on its way; given up when it is dropped, so that nothing reads on for a run that is gone.
 #[derive(Debug)]
 struct Fetch(JoinHandle<Result<Page, StoreError>>);
 

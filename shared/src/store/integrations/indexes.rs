@@ -42,7 +42,7 @@ impl Integrations {
         answer.items().iter().map(due).collect()
     }
 
-    /// Tenant and id of every running S3 integration, a page at a time: `from` is the place that the page before gave back.
+    /// Tenant and id of every running S3 integration, a page at a time: `from` is the position that the page before gave back.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].

@@ -148,7 +148,7 @@ def wait_for_api(port: int, outs: dict) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while (answer := get(f"{api_url(port, outs)}/health", seconds=15))[0] != 200:
         if time.monotonic() > deadline:
-            raise Failure(f"The API does not answer: GET /health gives {answer[0]} {answer[1].decode(errors='replace')[:500]}\nLogs: make logs, {LOG_FILE.relative_to(ROOT)}")
+            raise Failure(f"The API does not respond: GET /health gives {answer[0]} {answer[1].decode(errors='replace')[:500]}\nLogs: make logs, {LOG_FILE.relative_to(ROOT)}")
         time.sleep(0.2)
 
 

@@ -1,4 +1,4 @@
-//! DynamoDB, KMS and S3 as far as an export asks them, with canned answers: what a run costs is measured, not what they do.
+//! DynamoDB, KMS and S3 as far as an export asks them, with canned responses: what a run costs is measured, not what they do.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a fixed corpus, and the services of AWS with canned answers.
+//! What the benchmarks share: a fixed corpus, and the services of AWS with canned responses.
 
 pub mod canned;
 pub mod corpus;

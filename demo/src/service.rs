@@ -55,7 +55,7 @@ impl Service {
             .await
             .map_err(|error| {
                 Failure::new(format!(
-                    "Nobody answers at {} ({error}). Is the stack up? `make up`",
+                    "Nothing responds at {} ({error}). Is the stack up? `make up`",
                     self.url
                 ))
             })?;
@@ -147,11 +147,11 @@ impl Service {
             return Err(refused(&format!("GET {path}"), status, &body));
         }
         serde_json::from_str(&body).map_err(|error| {
-            Failure::new(format!("GET {path} does not answer JSON: {error}: {body}"))
+            Failure::new(format!("GET {path} does not respond JSON: {error}: {body}"))
         })
     }
 
-    /// A call, made again while the service fails: the last answer, and how many attempts it took.
+    /// A call, made again while the service fails: the last response, and how many attempts it took.
     async fn call(
         &self,
         method: Method,
@@ -208,6 +208,6 @@ fn refused(what: &str, status: StatusCode, body: &str) -> Failure {
         _ => "",
     };
     Failure::new(format!(
-        "The service answers {status} to {what}: {body}{advice}"
+        "The service responds with {status} to {what}: {body}{advice}"
     ))
 }

@@ -45,7 +45,7 @@ pub enum Effect {
     Reject {
         /// For the integration log.
         reason: String,
-        /// The start of the receiver's answer.
+        /// The start of the receiver's response.
         answer: String,
     },
     /// Apply an input to the integration, and carry out what comes of it.

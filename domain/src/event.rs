@@ -43,7 +43,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Whether a UUID can be an event's id: the nil and the max UUID mean that there is none (RFC 9562, sections 5.9 and 5.10), so
-/// that all events with such an id would be taken for one.
+/// that all events with such an id would count as one.
 pub fn names_an_event(id: &Uuid) -> bool {
     !id.is_nil() && !id.is_max()
 }

@@ -33,7 +33,7 @@ pub struct Export {
     pub plan: Option<Plan>,
     /// Since when every upload has failed; none when the last one succeeded, or when none was made since the start.
     pub failing_since: Option<Millis>,
-    /// When an upload last failed: tasks that were sent before have had their answer.
+    /// When an upload last failed: tasks that were sent before have been dealt with.
     pub failed_at: Option<Millis>,
     /// Since when every run has failed for a reason of ours; none when the last one did not.
     #[serde(default)]
@@ -216,7 +216,7 @@ impl Export {
             .is_some_and(|since| now.since(since) >= give_up)
     }
 
-    /// Whether a task that was sent at `sent_at` has had its answer: an upload failed since, and the next tick tries again.
+    /// Whether a task that was sent at `sent_at` has been dealt with: an upload failed since, and the next tick tries again.
     pub fn has_answered(&self, sent_at: Millis) -> bool {
         self.failed_at.is_some_and(|failed_at| sent_at <= failed_at)
     }

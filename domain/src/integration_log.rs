@@ -18,7 +18,7 @@ pub enum Action {
     IntegrationUpdated,
     /// An attempt failed; the event is sent again later.
     RetryTriggered,
-    /// The receiver answered 400; the event is among the rejected ones.
+    /// The receiver responded with 400; the event is among the rejected ones.
     EventRejected,
     /// The oldest rejected event made room for a newer one.
     RejectedEventEvicted,

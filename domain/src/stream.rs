@@ -48,7 +48,7 @@ pub struct Stream {
     /// When replay has to look at this stream, and which of its tasks count.
     #[serde(rename = "duty")]
     pub schedule: Schedule,
-    /// How the receiver has been answering.
+    /// How the receiver has been responding.
     pub health: Health,
     /// Counts starts. The result of an attempt carries the one it was made for, and counts for no other: in between the
     /// receiver may have become another one.

@@ -18,7 +18,7 @@ pub struct Message {
     pub body: String,
     /// For how long it is hidden: 0 to 900 seconds.
     pub delay_seconds: u32,
-    /// The message group: on a standard queue, who shares it shares a fair part of the queue.
+    /// The message group: on a standard queue, messages of one group share a fair part of the queue.
     pub group: Option<String>,
 }
 
@@ -181,7 +181,7 @@ impl ReplayTask {
     }
 }
 
-/// A call of the delivery function by the API, which waits for the answer: try a rejected event again.
+/// A call of the delivery function by the API, which waits for the response: try a rejected event again.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryRejected {
     /// The tenant.

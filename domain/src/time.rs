@@ -107,7 +107,7 @@ fn is_rfc3339_utc(text: &[u8]) -> bool {
     head_fits && (zone.eq_ignore_ascii_case(b"z") || zone == b"+00:00")
 }
 
-/// RFC 3339 UTC with milliseconds and `Z`, the form of every timestamp in our answers.
+/// RFC 3339 UTC with milliseconds and `Z`, the form of every timestamp in our responses.
 impl fmt::Display for Millis {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = SignedDuration::from_millis(self.0.min(LAST) as i64);

@@ -1,4 +1,4 @@
-//! One POST to a receiver, and what its answer means. The only place that knows receivers' HTTP statuses.
+//! One POST to a receiver, and what its response means. The only place that knows receivers' HTTP statuses.
 
 mod failure;
 mod resolver;
@@ -25,7 +25,7 @@ use crate::response::{MAX_KEPT_BYTES, outcome, readable, retry_after};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole exchange may take (docs/api.md, Webhooks).
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How much of an answer is read (docs/api.md, Webhooks).
+/// How much of a response is read (docs/api.md, Webhooks).
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// How many hosts are remembered as having been connected to.
 const MAX_HOSTS: usize = 1_000;
@@ -118,7 +118,7 @@ impl Receivers {
             retry_after(response.headers().get(RETRY_AFTER), now),
         );
         let coding = response.headers().get(CONTENT_ENCODING).cloned();
-        // Read so that the connection can be used again; an answer that is longer closes it. Whatever becomes of the rest, the
+        // Read so that the connection can be used again; a response that is longer closes it. Whatever becomes of the rest, the
         // status has been received: it decides.
         let (mut read, mut start) = (0, Vec::new());
         while read < MAX_ANSWER_BYTES {

@@ -10,7 +10,7 @@ use domain::receiver::address::is_public;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Resolves a name once for each connection. A name of which **any** address is not public is refused, and the connection
-/// is made to the addresses of this very answer: neither a mixed answer nor a second look-up (rebinding) leads inside.
+/// is made to the addresses of this very response: neither a mixed response nor a second look-up (rebinding) leads inside.
 pub(crate) struct PublicResolver {
     look_up: LookUp,
     is_allowed: fn(IpAddr) -> bool,
@@ -31,7 +31,7 @@ pub(crate) struct NotPublic;
 pub(crate) struct NotResolved;
 
 impl PublicResolver {
-    /// Asks the system's resolver; `allow_private` takes any of its answers.
+    /// Asks the system's resolver; `allow_private` takes any of its responses.
     pub(crate) fn new(allow_private: bool) -> PublicResolver {
         PublicResolver {
             look_up: Arc::new(|name| {

@@ -8,7 +8,7 @@ use domain::time::Millis;
 use http::StatusCode;
 use http::header::HeaderValue;
 
-/// How much of an answer is kept with a rejected event.
+/// How much of a response is kept with a rejected event.
 pub(crate) const MAX_KEPT_BYTES: usize = 1024;
 
 /// The start of a response, as text that can be shown: without control characters. What is no text, since it is compressed

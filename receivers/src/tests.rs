@@ -17,7 +17,7 @@ async fn a_name_with_an_inner_address_is_refused_where_it_is_connected() {
     assert_eq!(failure.reason, "the address is not allowed");
 }
 
-/// Serves one connection after another, each with as many answers as are left before it closes without a word.
+/// Serves one connection after another, each with as many responses as are left before it closes without a word.
 fn serve(connections: Vec<u32>) -> (String, std::thread::JoinHandle<Vec<u32>>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -83,7 +83,7 @@ async fn a_connection_that_breaks_at_once_is_a_failed_attempt() {
     assert_eq!(served.join().unwrap(), [1], "it is not tried twice");
 }
 
-/// What a connection does with the request behind its last answer.
+/// What a connection does with the request behind its last response.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// It closes (FIN), after a while.

@@ -7,7 +7,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 
 /// How long a connection to a service may take to be made.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long one attempt of a call may take, and how long its answer may stay out: a kept connection whose other side has gone
+/// How long one attempt of a call may take, and how long its response may stay out: a kept connection whose other side has gone
 /// says nothing. The slowest call that is no upload sends 1 MiB to SQS.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// How long a call may take with all its attempts.

@@ -53,7 +53,7 @@ pub fn records(event: SqsEvent) -> Vec<Record> {
     event.records.into_iter().map(record).collect()
 }
 
-/// The answer to Lambda: these messages were not handled, the others are done. Each comes again after a pause that grows from
+/// The response to Lambda: these messages were not handled, the others are done. Each comes again after a pause that grows from
 /// 2 seconds with its receives, in place of the queue's visibility time-out, which lasts for minutes. Where SQS does not
 /// accept that, the time-out holds.
 pub async fn hand_back(queue: &Queue, failed: Vec<Receipt>) -> SqsBatchResponse {

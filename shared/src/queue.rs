@@ -42,7 +42,7 @@ impl Queue {
     /// Sends all messages. Where it fails, some may have been sent.
     ///
     /// # Errors
-    /// [`SendError`] when SQS does not answer, or refuses messages several times.
+    /// [`SendError`] when SQS does not respond, or refuses messages several times.
     pub async fn send(&self, messages: Vec<Message>) -> Result<(), SendError> {
         stream::iter(batches(messages))
             .map(|batch| self.send_batch(batch))
@@ -55,7 +55,7 @@ impl Queue {
     /// received again or is gone, is left as it is.
     ///
     /// # Errors
-    /// [`SendError`] when SQS does not answer.
+    /// [`SendError`] when SQS does not respond.
     pub async fn hide(&self, pauses: Vec<(String, Duration)>) -> Result<(), SendError> {
         for batch in pauses.chunks(MAX_BATCH) {
             let entries = batch.iter().enumerate().map(|(index, (handle, pause))| {

@@ -19,7 +19,7 @@ const KEPT: Duration = Duration::from_secs(5 * 60);
 /// How many decrypted secrets are kept at the most.
 const MAX_KEPT: usize = 1_000;
 
-/// KMS did not answer, or refused.
+/// KMS did not respond, or refused.
 #[derive(Debug, thiserror::Error)]
 #[error("KMS failed")]
 pub struct SecretError(#[source] Box<dyn Error + Send + Sync>);

@@ -38,7 +38,7 @@ pub enum StoreError {
     /// What is stored cannot be read.
     #[error("a stored item cannot be read")]
     Unreadable(#[source] Box<dyn Error + Send + Sync>),
-    /// DynamoDB did not answer, or refused.
+    /// DynamoDB did not respond, or refused.
     #[error("DynamoDB failed")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }

@@ -29,9 +29,9 @@ pub struct Promise {
     pub floor: Millis,
     pub ends_at: Option<Millis>,
     pub is_deleted: bool,
-    /// Whether it was answered that it is stopped.
+    /// Whether the response said that it is stopped.
     pub is_stopped: bool,
-    /// When it was stopped last, by the clock of who decided it.
+    /// When it was stopped last, by the clock of the worker that decided it.
     pub last_stop: Option<Millis>,
     pub was_running: bool,
     pub was_interrupted: bool,
@@ -238,7 +238,7 @@ impl Ledger {
         promise.was_running = running;
     }
 
-    /// It was answered that an integration is stopped.
+    /// The response said that an integration is stopped.
     pub fn answer_stop(&mut self, stored: &[Option<Integration>], integration_ref: IntegrationRef) {
         let is_stopped = stored[integration_ref.0]
             .as_ref()

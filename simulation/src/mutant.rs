@@ -19,7 +19,7 @@ pub enum Mutant {
     UnsealedRead,
     /// A chunk that was written and not sent is forgotten.
     UnsentForgotten,
-    /// Who asks for a step while one is at work is not heard.
+    /// A request for a step while one is at work is ignored.
     NudgesIgnored,
     /// Ingest acknowledges before it has sent the tasks.
     AcknowledgedFirst,

@@ -20,9 +20,9 @@ pub struct Receiver {
 /// How a receiver is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Down {
-    /// It answers 503 at once, and asks for a pause in seconds or not.
+    /// It responds with 503 at once, and asks for a pause in seconds or not.
     Refuses(Option<u64>),
-    /// It does not answer.
+    /// It does not respond.
     Hangs,
     /// It fails every second event.
     Flaps,

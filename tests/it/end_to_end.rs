@@ -319,8 +319,8 @@ async fn files_reach_another_account_through_its_role() {
     let body = json!({"id": id, "integration_type": "permanent", "s3_parameters": parameters});
     let (status, answer) = service.integrations(&token, "POST", "/", body).await;
     assert_eq!(status, 200, "{answer}");
-    let told = |field: &str| answer["role_trust"][field].as_str().unwrap().to_owned();
-    let trust = Customer::trust(&told("principal"), Some(&told("external_id")));
+    let shown = |field: &str| answer["role_trust"][field].as_str().unwrap().to_owned();
+    let trust = Customer::trust(&shown("principal"), Some(&shown("external_id")));
     customer.create_role("exports", &trust).await;
     let event = json!({"name": "order.created", "payload": {"mark": id}}).to_string();
     let published = service

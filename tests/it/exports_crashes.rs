@@ -204,7 +204,7 @@ enum Meanwhile {
     Changed,
 }
 
-/// Holds a run up at every request, at this moment of it, while something else happens; then it goes on.
+/// Holds a run up at every request, at this moment of it, while something else happens; then it continues.
 async fn hold_up_at_every_request(moment: Moment, what: Meanwhile) {
     let (with_changes, is_overtaken) = (what != Meanwhile::Overtaken, what != Meanwhile::Changed);
     let (world, lines, proxy) = world().await;

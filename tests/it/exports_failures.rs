@@ -211,7 +211,7 @@ async fn the_log_tells_failures_apart_and_only_a_refused_plan_is_dropped() {
         (
             500,
             "InternalError",
-            "S3 answered InternalError (HTTP status code 500)",
+            "S3 responded InternalError (HTTP status code 500)",
             false,
         ),
     ]

@@ -109,7 +109,7 @@ pub async fn versioned_bucket(world: &World) -> String {
     bucket
 }
 
-/// Keys and texts of a bucket's files in the order of the log, which the numbers in their lines tell. No object was ever
+/// Keys and texts of a bucket's files in the order of the log, by the numbers in their lines. No object was ever
 /// written twice.
 pub async fn files_in_order(world: &World, bucket: &str) -> Vec<(String, String)> {
     let versions = world.s3.list_object_versions().bucket(bucket).send().await;

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 
 use crate::world::World;
 
-/// What an attempt may take beside the time limit of the exchange, on a machine that is busy with other tests.
+/// What an attempt may take besides the time limit of the exchange, on a machine that is busy with other tests.
 const SLACK: Duration = Duration::from_secs(5);
 /// What an attempt may add to a process: the code that it touches for the first time, and buffers. A body or a header that
 /// was read whole would be far above it.

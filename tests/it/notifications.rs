@@ -1,4 +1,4 @@
-//! What the deployed whole tells on its bus about integrations, as an operator's rule gets it.
+//! What the deployed whole publishes on its bus about integrations, as an operator's rule gets it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,7 +18,7 @@ struct Operator {
     /// The rule's and the queue's.
     name: String,
     queue_url: String,
-    told: Vec<Value>,
+    published: Vec<Value>,
 }
 
 impl Operator {
@@ -55,23 +55,23 @@ impl Operator {
             events,
             name: name.to_owned(),
             queue_url,
-            told: Vec::new(),
+            published: Vec::new(),
         }
     }
 
-    /// Waits until all of these have been told of an integration.
+    /// Waits until all of these have been published of an integration.
     async fn wait_for(&mut self, id: &str, kinds: &[&str]) {
         let ended = Instant::now() + DEADLINE;
         while !kinds.iter().all(|kind| self.event(id, kind).is_some()) {
             assert!(
                 Instant::now() < ended,
-                "only this was told: {:?}",
-                self.told
+                "only this was published: {:?}",
+                self.published
             );
             let receive = self.sqs.receive_message().queue_url(&self.queue_url);
             let receive = receive.max_number_of_messages(10).wait_time_seconds(2);
             for message in receive.send().await.unwrap().messages.unwrap_or_default() {
-                self.told
+                self.published
                     .push(serde_json::from_str(message.body().unwrap()).unwrap());
                 let delete = self.sqs.delete_message().queue_url(&self.queue_url);
                 let handle = message.receipt_handle().unwrap();
@@ -93,7 +93,7 @@ impl Operator {
     }
 
     fn event(&self, id: &str, kind: &str) -> Option<&Value> {
-        self.told
+        self.published
             .iter()
             .find(|event| event["detail"]["integration_id"] == id && event["detail-type"] == kind)
     }
@@ -151,7 +151,7 @@ async fn what_happens_to_integrations_is_told_on_the_bus() {
         .wait_for(&files, &["integration.export_failed"])
         .await;
 
-    for event in &operator.told {
+    for event in &operator.published {
         assert_eq!(event["source"], "event-stream");
         let text = event.to_string();
         for secret in [
@@ -237,7 +237,7 @@ async fn what_the_bus_refuses_is_told_again_and_holds_up_nothing_else() {
         calls.iter().map(size).collect()
     };
     assert_eq!(sizes(&bus.received()), [10, 1, 1, 10, 5]);
-    // A bus that goes on refusing is told everything else, and then the batch comes again.
+    // A bus that keeps refusing gets everything else, and then the batch comes again.
     bus.clear();
     bus.answer(|request| {
         let count = request.text().matches("\"Detail\"").count();

@@ -15,7 +15,7 @@ fn events(range: std::ops::Range<usize>) -> Vec<Value> {
     range.map(event).collect()
 }
 
-/// An answer that asks for the shortest pause: messages are delayed by the true clock.
+/// A response that asks for the shortest pause: messages are delayed by the true clock.
 fn unavailable() -> Answer {
     Answer::status(503).header("retry-after", "1")
 }
@@ -113,7 +113,7 @@ async fn probes_take_an_event_that_is_owed_when_the_parked_ones_are_poisonous() 
     receiver.answer(without_poison);
     let poison = json!({"name": "order.created", "payload": {"poison": true}});
     let poisonous = world.publish(&[poison.clone(), poison]).await;
-    // Two events that fail in turn, and nothing else: the stream is taken for down.
+    // Two events that fail in turn, and nothing else: the receiver is considered down.
     world.drain_until_interrupted("erp-1", DEADLINE).await;
     drain_until_parked(&world, "erp-1", 2).await;
     world.pass(SEAL * 2);
@@ -130,7 +130,7 @@ async fn probes_take_an_event_that_is_owed_when_the_parked_ones_are_poisonous() 
     let arrived = arrived(&receiver);
     assert!(
         arrived.contains(&good[0]),
-        "{arrived:?}, not {good:?} beside {poisonous:?}"
+        "{arrived:?}, not {good:?} next to {poisonous:?}"
     );
     assert!(
         world

@@ -25,7 +25,7 @@ fn through_role(id: &str, customer: &Customer) -> Value {
     })
 }
 
-/// The trust policy that an answer asks for.
+/// The trust policy that a response asks for.
 fn trust_of(answer: &Value) -> Value {
     let text = |field: &str| answer["role_trust"][field].as_str().unwrap().to_owned();
     Customer::trust(&text("principal"), Some(&text("external_id")))
@@ -89,7 +89,7 @@ async fn files_are_written_through_a_role_once_it_trusts_the_service() {
         parameters.get("aws_secret_access_key").is_none(),
         "{answer}"
     );
-    // What has to be in the trust policy is told by the answer, so the role can only be made after it.
+    // What has to be in the trust policy is in the response, so the role can only be made after it.
     publish(&world, 1).await;
     world.export_tick().await;
     let reason = failure(&world, "sap-1").await;

@@ -210,7 +210,7 @@ async fn a_tenant_has_only_so_many_replays_running() {
         world.call("POST", "/", replay("one-more")).await.status,
         200
     );
-    // What is stopped is not started beside as many others, and what runs stays started.
+    // What is stopped is not started next to as many others, and what runs stays started.
     let refused = world.call("POST", "/replay-0/_start", "").await;
     assert_eq!(
         (refused.status, &refused.body["error_code"]),

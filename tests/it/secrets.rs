@@ -1,4 +1,4 @@
-//! What callers entrust to us: nobody finds it anywhere, nothing decrypts it for somebody else, nothing stands in for it.
+//! What callers entrust to us: it is found nowhere, nothing decrypts it for another integration, nothing replaces it.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -253,7 +253,7 @@ async fn secrets_stand_nowhere_in_what_a_run_has_written() {
     );
 
     assert_eq!(written.places_of(&KEYS), Vec::<String>::new());
-    // What is searched is what was written: the mask of the second key, in a table and in an answer, and an event's payload.
+    // What is searched is what was written: the mask of the second key, in a table and in a response, and an event's payload.
     let everything: String = written.0.iter().map(|(_, text)| text.as_str()).collect();
     for there in [
         "*******************d0aa",

@@ -1,4 +1,4 @@
-//! An event becomes a webhook: bodies, headers, filters, tenants, and what the receiver's answer does.
+//! An event becomes a webhook: bodies, headers, filters, tenants, and what the receiver's response does.
 
 use std::time::Duration;
 

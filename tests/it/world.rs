@@ -61,7 +61,7 @@ fn noon() -> Millis {
     Millis(Clock::system().now().0 / DAY * DAY + DAY / 2)
 }
 
-/// An answer of the API.
+/// A response of the API.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -131,7 +131,7 @@ impl World {
         self.clock.set(self.clock.now().after(time));
     }
 
-    /// Calls the API as this world's tenant, a millisecond after what came before; `path` goes on from the base path of
+    /// Calls the API as this world's tenant, a millisecond after what came before; `path` continues the base path of
     /// integrations.
     pub async fn call(&self, method: &str, path: &str, body: impl ToString) -> Answer {
         self.pass(Duration::from_millis(1));

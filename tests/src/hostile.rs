@@ -14,9 +14,9 @@ use tokio_rustls::rustls::ServerConfig;
 /// What it does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Reads, and never answers.
+    /// Reads, and never responds.
     Silent,
-    /// A byte of the answer's head a second.
+    /// A byte of the response's head a second.
     Trickle,
     /// A whole head, then a byte of the body a second.
     TrickleBody(u16),
@@ -30,7 +30,7 @@ pub enum Behaviour {
     LongHeader,
     /// What is no HTTP.
     Garbage,
-    /// Headers with bare CRs, and a second answer hidden in one.
+    /// Headers with bare CRs, and a second response hidden in one.
     Injection,
     /// Two lengths that differ.
     TwoLengths,
@@ -38,7 +38,7 @@ pub enum Behaviour {
     Close,
     /// Closes in the middle of the head.
     CloseInHead,
-    /// Informs (100, 103) for ever, and never answers.
+    /// Informs (100, 103) forever, and never responds.
     Informs,
     /// Sends the caller elsewhere.
     Redirect(String),

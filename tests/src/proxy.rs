@@ -53,16 +53,16 @@ impl Passing {
 pub enum Moment {
     /// Before it is passed on: it has no effect yet.
     Before,
-    /// When its answer is there and not passed back: it has had its effect, and nobody knows.
+    /// When its response is there and not passed back: it has had its effect, and the caller does not know.
     After,
 }
 
 /// What the proxy does with a request.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Passes it on, and its answer back.
+    /// Passes it on, and its response back.
     Forward,
-    /// Holds it at this moment until [`Proxy::release`]; tells [`Proxy::held`].
+    /// Holds it at this moment until [`Proxy::release`]; wakes [`Proxy::held`].
     Hold(Moment),
     /// Answers by itself.
     Answer(Answer),
@@ -81,7 +81,7 @@ struct Shared {
     released: watch::Sender<bool>,
 }
 
-/// A running proxy. It passes everything on until told otherwise, and is gone when dropped.
+/// A running proxy. It passes everything on until a rule says otherwise, and is gone when dropped.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -125,7 +125,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// From now on, `rule` decides what happens to each request; they are counted anew.
+    /// From now on, `rule` decides what happens to each request; their count starts again.
     pub fn rule(&self, rule: impl FnMut(&Passing) -> Action + Send + 'static) {
         lock(&self.shared.passed).clear();
         self.shared.held.send_replace(false);

@@ -53,7 +53,7 @@ impl Received {
     }
 }
 
-/// What a receiver answers.
+/// What a receiver responds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -67,7 +67,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer without headers and body, at once.
+    /// A response without headers and body, at once.
     pub fn status(status: u16) -> Answer {
         Answer {
             status,
@@ -77,13 +77,13 @@ impl Answer {
         }
     }
 
-    /// The same answer with a header more.
+    /// The same response with a header more.
     pub fn header(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same answer with this body.
+    /// The same response with this body.
     pub fn body(self, body: impl Into<Vec<u8>>) -> Answer {
         Answer {
             body: body.into(),
@@ -91,7 +91,7 @@ impl Answer {
         }
     }
 
-    /// The same answer, later.
+    /// The same response, later.
     pub fn delay(self, delay: Duration) -> Answer {
         Answer { delay, ..self }
     }
@@ -106,7 +106,7 @@ impl fmt::Display for NotReceived {
     }
 }
 
-/// As [`fmt::Display`], so that `unwrap` in a test tells it readably.
+/// As [`fmt::Display`], so that `unwrap` in a test shows it readably.
 impl fmt::Debug for NotReceived {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
@@ -125,7 +125,7 @@ struct Shared {
     clock: Clock,
 }
 
-/// A running receiver. It answers 200 until told otherwise, and is gone when dropped.
+/// A running receiver. It responds with 200 until that is changed, and is gone when dropped.
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -182,7 +182,7 @@ impl Receiver {
     }
 
     /// Its address, without a path: `http://127.0.0.1:40123`. Every path is answered alike, so integrations of one test
-    /// may be told apart by theirs.
+    /// may be distinguished by theirs.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -344,7 +344,7 @@ async fn record_and_answer(State(shared): State<Arc<Shared>>, request: Request) 
         body: body.into(),
     };
     let answering = lock(&shared.answering).clone();
-    // Decided before it is counted: a test that changes the answer upon an arrival changes the next one.
+    // Decided before it is counted: a test that changes the response upon an arrival changes the next one.
     let answer = answering(&received);
     lock(&shared.received).push(received);
     shared.arrivals.send_modify(|count| *count += 1);

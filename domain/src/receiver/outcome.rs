@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// What came of an attempt. A receiver's answer is a value, never an error of ours.
+/// What came of an attempt. A receiver's response is a value, never an error of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// 2xx: the receiver has it.
     Delivered,
-    /// 400: the receiver will never take this event. The start of its answer, without control characters.
+    /// 400: the receiver will never take this event. The start of its response, without control characters.
     Rejected(String),
     /// 410: the receiver wants nothing any more.
     Gone,

@@ -58,7 +58,7 @@ pub enum Do {
     },
     /// Park an event; then [`Seen::Done`].
     Park(Parked),
-    /// Forget parked events, unless they were parked anew; then [`Seen::Done`].
+    /// Forget parked events, unless they were parked again; then [`Seen::Done`].
     Unpark(Vec<Parked>),
     /// Nothing: the step is over.
     End,

@@ -1,4 +1,4 @@
-//! How a receiver has been answering: failures in a row, and the interruption of a stream whose receiver is down.
+//! How a receiver has been responding: failures in a row, and the interruption of a stream whose receiver is down.
 //!
 //! Only failures are counted, and only so many of them: while a stream is interrupted nothing is sent but probes, before that
 //! at most [`FAILURES`] attempts in a row are counted at once, and between successes at most one a second ([`PACE`]). So a storm
@@ -23,7 +23,7 @@ const OUTAGE: Duration = Duration::from_secs(3);
 /// How much later than the next attempt an event counts as being retried: one write covers the retries of as long a time.
 const RETRY_SLACK: Duration = Duration::from_secs(10);
 
-/// How a receiver has been answering.
+/// How a receiver has been responding.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
     /// Attempts that failed in a row, as far as they were counted.
@@ -55,7 +55,7 @@ pub struct Health {
     pub retrying_until: Option<Millis>,
 }
 
-/// A stream whose receiver is taken for down: nothing is sent but probes.
+/// A stream whose receiver is considered down: only probes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interruption {
     /// When it began; its name in the tasks of its probes.
@@ -99,7 +99,7 @@ impl Health {
         self.retrying_until = self.retrying_until.max(Some(until));
     }
 
-    /// Whether the receiver is to be taken for down: several failures in a row, over several events and several seconds.
+    /// Whether the receiver is to be considered down: several failures in a row, over several events and several seconds.
     pub fn is_down(&self, now: Millis) -> bool {
         let is_long = |since| now.since(since) >= OUTAGE;
         self.failures >= FAILURES && self.several_since.is_some_and(is_long)

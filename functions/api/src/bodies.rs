@@ -88,7 +88,7 @@ pub struct BucketBody {
     #[cfg_attr(test, schemars(extend("pattern" = "^[!-~]+$", "maxLength" = 128)))]
     pub aws_secret_access_key: Option<SecretText>,
     /// Ours: a role of your account, in place of an access key. Its trust policy has to let the `principal` of `role_trust` in
-    /// the answer assume it, on condition that `sts:ExternalId` is the `external_id` there. The key prefix then has letters,
+    /// the response assume it, on condition that `sts:ExternalId` is the `external_id` there. The key prefix then has letters,
     /// digits and `/!-_.'()=+@:,` only, since a session policy names it.
     #[cfg_attr(test, schemars(extend("pattern" = fields::ROLE_ARN, "maxLength" = limits::MAX_ROLE_ARN_CHARS)))]
     pub role_arn: Option<String>,

@@ -241,7 +241,7 @@ impl ApiError {
         }
     }
 
-    /// The answer; an error of ours is logged with all its causes.
+    /// The response; an error of ours is logged with all its causes.
     pub fn render(&self, request_id: &str) -> Response<String> {
         if let Some(cause) = &self.cause {
             tracing::error!(

@@ -17,7 +17,7 @@ use shared::store::StoreError;
 use crate::bodies::{self, Registration, Update};
 use crate::error::ApiError;
 use crate::request::Request;
-use crate::{App, answers, buckets, limits, replays, targets};
+use crate::{App, buckets, limits, replays, responses, targets};
 
 /// How long after a deletion its children are removed: later than any attempt or export that was under way
 /// can write one.
@@ -34,15 +34,15 @@ pub async fn list(app: &App, tenant: &str) -> Result<Response<String>, ApiError>
     let integrations = app.integrations.list(tenant).await?;
     let integrations = integrations
         .iter()
-        .map(|integration| answers::integration(app, integration));
+        .map(|integration| responses::integration(app, integration));
     let integrations = try_join_all(integrations).await?;
-    answers::ok(&serde_json::json!({ "integrations": integrations }))
+    responses::ok(&serde_json::json!({ "integrations": integrations }))
 }
 
 /// `GET /{integration_id}`
 pub async fn get(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
     let integration = find(app, tenant, id).await?;
-    answers::ok(&answers::integration(app, &integration).await?)
+    responses::ok(&responses::integration(app, &integration).await?)
 }
 
 /// `POST /`
@@ -116,7 +116,7 @@ pub async fn register(
         let task = ReplayTask::step(IntegrationRef::from(&integration), stream.schedule.turn);
         app.lifecycle.send(&task, Duration::ZERO).await;
     }
-    answers::ok(&answers::integration(app, &integration).await?)
+    responses::ok(&responses::integration(app, &integration).await?)
 }
 
 /// `PATCH /{integration_id}`, `PUT /{integration_id}`
@@ -133,7 +133,7 @@ pub async fn update(
         let entry = entry(app, Action::IntegrationUpdated, "Updated via API.");
         match app.integrations.replace(next, &[entry], None).await {
             Ok(integration) => {
-                return answers::ok(&answers::integration(app, &integration).await?);
+                return responses::ok(&responses::integration(app, &integration).await?);
             }
             Err(StoreError::Changed) => {}
             Err(error) => return Err(error.into()),
@@ -200,7 +200,7 @@ pub async fn delete(app: &App, tenant: &str, id: &str) -> Result<Response<String
     let integration_ref = deleted.map_err(|error| not_found(error, id))?;
     let task = ReplayTask::Purge { integration_ref };
     app.lifecycle.send(&task, PURGE_AFTER).await;
-    answers::no_content()
+    responses::no_content()
 }
 
 /// `POST /{integration_id}/_start`
@@ -216,7 +216,7 @@ pub async fn start(
         replays::check(app, tenant, id).await?;
     }
     let integration = apply(app, &found, &Input::Start).await?;
-    answers::ok(&answers::integration(app, &integration).await?)
+    responses::ok(&responses::integration(app, &integration).await?)
 }
 
 /// `POST /{integration_id}/_stop`
@@ -232,7 +232,7 @@ pub async fn stop(
     };
     let found = find(app, tenant, id).await?;
     let integration = apply(app, &found, &stop).await?;
-    answers::ok(&answers::integration(app, &integration).await?)
+    responses::ok(&responses::integration(app, &integration).await?)
 }
 
 /// `GET /{integration_id}/log`
@@ -242,8 +242,8 @@ pub async fn log(app: &App, tenant: &str, id: &str) -> Result<Response<String>, 
         .integration_log
         .list(&IntegrationRef::from(&integration))
         .await?;
-    let entries: Vec<answers::EntryAnswer> = entries.into_iter().map(Into::into).collect();
-    answers::ok(&serde_json::json!({ "entries": entries }))
+    let entries: Vec<responses::EntryResponse> = entries.into_iter().map(Into::into).collect();
+    responses::ok(&serde_json::json!({ "entries": entries }))
 }
 
 /// The integration of this tenant and id.

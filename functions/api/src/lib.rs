@@ -1,6 +1,5 @@
 //! The REST API: integrations, their logs and rejected events, and publishing.
 
-mod answers;
 pub mod bodies;
 mod buckets;
 pub mod delivery;
@@ -12,6 +11,7 @@ pub mod publish;
 mod rejected_events;
 mod replays;
 pub mod request;
+mod responses;
 pub mod routes;
 mod targets;
 mod tenant;
@@ -68,7 +68,7 @@ pub struct App {
     pub base_path: String,
     /// Whether receivers may be called over plain HTTP and at addresses that are not public.
     pub allow_private_receivers: bool,
-    /// Whether answers show secrets as they are, as the API page's samples do (docs/api.md); masked otherwise.
+    /// Whether responses show secrets as they are, as the API page's samples do (docs/api.md); masked otherwise.
     pub plain_secrets: bool,
 }
 
@@ -104,7 +104,7 @@ impl App {
     }
 }
 
-/// Handles a request. Whatever goes wrong becomes an answer; every answer carries `x-request-id`.
+/// Handles a request. Whatever goes wrong becomes a response; every response carries `x-request-id`.
 pub async fn handle(app: &App, request: Request) -> Response<String> {
     let request_id = match request.id() {
         Some(id) => id.to_owned(),

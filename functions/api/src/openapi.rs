@@ -1,6 +1,6 @@
 //! The OpenAPI document.
 //!
-//! It is made by a test of this crate, from the route table and from the types that read bodies and write answers, and
+//! It is made by a test of this crate, from the route table and from the types that read bodies and write responses, and
 //! committed as `openapi.json`; the function serves those bytes and links nothing that makes them. The test fails when the
 //! file is not what the code says. `make openapi` writes it.
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::bodies::{self, PublishedEvent};
 use crate::error::{ApiError, EventError};
 use crate::request::Request;
-use crate::{App, answers};
+use crate::{App, responses};
 
 /// How many events one request can have (docs/api.md, Integrations).
 const MAX_EVENTS: usize = 500;
@@ -61,7 +61,7 @@ pub async fn publish(
         )?);
     }
     app.ingest_queue.send(messages).await?;
-    answers::accepted(&serde_json::json!({ "accepted": accepted }))
+    responses::accepted(&serde_json::json!({ "accepted": accepted }))
 }
 
 /// Reads and checks every event of a body, newline-delimited where `is_lines`; one that is bad refuses them all.

@@ -8,7 +8,7 @@ use shared::store::StoreError;
 use crate::error::ApiError;
 use crate::integrations::find;
 use crate::request::Request;
-use crate::{App, answers, bodies};
+use crate::{App, bodies, responses};
 
 /// `GET /{integration_id}/rejected_events`
 pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
@@ -17,8 +17,8 @@ pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>,
         .rejected_events
         .list(&IntegrationRef::from(&integration))
         .await?;
-    let rejected: Vec<answers::RejectedAnswer> = rejected.into_iter().map(Into::into).collect();
-    answers::ok(&serde_json::json!({ "rejected_events": rejected }))
+    let rejected: Vec<responses::RejectedResponse> = rejected.into_iter().map(Into::into).collect();
+    responses::ok(&serde_json::json!({ "rejected_events": rejected }))
 }
 
 /// The longest id of an event; a longer one is not looked for, since it would be part of a key.
@@ -37,7 +37,7 @@ pub async fn get(
         .rejected_events
         .get(&IntegrationRef::from(&integration), event_id)
         .await;
-    answers::verbatim(envelope.map_err(|error| not_found(error, event_id))?)
+    responses::verbatim(envelope.map_err(|error| not_found(error, event_id))?)
 }
 
 /// `DELETE /{integration_id}/rejected_events/{event_id}`
@@ -54,7 +54,7 @@ pub async fn delete(
         .delete(&IntegrationRef::from(&integration), event_id)
         .await;
     deleted.map_err(|error| not_found(error, event_id))?;
-    answers::no_content()
+    responses::no_content()
 }
 
 /// `POST /{integration_id}/rejected_events/{event_id}/_retry`
@@ -75,7 +75,7 @@ pub async fn retry(
         event_id: event_id.to_owned(),
     };
     match app.delivery_function.retry(&asked).await? {
-        Retried::Delivered => answers::no_content(),
+        Retried::Delivered => responses::no_content(),
         Retried::Refused(reason) => Err(ApiError::delivery_failed(&reason)),
         Retried::NotFound => Err(not_found(StoreError::NotFound, event_id)),
     }

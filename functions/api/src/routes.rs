@@ -4,12 +4,12 @@ use http::Response;
 
 use crate::error::ApiError;
 use crate::request::Request;
-use crate::{App, answers, integrations, openapi, publish, rejected_events, tenant};
+use crate::{App, integrations, openapi, publish, rejected_events, responses, tenant};
 
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Whether the API answers.
+    /// Whether the API responds.
     Health,
     /// The OpenAPI document.
     Document,
@@ -75,8 +75,8 @@ pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, 
         find(method, path).or_else(|_| find(method, without_base_path(path, &app.base_path)))?;
     let tenant = || tenant::of(request, &app.tenant_claim);
     match endpoint {
-        Health => answers::ok(&serde_json::json!({"status": "ok"})),
-        Document => answers::verbatim(openapi::DOCUMENT.to_owned()),
+        Health => responses::ok(&serde_json::json!({"status": "ok"})),
+        Document => responses::verbatim(openapi::DOCUMENT.to_owned()),
         Publish => publish::publish(app, &tenant()?, request).await,
         List => integrations::list(app, &tenant()?).await,
         Register => integrations::register(app, &tenant()?, request).await,

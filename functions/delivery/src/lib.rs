@@ -1,4 +1,4 @@
-//! Delivery: one POST for each task; the receiver's answer decides what becomes of the event.
+//! Delivery: one POST for each task; the receiver's response decides what becomes of the event.
 
 mod effects;
 mod rejected;
@@ -108,7 +108,7 @@ pub enum Invocation {
     Batch(SqsEvent),
 }
 
-/// What this function answers.
+/// What this function returns.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
@@ -121,7 +121,7 @@ pub enum Answer {
 /// Handles an invocation.
 ///
 /// # Errors
-/// When a rejected event cannot be tried again for a reason of ours; tasks that fail are named in the answer instead.
+/// When a rejected event cannot be tried again for a reason of ours; tasks that fail are named in the response instead.
 pub async fn handle(app: &App, invocation: Invocation) -> Result<Answer, DeliveryError> {
     Ok(match invocation {
         Invocation::Retry { retry } => Answer::Retried(rejected::retry(app, &retry).await?),

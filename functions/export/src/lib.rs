@@ -117,7 +117,7 @@ pub enum ExportError {
 /// Handles an invocation.
 ///
 /// # Errors
-/// When the tick fails; tasks that fail are named in the answer instead.
+/// When the tick fails; tasks that fail are named in the response instead.
 pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchResponse, ExportError> {
     match invocation {
         Invocation::Tick { .. } => {

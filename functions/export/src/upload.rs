@@ -21,7 +21,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub struct Refusal {
     /// Why, as the end of a sentence that begins with `Reason: `.
     pub reason: String,
-    /// Whether this attempt was refused, so that it stored nothing; where S3 failed or did not answer, it may have.
+    /// Whether this attempt was refused, so that it stored nothing; where S3 failed or did not respond, it may have.
     pub is_certain: bool,
 }
 
@@ -137,8 +137,8 @@ fn refusal(code: &str, message: &str, status: u16) -> Refusal {
         ("RequestTimeout", _) => "S3 did not receive the file in time".to_owned(),
         ("", 403) => "access denied (HTTP status code 403)".to_owned(),
         ("", 404) => "there is no such bucket (HTTP status code 404)".to_owned(),
-        ("", status) => format!("S3 answered with HTTP status code {status}"),
-        (code, status) => format!("S3 answered {code} (HTTP status code {status})"),
+        ("", status) => format!("S3 responded with HTTP status code {status}"),
+        (code, status) => format!("S3 responded {code} (HTTP status code {status})"),
     };
     Refusal {
         reason,

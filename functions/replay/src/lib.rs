@@ -105,7 +105,7 @@ pub enum ReplayError {
 /// Handles an invocation.
 ///
 /// # Errors
-/// When the sweep fails; tasks that fail are named in the answer instead.
+/// When the sweep fails; tasks that fail are named in the response instead.
 pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchResponse, ReplayError> {
     match invocation {
         Invocation::Tick { .. } => {

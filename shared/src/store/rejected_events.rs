@@ -35,7 +35,7 @@ pub struct Rejected {
     pub event_id: String,
     /// When it was rejected.
     pub created_at: Millis,
-    /// The start of what the receiver answered.
+    /// The start of the receiver's response.
     pub answer: String,
 }
 

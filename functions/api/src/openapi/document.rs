@@ -13,11 +13,11 @@ const ABOUT: &str = "Delivers the events of a platform to its tenants: as webhoo
 
 **Tokens.** Every call but `/health` and `/openapi.json` needs an access token. The token names the tenant; there is no other way to name one.
 
-**Errors.** The service answers `{\"error_code\", \"message\", \"request_id\"}`. Branch on `error_code`; `message` names the field and says how to mend it. What API Gateway refuses by itself has the body `{\"message\"}`: 401 without a valid token, 429 when there are too many requests, 503 when no capacity is left.
+**Errors.** The service responses `{\"error_code\", \"message\", \"request_id\"}`. Branch on `error_code`; `message` names the field and says how to mend it. What API Gateway refuses by itself has the body `{\"message\"}`: 401 without a valid token, 429 when there are too many requests, 503 when no capacity is left.
 
 **Time.** RFC 3339 in UTC. Answers have milliseconds and `Z`.
 
-**Additions.** Fields may be added to answers: ignore those that you do not know. Unknown fields in a body are a 400.";
+**Additions.** Fields may be added to responses: ignore those that you do not know. Unknown fields in a body are a 400.";
 
 /// Makes the document.
 fn document() -> Value {

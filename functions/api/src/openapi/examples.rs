@@ -115,7 +115,7 @@ pub fn temporary(status: &str) -> Value {
     answer
 }
 
-/// A key as answers show it.
+/// A key as responses show it.
 const KEY: &str = "********************************VCJ9";
 
 /// An integration that was just started, or stopped.

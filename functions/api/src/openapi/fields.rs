@@ -1,4 +1,4 @@
-//! Schemas of single fields, which the types of bodies and answers name.
+//! Schemas of single fields, which the types of bodies and responses name.
 
 use domain::event::{MAX_NAME_CHARS, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH};
 use domain::integration::{IntegrationType, Status};

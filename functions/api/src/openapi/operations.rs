@@ -7,7 +7,7 @@ use super::schemas::reference;
 use crate::bodies::{MAX_BODY_BYTES, MAX_EVENTS_BYTES};
 use crate::routes::Endpoint;
 
-/// What the service answers to any call that needs a token.
+/// The responses of the service to any call that needs a token.
 const ALWAYS: [(&str, &str); 5] = [
     ("401", "Unauthorized"),
     ("403", "Forbidden"),
@@ -71,7 +71,7 @@ impl Operation {
             .error("415", "UnsupportedMediaType")
     }
 
-    fn answers(
+    fn responses(
         mut self,
         status: &str,
         description: &str,
@@ -125,26 +125,26 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
         Endpoint::Health => {
             let schema = json!({ "type": "object", "properties": { "status": { "const": "ok" } }, "required": ["status"] });
             Operation::new("getHealth", "Service", "Health", "Responds if the API does.")
-                .answers("200", "The API responds.", schema, json!({ "status": "ok" }))
+                .responses("200", "The API responds.", schema, json!({ "status": "ok" }))
                 .public()
         }
         Endpoint::Document => {
             Operation::new("getDocument", "Service", "This document", "The OpenAPI document of this API.")
-                .answers("200", "OpenAPI 3.1.", json!({ "type": "object" }), json!({ "openapi": "3.1.1" }))
+                .responses("200", "OpenAPI 3.1.", json!({ "type": "object" }), json!({ "openapi": "3.1.1" }))
                 .public()
         }
         Endpoint::Publish => publish(),
         Endpoint::List => {
             let schema = list_of("integrations", "Integration", 25, "Sorted by id.");
             Operation::new("listIntegrations", INTEGRATIONS, "List registered integrations", "Lists all configured integrations.")
-                .answers("200", "All integrations.", schema, examples::integrations())
+                .responses("200", "All integrations.", schema, examples::integrations())
                 .done()
         }
         Endpoint::Register => register(),
         Endpoint::Get => {
             Operation::new("getIntegration", INTEGRATIONS, "Get integration details", "Returns details about an existing integration.")
                 .of_integration()
-                .answers("200", "The integration.", reference("Integration"), examples::temporary("running"))
+                .responses("200", "The integration.", reference("Integration"), examples::temporary("running"))
                 .done()
         }
         Endpoint::Update => {
@@ -153,7 +153,7 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .of_integration()
                 .body("IntegrationUpdate", examples::updates())
                 .error("409", "Conflict")
-                .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
+                .responses("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
                 .done()
         }
         Endpoint::Delete => {
@@ -168,7 +168,7 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .of_integration()
                 .empty_body()
                 .error("409", "Conflict")
-                .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("running"))
+                .responses("200", "The integration as it now is.", reference("Integration"), examples::switched("running"))
                 .done()
         }
         Endpoint::Stop => {
@@ -176,27 +176,27 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .of_integration()
                 .empty_body()
                 .error("409", "Conflict")
-                .answers("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
+                .responses("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
                 .done()
         }
         Endpoint::Log => {
             let schema = list_of("entries", "LogEntry", 50, "Newest first.");
             Operation::new("getIntegrationLog", INTEGRATIONS, "Get integration log", "Returns the last 50 integration log entries.")
                 .of_integration()
-                .answers("200", "The log.", schema, examples::log())
+                .responses("200", "The log.", schema, examples::log())
                 .done()
         }
         Endpoint::ListRejected => {
             let schema = list_of("rejected_events", "RejectedEvent", 30, "Newest first.");
             Operation::new("listRejectedEvents", REJECTED, "List rejected events", "Lists the events that were rejected by the receiver (HTTP status code 400), up to 30.")
                 .of_integration()
-                .answers("200", "The rejected events.", schema, examples::rejected_events())
+                .responses("200", "The rejected events.", schema, examples::rejected_events())
                 .done()
         }
         Endpoint::GetRejected => {
             Operation::new("getRejectedEvent", REJECTED, "Get rejected event", "Returns the rejected event, byte for byte as it was sent.")
                 .of_event()
-                .answers("200", "The event.", reference("Event"), examples::envelope())
+                .responses("200", "The event.", reference("Event"), examples::envelope())
                 .done()
         }
         Endpoint::RetryRejected => Operation::new(
@@ -257,7 +257,7 @@ fn register() -> Value {
     )
     .body("NewIntegration", examples::registrations())
     .error("409", "Conflict")
-    .answers(
+    .responses(
         "200",
         "The integration, which runs.",
         reference("Integration"),
@@ -287,7 +287,7 @@ fn publish() -> Value {
     });
     let mut operation = Operation::new("publishEvents", "Events", "Publish events", PUBLISH)
         .body("NewEvent", examples::publications())
-        .answers(
+        .responses(
             "202",
             "All events are stored.",
             schema,

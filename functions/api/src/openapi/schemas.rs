@@ -1,4 +1,4 @@
-//! Schemas: made from the types that read bodies and write answers, with what types do not say.
+//! Schemas: made from the types that read bodies and write responses, with what types do not say.
 
 use domain::event::MAX_NAME_CHARS;
 use domain::integration_log::Action;
@@ -6,10 +6,10 @@ use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::answers::{EntryAnswer, IntegrationAnswer, RejectedAnswer};
 use crate::bodies::{PublishedEvent, Registration, Update};
 use crate::error::Body;
 use crate::openapi::fields::EVENT_NAME;
+use crate::responses::{EntryResponse, IntegrationResponse, RejectedResponse};
 
 /// RFC 3339 in UTC, as [`domain::time::Millis::parse`] takes it.
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";
@@ -34,15 +34,15 @@ pub fn components() -> Map<String, Value> {
     requests.subschema_for::<Registration>();
     requests.subschema_for::<Update>();
     requests.subschema_for::<PublishedEvent>();
-    let mut answers = generator(Contract::Serialize);
-    answers.subschema_for::<IntegrationAnswer>();
-    answers.subschema_for::<EntryAnswer>();
-    answers.subschema_for::<RejectedAnswer>();
-    answers.subschema_for::<Body<'static>>();
+    let mut responses = generator(Contract::Serialize);
+    responses.subschema_for::<IntegrationResponse>();
+    responses.subschema_for::<EntryResponse>();
+    responses.subschema_for::<RejectedResponse>();
+    responses.subschema_for::<Body<'static>>();
 
     let mut schemas = requests.take_definitions(true);
     registration(&mut schemas["NewIntegration"]);
-    for (name, mut schema) in answers.take_definitions(true) {
+    for (name, mut schema) in responses.take_definitions(true) {
         without_null(&mut schema);
         schemas.entry(name).or_insert(schema);
     }
@@ -67,7 +67,7 @@ fn generator(contract: Contract) -> SchemaGenerator {
     settings.into_generator()
 }
 
-/// What the fields of answers mean.
+/// What the fields of responses mean.
 fn describe(schemas: &mut Map<String, Value>) {
     let descriptions = [
         (
@@ -231,7 +231,7 @@ fn envelope() -> Value {
     })
 }
 
-/// What API Gateway answers by itself.
+/// What API Gateway responds by itself.
 fn gateway_error() -> Value {
     json!({
         "type": "object",
@@ -260,7 +260,7 @@ fn properties(schema: &mut Value) {
     }
 }
 
-/// An answer leaves out what it does not have: where the type says `null`, there never is one.
+/// A response leaves out what it does not have: where the type says `null`, there never is one.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {

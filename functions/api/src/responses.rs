@@ -52,7 +52,7 @@ fn json(status: StatusCode, body: String) -> Result<Response<String>, ApiError> 
 /// An integration as callers see it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "Integration"))]
-pub struct IntegrationAnswer {
+pub struct IntegrationResponse {
     id: String,
     #[cfg_attr(test, schemars(schema_with = "crate::openapi::fields::status"))]
     status: Status,
@@ -140,12 +140,12 @@ struct PendingAnswer {
     progress: Option<f64>,
 }
 
-/// The answer for one integration.
+/// The response for one integration.
 pub async fn integration(
     app: &App,
     integration: &Integration,
-) -> Result<IntegrationAnswer, ApiError> {
-    let mut answer = IntegrationAnswer {
+) -> Result<IntegrationResponse, ApiError> {
+    let mut answer = IntegrationResponse {
         id: integration.id.clone(),
         status: integration.status,
         integration_type: integration.integration_type,
@@ -257,7 +257,7 @@ async fn pending(
     })
 }
 
-/// A secret as answers show it: its mask, or the secret itself where the deployment asks for it.
+/// A secret as responses show it: its mask, or the secret itself where the deployment asks for it.
 async fn shown(
     app: &App,
     integration: &Integration,
@@ -277,15 +277,15 @@ async fn shown(
 /// An entry of an integration's log.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "LogEntry"))]
-pub struct EntryAnswer {
+pub struct EntryResponse {
     action: &'static str,
     reason: String,
     created_at: String,
 }
 
-impl From<Entry> for EntryAnswer {
-    fn from(entry: Entry) -> EntryAnswer {
-        EntryAnswer {
+impl From<Entry> for EntryResponse {
+    fn from(entry: Entry) -> EntryResponse {
+        EntryResponse {
             action: entry.action.as_str(),
             created_at: entry.created_at().to_string(),
             reason: entry.reason,
@@ -296,16 +296,16 @@ impl From<Entry> for EntryAnswer {
 /// A rejected event in the list of them.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "RejectedEvent"))]
-pub struct RejectedAnswer {
+pub struct RejectedResponse {
     id: String,
     created_at: String,
-    /// Ours: the start of what the receiver answered, or why the event was given up.
+    /// Ours: the start of the receiver's response, or why the event was given up.
     answer: String,
 }
 
-impl From<Rejected> for RejectedAnswer {
-    fn from(rejected: Rejected) -> RejectedAnswer {
-        RejectedAnswer {
+impl From<Rejected> for RejectedResponse {
+    fn from(rejected: Rejected) -> RejectedResponse {
+        RejectedResponse {
             id: rejected.event_id,
             created_at: rejected.created_at.to_string(),
             answer: rejected.answer,

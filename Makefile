@@ -37,7 +37,7 @@ bench:  ## what exports cost: from segments to a file, and whole runs against ca
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench whole_run
 
 unit:  ## the tests of the rules alone: no AWS, no stack, under a minute from nothing
-	@cargo test --locked --package domain
+	@cargo test --locked --profile unit --package domain
 
 test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py

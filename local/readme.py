@@ -23,7 +23,7 @@ SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # How the blocks begin that are not run, and why.
 NOT_RUN = {
     "sam build && sam deploy --guided": "needs an AWS account",
-    "cargo test -p domain": "is what `make unit` does",
+    "cargo test --profile unit": "is what `make unit` does",
     "make up && . target/local/env": "is what `make test` does",
     "cargo build --bin simulate": "is what `make simulate` does",
     "out() {": "needs a stack in AWS",

@@ -1,6 +1,22 @@
-//! The rules of Event Stream, as pure code: no AWS, no I/O, no async, no clock. `now` is always an argument.
+//! The rules of Event Stream, as pure code: no AWS, no I/O, no async, no clock. `now`, random numbers and new ULIDs are arguments.
 //!
-//! What decides is here; the functions and the simulation carry out what it decides.
+//! What decides is here; the functions and the simulation carry it out. In the order in which to read it, each module knowing
+//! only those above it:
+//!
+//! 1. [`time`], [`secret`], [`backoff`]: milliseconds, secrets and their masks, pauses between attempts.
+//! 2. [`event`], [`filter`]: what is published, and which of it an integration receives.
+//! 3. [`log`]: the event log. Segments, positions in them, repeats, and the seal: how long a stretch of it can still change
+//!    (allowed lateness). Readers stay behind the horizon (watermark).
+//! 4. [`receiver`]: which addresses are called, and what came of a call.
+//! 5. [`lease`], [`stream`], [`export`]: the state of a webhook integration and of an S3 integration. A stream has a floor
+//!    (low-water mark), gaps that ingest leaves out, and what is owed (backlog). Its health may interrupt it (open circuit
+//!    breaker); its schedule says when replay is due, and which turn (fencing token) counts.
+//! 6. [`integration`], [`integration_log`]: an integration as it is stored, and the entries of its log.
+//! 7. [`lifecycle`]: what each thing that happens to an integration changes.
+//! 8. [`tasks`]: what travels in the queues.
+//! 9. [`attempt`], [`replay`]: what is decided before and after an attempt, and how replay goes through what is owed.
+//!
+//! ARCHITECTURE.md has the glossary.
 
 pub mod attempt;
 pub mod backoff;

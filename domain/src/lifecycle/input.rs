@@ -46,7 +46,7 @@ pub enum Input {
     },
     /// The receiver wants nothing any more (410).
     Gone {
-        /// The start for which the attempt was made ([`Stream::epoch`]).
+        /// The start for which the attempt was made ([`crate::stream::Stream::epoch`]).
         epoch: u64,
         /// For the integration log.
         reason: String,

@@ -1,7 +1,7 @@
 //! How a receiver has been responding: failures in a row, and the interruption of a stream whose receiver is down.
 //!
 //! Only failures are counted, and only so many of them: while a stream is interrupted nothing is sent but probes, before that
-//! at most [`FAILURES`] attempts in a row are counted at once, and between successes at most one a second ([`PACE`]). So a storm
+//! at most [`FAILURES`] attempts in a row are counted at once, and between successes at most one a second (`PACE`). So a storm
 //! of failures costs an integration a handful of writes, however many attempts it takes part in.
 
 use std::time::Duration;

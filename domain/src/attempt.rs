@@ -1,4 +1,4 @@
-//! What becomes of an event before and after an attempt. Pure: the handler and the simulation carry out the effects.
+//! Decides whether an event is sent to its receiver, and what follows the attempt. The handler and the simulation carry it out.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! When a failed delivery is tried again.
+//! The pauses between the attempts of a delivery.
 
 use std::time::Duration;
 

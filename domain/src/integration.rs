@@ -1,4 +1,4 @@
-//! An integration as it is stored: what a tenant registered, and how far the event log has been worked off for it.
+//! An integration as it is stored: its settings, and the state of its stream or export.
 
 use std::time::Duration;
 

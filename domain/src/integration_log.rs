@@ -1,4 +1,4 @@
-//! Words of the integration log: its actions, and the sentences that explain them.
+//! The integration log: its entries, their actions, and the sentences of their reasons.
 
 use ulid::Ulid;
 

@@ -1,4 +1,4 @@
-//! The event log: what is true of it for everyone who writes or reads it.
+//! The event log: the rules that all its writers and readers share.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Receivers of webhooks: who may be called, and what came of a call.
+//! Receivers of webhooks: which addresses may be called, and the outcome of a call.
 
 pub mod address;
 pub mod outcome;

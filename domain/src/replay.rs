@@ -1,4 +1,4 @@
-//! Replay: how it goes through what a stream owes.
+//! Replay: its steps, and the selection of the events to send.
 
 pub mod selection;
 pub mod step;

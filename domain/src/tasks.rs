@@ -1,4 +1,4 @@
-//! What travels in the queues: JSON, one task a message.
+//! The tasks that travel in the queues: JSON, one task per message.
 
 use std::time::Duration;
 

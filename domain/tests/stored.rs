@@ -1,5 +1,5 @@
-//! What a deployed stack has stored and sent already is read, and is written in the same form: while a deployment is under way,
-//! functions of both versions are at work.
+//! What a deployed stack has stored and sent can be read, and is written in the same form: during a deployment, functions of both
+//! versions are at work.
 
 use domain::integration::{Integration, Target};
 use domain::stream::chunk::ChunkEvent;

@@ -1,5 +1,5 @@
-//! The one place in which what happens to an integration is decided, written, and followed by the step of replay that it
-//! needs.
+//! Applies what happens to an integration: reads, decides, writes, and sends replay the step that is due. The only place that
+//! does all of this.
 
 use domain::integration::IntegrationRef;
 use domain::lifecycle::{Applied, Input, Rules};

@@ -1,4 +1,4 @@
-//! What a function works with, by the names that template.yaml gives: clients, stores, queues, secrets.
+//! Clients, stores, queues and secrets, by the names that template.yaml gives.
 //!
 //! A function asks for what it needs and no more, since it only has the variables and the permissions for that.
 

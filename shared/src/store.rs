@@ -1,4 +1,4 @@
-//! What is kept in DynamoDB, one module per kind of item. No SDK type leaves this room.
+//! The stores in DynamoDB, one module per kind of item. No SDK type leaves them.
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! What functions write about themselves: one JSON object a line, to standard output, where CloudWatch takes it.
+//! The functions' own traces: one JSON object per line on standard output, from where CloudWatch takes them.
 
 use std::error::Error;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Whether what was promised was kept, once a history has come to its end.
+//! Checks at the end of a history that every promise was kept.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What was promised, and what happened: as callers and receivers see it.
+//! The promises of a history, and what happened, as callers and receivers see it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

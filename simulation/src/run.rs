@@ -1,4 +1,4 @@
-//! The history itself: what happens, one thing after another, until nothing is due any more.
+//! Runs a history: one thing after another, until nothing is due.
 
 use domain::integration::{Integration, Target};
 use domain::lifecycle::Input;

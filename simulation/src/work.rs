@@ -1,4 +1,4 @@
-//! What is done: what is due, the workers, and their requests.
+//! The work of a history: what is due, the workers, and their requests.
 
 use std::collections::VecDeque;
 use std::time::Duration;

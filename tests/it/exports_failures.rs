@@ -1,4 +1,4 @@
-//! What refuses or fails an upload, and what becomes of it.
+//! Uploads that are refused or fail, and what follows.
 
 use std::time::{Duration, Instant};
 

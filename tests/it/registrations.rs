@@ -1,4 +1,4 @@
-//! What a registration may not say: each is refused, and the field is named.
+//! Registrations that are refused, each with the name of the field.
 
 use serde_json::json;
 

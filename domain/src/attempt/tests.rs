@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::filter::Filter;
-use crate::integration::{Callback, IntegrationType, Status, Target};
+use crate::integration::Status;
 use crate::receiver::outcome::Failure;
-use crate::stream::Stream;
 use crate::stream::health::Interruption;
 
 const GIVE_UP: Duration = Duration::from_secs(5 * 24 * 3600);
@@ -19,26 +18,7 @@ fn at(hours: u64) -> Millis {
 }
 
 fn webhook() -> Integration {
-    Integration {
-        tenant: "acme".into(),
-        id: "erp-1".into(),
-        generation: Ulid(1),
-        version: 1,
-        integration_type: IntegrationType::Permanent,
-        target: Target::Webhook {
-            callback: Callback {
-                callback_url: "https://erp.example/".into(),
-                api_key: None,
-            },
-            stream: Box::new(Stream::registered(at(0), at(0), None)),
-        },
-        starts_at: at(0),
-        ends_at: None,
-        filter: None,
-        status: Status::Running,
-        stopped_at: None,
-        is_finished: false,
-    }
+    crate::integration::tests::webhook(at(0))
 }
 
 /// Whether an event that has failed since `failing_since`, and fails at hour 200, is given up.

@@ -1,4 +1,4 @@
-//! What comes of an input.
+//! The result of an input: what is written, and which step of replay is requested.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can happen to an integration.
+//! Everything that can happen to an integration.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where an event is in the event log.
+//! Positions in the event log.
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;

@@ -1,4 +1,4 @@
-//! Repeats of an event: queues and publishers hand the same event over twice; readers of the event log drop the second.
+//! Repeats: queues and publishers may hand over an event twice, and readers of the event log drop the second copy.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

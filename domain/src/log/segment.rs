@@ -1,4 +1,4 @@
-//! Segments of the event log: the events that one ingest batch brought one tenant.
+//! Segments of the event log: the events of one tenant in one ingest batch, compressed.
 
 use std::fmt;
 use std::io::{self, Cursor};

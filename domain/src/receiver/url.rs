@@ -1,4 +1,4 @@
-//! Which addresses of receivers are taken.
+//! Checks the URLs of receivers.
 
 use url::{Host, Url};
 

@@ -1,4 +1,4 @@
-//! Which events of an owed range are sent: those that repeat none, pass the filter, and have not been taken yet.
+//! Selects the events of an owed range that are sent: no repeats, only what passes the filter, and nothing twice.
 
 use ulid::Ulid;
 

@@ -1,4 +1,4 @@
-//! What replay works with: events that it has taken on, and events that are parked.
+//! Chunks of events that replay has taken on, and parked events.
 
 use std::collections::BTreeSet;
 

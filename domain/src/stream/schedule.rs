@@ -1,4 +1,4 @@
-//! Replay's schedule towards a stream: when it has to look at it, and which of its tasks count.
+//! The schedule of a stream: when a step of replay is due, and which of its tasks count.
 //!
 //! Replay works on a stream in **steps**, and each step is a task. No state waits for a message: what is to be done is written
 //! down (`wake_at`) before a task is sent, and the sweep sends what is overdue. A task carries the **turn** for which it was

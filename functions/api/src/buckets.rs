@@ -1,4 +1,4 @@
-//! `s3_parameters`: where files go, and what lets us write them, checked, and the secret encrypted.
+//! Checks `s3_parameters` (where files go, and what lets us write them), and encrypts their secret.
 
 use domain::integration::{Access, Bucket, Integration};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What values of an integration's fields may be. Every refusal is a sentence that follows the field's name.
+//! The rules for the values of an integration's fields. Every refusal is a sentence that follows the field's name.
 
 use domain::integration::IntegrationType;
 use domain::time::Millis;

@@ -21,7 +21,7 @@ pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>,
     responses::ok(&serde_json::json!({ "rejected_events": rejected }))
 }
 
-/// The longest id of an event; a longer one is not looked for, since it would be part of a key.
+/// The longest id of an event.
 const MAX_EVENT_ID_BYTES: usize = 64;
 
 /// `GET /{integration_id}/rejected_events/{event_id}`
@@ -31,12 +31,8 @@ pub async fn get(
     id: &str,
     event_id: &str,
 ) -> Result<Response<String>, ApiError> {
-    let integration = find(app, tenant, id).await?;
-    check(event_id)?;
-    let envelope = app
-        .rejected_events
-        .get(&IntegrationRef::from(&integration), event_id)
-        .await;
+    let integration_ref = of(app, tenant, id, event_id).await?;
+    let envelope = app.rejected_events.get(&integration_ref, event_id).await;
     responses::verbatim(envelope.map_err(|error| not_found(error, event_id))?)
 }
 
@@ -47,12 +43,8 @@ pub async fn delete(
     id: &str,
     event_id: &str,
 ) -> Result<Response<String>, ApiError> {
-    let integration = find(app, tenant, id).await?;
-    check(event_id)?;
-    let deleted = app
-        .rejected_events
-        .delete(&IntegrationRef::from(&integration), event_id)
-        .await;
+    let integration_ref = of(app, tenant, id, event_id).await?;
+    let deleted = app.rejected_events.delete(&integration_ref, event_id).await;
     deleted.map_err(|error| not_found(error, event_id))?;
     responses::no_content()
 }
@@ -66,12 +58,11 @@ pub async fn retry(
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
     bodies::none(request)?;
-    let integration = find(app, tenant, id).await?;
-    check(event_id)?;
+    let integration_ref = of(app, tenant, id, event_id).await?;
     let asked = RetryRejected {
-        tenant: integration.tenant,
-        integration_id: integration.id,
-        generation: integration.generation,
+        tenant: integration_ref.tenant,
+        integration_id: integration_ref.integration_id,
+        generation: integration_ref.generation,
         event_id: event_id.to_owned(),
     };
     match app.delivery_function.retry(&asked).await? {
@@ -81,11 +72,12 @@ pub async fn retry(
     }
 }
 
-fn check(event_id: &str) -> Result<(), ApiError> {
-    if event_id.len() > MAX_EVENT_ID_BYTES {
-        Err(not_found(StoreError::NotFound, event_id))
-    } else {
-        Ok(())
+/// The integration of a rejected event. An event's id that is too long is not looked for: it would be part of a key.
+async fn of(app: &App, tenant: &str, id: &str, event_id: &str) -> Result<IntegrationRef, ApiError> {
+    let integration = find(app, tenant, id).await?;
+    match event_id.len() <= MAX_EVENT_ID_BYTES {
+        true => Ok(IntegrationRef::from(&integration)),
+        false => Err(not_found(StoreError::NotFound, event_id)),
     }
 }
 

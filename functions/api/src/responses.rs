@@ -1,4 +1,4 @@
-//! Answers: JSON, and the form in which callers see an integration.
+//! Responses: JSON, and the form in which callers see an integration.
 
 use domain::filter::Filter;
 use domain::integration::{Access, Integration, IntegrationRef, IntegrationType, Status, Target};

@@ -1,4 +1,4 @@
-//! What an integration is made of: callback parameters and the filter, checked, and their secrets encrypted. Buckets are in
+//! Checks callback parameters and filters, and encrypts their secrets. Buckets are in
 //! [`crate::buckets`].
 
 use domain::filter::Filter;

@@ -1,4 +1,4 @@
-//! An integration whose lease this run holds: what it changes goes through [`domain::lifecycle::apply`].
+//! An integration whose lease this run holds. All its changes go through [`domain::lifecycle::apply`].
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Events that could not be delivered because of a stopped integration or an interrupted stream: references into the event log, kept until replay
-//! sends them again.
+//! Events that could not be delivered because of a stopped integration or an interrupted stream: references into the event
+//! log, kept until replay sends them again.
 
 use std::collections::HashMap;
 

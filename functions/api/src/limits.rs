@@ -209,7 +209,7 @@ pub fn region_of_role(region: &str, ours: &str) -> Result<(), String> {
 pub fn bucket_of_role(bucket: &str) -> Result<(), String> {
     if bucket.ends_with("-s3alias") {
         Err(
-            "must be the bucket itself if role_arn is given, not an access point's alias"
+            "must be the bucket itself where role_arn is given, not an access point's alias"
                 .to_owned(),
         )
     } else {
@@ -224,7 +224,7 @@ pub fn key_prefix_of_role(prefix: &str) -> Result<(), String> {
     if prefix.bytes().all(allowed) {
         Ok(())
     } else {
-        Err("must have letters, digits and /!-_.'()=+@:, only, if role_arn is given".to_owned())
+        Err("must have letters, digits and /!-_.'()=+@: only, where role_arn is given".to_owned())
     }
 }
 

@@ -80,6 +80,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether its events are kept, of which `oldest` is the first instant.
+    pub fn is_kept(&self, oldest: Millis) -> bool {
+        self.from >= oldest.first_id()
+    }
+
     /// What the file is made of.
     pub fn range(&self) -> Range {
         Range {
@@ -244,7 +249,7 @@ pub fn file_key(prefix: Option<&str>, tenant: &str, created: Ulid) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -276,7 +281,7 @@ mod tests {
         assert_eq!(export.lease, None);
     }
 
-    fn plan(from: Millis, until: Millis) -> Plan {
+    pub(crate) fn plan(from: Millis, until: Millis) -> Plan {
         Plan {
             repeats_from: from.first_id(),
             from: from.first_id(),

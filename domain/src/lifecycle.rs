@@ -28,12 +28,7 @@ pub fn apply(integration: &Integration, input: &Input, now: Millis, rules: &Rule
         Input::Export { holder, run } => export::apply(&mut next, *holder, run, now, rules),
         _ => attempt::apply(&mut next, input, now, rules),
     };
-    Change {
-        verdict: decided.verdict,
-        next: (decided.verdict == Verdict::Write).then_some(next),
-        entries: decided.entries,
-        step: decided.step,
-    }
+    decided.into_change(next)
 }
 
 #[cfg(test)]

@@ -171,16 +171,6 @@ pub struct ExportTask {
     pub sent_at: Millis,
 }
 
-impl ReplayTask {
-    /// A step of the stream of the integration.
-    pub fn step(integration_ref: IntegrationRef, turn: u64) -> ReplayTask {
-        ReplayTask::Step {
-            integration_ref,
-            turn,
-        }
-    }
-}
-
 /// A call of the delivery function by the API, which waits for the response: try a rejected event again.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryRejected {

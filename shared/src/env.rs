@@ -1,6 +1,7 @@
 //! The environment of a function: read once, at start-up.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::str::FromStr;
 
 /// The variables that template.yaml gives a function.
@@ -10,7 +11,11 @@ pub struct Environment(HashMap<String, String>);
 impl Environment {
     /// Those of this process.
     pub fn of_process() -> Environment {
-        Environment(std::env::vars().collect())
+        // One that is not Unicode is none of ours.
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Environment(std::env::vars_os().filter_map(text).collect())
     }
 
     /// The value of a required variable.

@@ -1,6 +1,8 @@
 //! Applies what happens to an integration: reads, decides, writes, and sends replay the step that is due. The only place that
 //! does all of this.
 
+use std::time::Duration;
+
 use domain::integration::IntegrationRef;
 use domain::lifecycle::{Applied, Input, Rules};
 use domain::stream::chunk::Chunk;
@@ -48,18 +50,18 @@ impl Lifecycle {
             return Ok(None);
         };
         if let Some(step) = step {
-            self.send(
-                &ReplayTask::step(integration_ref.clone(), step.turn),
-                step.delay,
-            )
-            .await;
+            let task = ReplayTask::Step {
+                integration_ref: integration_ref.clone(),
+                turn: step.turn,
+            };
+            self.send(&task, step.delay).await;
         }
         Ok(Some(applied))
     }
 
     /// Sends replay a task, to be received after `delay`. That it is due has been written down, and the sweep finds what was not
     /// sent a little later: a message that cannot be sent fails nothing, and one that is due later than SQS delays is not sent.
-    pub async fn send(&self, task: &ReplayTask, delay: std::time::Duration) {
+    pub async fn send(&self, task: &ReplayTask, delay: Duration) {
         if delay > tasks::LONGEST_DELAY {
             return;
         }

@@ -212,8 +212,8 @@ impl World {
             let earlier = |since: Millis| since.before(Duration::from_secs(3));
             health.several_since = health.several_since.or(health.failing_since).map(earlier);
         }
-        let change = lifecycle::apply(&integration, &input, local, &self.rules);
-        process.ops.push_front(match change.next.clone() {
+        let mut change = lifecycle::apply(&integration, &input, local, &self.rules);
+        process.ops.push_front(match change.next.take() {
             Some(mut next) => {
                 let read_version = next.version;
                 next.version += 1;

@@ -73,6 +73,17 @@ impl Decided {
         Decided::new(Verdict::Write)
     }
 
+    /// The change to `next`, which it was decided on; written only if the verdict says so.
+    pub fn into_change(self, next: Integration) -> Change {
+        let is_written = self.verdict == Verdict::Write;
+        Change {
+            verdict: self.verdict,
+            next: is_written.then_some(next),
+            entries: self.entries,
+            step: self.step,
+        }
+    }
+
     fn new(verdict: Verdict) -> Decided {
         Decided {
             verdict,

@@ -97,7 +97,7 @@ fn skip(integration: &mut Integration, until: Ulid, read: &ExportRead) -> Decide
 /// Gives up a plan whose file cannot be made again: where its events are no longer kept, they are left out; otherwise they
 /// are written to new files, and may be in two.
 fn give_up(export: &mut Export, plan: &Plan, now: Millis, rules: &Rules) -> Decided {
-    let is_kept = plan.from >= rules.oldest(now).first_id();
+    let is_kept = plan.is_kept(rules.oldest(now));
     let Plan { bucket, key, .. } = plan;
     let reason = match is_kept {
         true => {
@@ -180,7 +180,7 @@ fn release(
 mod tests {
     use std::time::Duration;
 
-    use super::super::change::{Change, Verdict};
+    use super::super::change::Change;
     use super::*;
     use crate::filter::Filter;
     use crate::integration::{Access, Bucket, Status};
@@ -219,18 +219,7 @@ mod tests {
     }
 
     fn plan() -> Plan {
-        Plan {
-            repeats_from: NOW.first_id(),
-            from: NOW.first_id(),
-            until: NOW.after(DAY).first_id(),
-            bucket: "b".into(),
-            region: "eu-west-1".into(),
-            key: "k".into(),
-            filter: None,
-            size_bytes: 1,
-            lines: 1,
-            crc64: "0".into(),
-        }
+        crate::export::tests::plan(NOW, NOW.after(DAY))
     }
 
     fn read(integration: &Integration) -> ExportRead {
@@ -250,12 +239,7 @@ mod tests {
     fn apply_at(integration: &Integration, run: ExportInput, now: Millis) -> Change {
         let mut next = integration.clone();
         let decided = apply(&mut next, HOLDER, &run, now, &RULES);
-        Change {
-            verdict: decided.verdict,
-            next: (decided.verdict == Verdict::Write).then_some(next),
-            entries: decided.entries,
-            step: decided.step,
-        }
+        decided.into_change(next)
     }
 
     #[test]

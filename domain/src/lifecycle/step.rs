@@ -37,35 +37,24 @@ pub(super) fn apply(
     let Some(stream) = integration.stream_mut() else {
         return Decided::refuse();
     };
-    if let StepInput::Begin { holder, until } = step {
-        return begin(stream, turn, *holder, *until, now);
-    }
-    if stream.schedule.turn != turn {
-        return Decided::refuse();
-    }
     let is_open = is_running && !stream.is_interrupted();
     match step {
         StepInput::Begin { holder, until } => begin(stream, turn, *holder, *until, now),
+        _ if stream.schedule.turn != turn => Decided::refuse(),
         StepInput::Open if is_open && is_permanent => open(stream, now, rules),
         StepInput::Open => Decided::keep(),
         StepInput::Take {
             chunk,
             to,
             confirmed,
-        } => {
-            if chunk.is_some() && !is_open {
-                return Decided::refuse();
-            }
+        } => match chunk {
+            Some(_) if !is_open => Decided::refuse(),
             // It was written already, though that was reported as failed.
-            if chunk.is_some() && stream.unsent == *chunk {
-                return Decided::keep();
-            }
+            Some(_) if stream.unsent == *chunk => Decided::keep(),
             // An interrupted stream takes nothing, but moves on to look for an event to probe with.
-            if !is_running {
-                return Decided::refuse();
-            }
-            take(stream, *chunk, *to, *confirmed)
-        }
+            None if !is_running => Decided::refuse(),
+            _ => take(stream, *chunk, *to, *confirmed),
+        },
         StepInput::Probe { event, to } => probe(stream, *event, *to, is_running, now),
         StepInput::NothingToProbe => {
             if !is_running || stream.health.interruption.is_none() {

@@ -113,7 +113,10 @@ pub async fn register(
             error => error.into(),
         })?;
     if let Some(stream) = integration.stream() {
-        let task = ReplayTask::step(IntegrationRef::from(&integration), stream.schedule.turn);
+        let task = ReplayTask::Step {
+            integration_ref: IntegrationRef::from(&integration),
+            turn: stream.schedule.turn,
+        };
         app.lifecycle.send(&task, Duration::ZERO).await;
     }
     responses::ok(&responses::integration(app, &integration).await?)

@@ -16,6 +16,7 @@ use crate::{App, ExportError};
 /// How much longer than the time limit of an invocation a lease is held: it outlives its holder, whose clock may be behind,
 /// and ends soon after.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
 /// Writes the files that are due for one integration. Does nothing when it is gone or stopped, when nothing is new, when
 /// another run holds its lease, or when an upload has failed since the task was sent.
 ///

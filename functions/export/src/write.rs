@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
-use domain::export::{Plan, file_key};
+use domain::export::{Export, Plan, file_key};
 use domain::integration::{Access, Bucket, Integration};
 use domain::lifecycle::{ExportInput, ExportRead};
 use domain::time::Millis;
@@ -181,8 +181,8 @@ impl<'a> Writer<'a> {
     /// that nothing is lost; where the planned file had been stored, its lines are in two files.
     async fn give_up(&mut self, plan: Plan) -> Written {
         let now = self.app.clock.now();
-        let is_kept = plan.from >= self.app.event_log.oldest().first_id();
-        let is_stuck = |(_, export): (_, &domain::export::Export)| export.is_stuck(now);
+        let is_kept = plan.is_kept(self.app.event_log.oldest());
+        let is_stuck = |(_, export): (_, &Export)| export.is_stuck(now);
         if is_kept && !self.held.target().is_some_and(is_stuck) {
             return Err(ExportError::PlanMismatch(plan.key));
         }

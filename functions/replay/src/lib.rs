@@ -174,5 +174,8 @@ async fn step_task(
     Ok(integration
         .stream()
         .filter(is_overdue)
-        .map(|stream| ReplayTask::step(IntegrationRef::from(&integration), stream.schedule.turn)))
+        .map(|stream| ReplayTask::Step {
+            integration_ref: IntegrationRef::from(&integration),
+            turn: stream.schedule.turn,
+        }))
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The first pause.
 const FIRST: Duration = Duration::from_secs(5);
 
+/// The pause before the first probe of a receiver that is down: failures have gone on for 3 seconds by then.
+const FIRST_PROBE: Duration = Duration::from_secs(3);
+
 /// The longest pause: 15 minutes, which is also the longest delay of an SQS message.
 pub const LONGEST: Duration = Duration::from_secs(15 * 60);
 
@@ -20,6 +23,18 @@ pub fn pause(attempt: u32, retry_after: Option<Duration>, jitter: f64) -> Durati
         .saturating_mul(1 << attempt.saturating_sub(1).min(16))
         .min(LONGEST);
     doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// The pause before probe `probe` (from 1) of a receiver that is down: doubled from 3 seconds to 15 minutes, or what it asks for.
+/// `jitter` in `0.0..1.0` takes up to a quarter of it away.
+pub fn probe_pause(probe: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
+    if let Some(asked) = retry_after {
+        return asked.clamp(Duration::from_secs(1), LONGEST);
+    }
+    let doubled = FIRST_PROBE
+        .saturating_mul(1 << probe.saturating_sub(1).min(16))
+        .min(LONGEST);
+    doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
 }
 
 #[cfg(test)]

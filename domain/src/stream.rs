@@ -16,6 +16,7 @@ use crate::log::position::Position;
 
 pub mod chunk;
 pub mod health;
+pub mod pace;
 pub mod schedule;
 
 use crate::stream::health::Health;

@@ -9,6 +9,7 @@ mod check;
 mod history;
 mod ledger;
 pub mod mutant;
+pub mod paces;
 mod process;
 mod receiver;
 mod requests;

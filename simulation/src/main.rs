@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use simulation::{Report, mutant, run};
+use simulation::{Report, mutant, paces, run};
 
 /// What the command line asks for.
 struct Options {
@@ -12,6 +12,8 @@ struct Options {
     seed: u64,
     mutants: bool,
     trace: bool,
+    /// The figures of the pace; of one receiver, second by second.
+    paces: Option<Option<usize>>,
     /// The only bug to put in.
     mutant: Option<String>,
 }
@@ -24,6 +26,7 @@ fn options() -> Result<Options, lexopt::Error> {
         mutants: false,
         trace: false,
         mutant: None,
+        paces: None,
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -36,6 +39,8 @@ fn options() -> Result<Options, lexopt::Error> {
                 options.mutants = true;
                 options.mutant = Some(parser.value()?.string()?);
             }
+            Long("paces") => options.paces = Some(None),
+            Long("pace") => options.paces = Some(Some(parser.value()?.parse()?)),
             other => return Err(other.unexpected()),
         }
     }
@@ -53,12 +58,16 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => {
             println!(
-                "simulate: {error}; options: --histories N --seed N --trace --mutants --mutant NAME"
+                "simulate: {error}; options: --histories N --seed N --trace --mutants --mutant NAME --paces --pace N"
             );
             return ExitCode::from(2);
         }
     };
     let started = Instant::now();
+    if let Some(only) = options.paces {
+        paces::table(only);
+        return ExitCode::SUCCESS;
+    }
     if options.mutants {
         let mut is_toothless = false;
         let wanted = |mutant: &mutant::Mutant| {

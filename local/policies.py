@@ -48,21 +48,21 @@ ALLOWED = {
     },
     # Calls receivers with their keys. Never encrypts: it cannot give an integration another secret.
     "DeliveryRole": {
-        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
-        "DeliveryQueue": [*RECEIVE, "sqs:SendMessage"],
+        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"],
+        "DeliveryQueue": RECEIVE,
         "ReplayQueue": ["sqs:SendMessage"],
         "DeliveryDeadLetterQueue": ["sqs:SendMessage"],
         "SecretsKey": ["kms:Decrypt"],
         "DeliveryLogGroup": LOG,
     },
-    # Reads the log, sends tasks. No secrets.
+    # Reads the log, and calls receivers with their keys, as delivery does.
     "ReplayRole": {
-        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
+        "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"],
         "IntegrationsTable/index/wake": ["dynamodb:Query"],
         "EventsTable": ["dynamodb:GetItem", "dynamodb:Query"],
         "ReplayQueue": [*RECEIVE, "sqs:SendMessage"],
-        "DeliveryQueue": ["sqs:SendMessage"],
         "ReplayDeadLetterQueue": ["sqs:SendMessage"],
+        "SecretsKey": ["kms:Decrypt"],
         "ReplayLogGroup": LOG,
     },
     # Reads the log. Nothing of S3: files are written with the key of the tenant, or through its role.
@@ -93,7 +93,7 @@ ASSUMED_BY = {role: "lambda.amazonaws.com" for role in ALLOWED} | {"SchedulerRol
 WITHOUT_TOKEN = {"GET /health", "GET /openapi.json"}
 
 # Whose messages invoke them again, with guards of their own. Elsewhere Lambda's detection of loops stays: a loop is a fault there.
-FEEDS_ITSELF = {"DeliveryFunction", "ReplayFunction"}
+FEEDS_ITSELF = {"ReplayFunction"}
 
 # Who else may send to a queue: the bus's rule.
 SENDERS = {"IngestQueue": "events.amazonaws.com", "IngestDeadLetterQueue": "events.amazonaws.com"}

@@ -25,16 +25,14 @@ pub fn pause(attempt: u32, retry_after: Option<Duration>, jitter: f64) -> Durati
     doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// The pause before probe `probe` (from 1) of a receiver that is down: doubled from 3 seconds to 15 minutes, or what it asks for.
-/// `jitter` in `0.0..1.0` takes up to a quarter of it away.
+/// The pause before probe `probe` (from 1) of a receiver that is down: doubled from 3 seconds to 15 minutes, and no shorter than it
+/// asks for. `jitter` in `0.0..1.0` takes up to a quarter of it away.
 pub fn probe_pause(probe: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
-    if let Some(asked) = retry_after {
-        return asked.clamp(Duration::from_secs(1), LONGEST);
-    }
     let doubled = FIRST_PROBE
         .saturating_mul(1 << probe.saturating_sub(1).min(16))
         .min(LONGEST);
-    doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
+    let pause = doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0);
+    pause.max(retry_after.unwrap_or_default().min(LONGEST))
 }
 
 #[cfg(test)]
@@ -59,6 +57,18 @@ mod tests {
             );
         }
         assert_eq!(pause(1, None, 1.0), Duration::from_millis(2_500));
+    }
+
+    #[test]
+    fn probes_come_after_longer_and_longer_pauses() {
+        let pauses = (1..=10).map(|probe| probe_pause(probe, None, 0.0).as_secs());
+        let expected = [3, 6, 12, 24, 48, 96, 192, 384, 768, 900];
+        assert!(pauses.eq(expected));
+        let asked = Some(Duration::from_secs(7));
+        assert_eq!(probe_pause(1, asked, 0.0), Duration::from_secs(7));
+        assert_eq!(probe_pause(4, asked, 0.0), Duration::from_secs(24));
+        assert_eq!(probe_pause(1, Some(LONGEST * 9), 0.0), LONGEST);
+        assert_eq!(probe_pause(10, None, 1.0), Duration::from_secs(675));
     }
 
     #[test]

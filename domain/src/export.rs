@@ -41,6 +41,12 @@ pub struct Export {
     /// When the integration's log said so last.
     #[serde(default)]
     pub stuck_logged_at: Option<Millis>,
+    /// When the run began that holds the lease, or held it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<Millis>,
+    /// When the last run began that came to its end: tasks that were sent before have been dealt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Millis>,
 }
 
 /// A range of the event log to make a file of.
@@ -107,6 +113,8 @@ impl Export {
             failed_at: None,
             stuck_since: None,
             stuck_logged_at: None,
+            begun_at: None,
+            done_at: None,
         }
     }
 
@@ -177,6 +185,7 @@ impl Export {
             return false;
         }
         self.lease = Some(Lease { holder, until });
+        self.begun_at = Some(now);
         true
     }
 
@@ -221,9 +230,12 @@ impl Export {
             .is_some_and(|since| now.since(since) >= give_up)
     }
 
-    /// Whether a task that was sent at `sent_at` has been dealt with: an upload failed since, and the next tick tries again.
+    /// Whether a task that was sent at `sent_at` has been dealt with: an upload failed since, or a run that began since has come to
+    /// its end. The next tick continues. So what waits in the queue is no more than a task for each integration.
     pub fn has_answered(&self, sent_at: Millis) -> bool {
-        self.failed_at.is_some_and(|failed_at| sent_at <= failed_at)
+        self.failed_at
+            .max(self.done_at)
+            .is_some_and(|at| sent_at <= at)
     }
 
     /// The first id from which ids count when repeats of an event at `from` are looked for.
@@ -361,6 +373,13 @@ pub(crate) mod tests {
         );
         assert!(export.has_answered(Millis(1_000)));
         assert!(!export.has_answered(Millis(1_001)));
+        export.take_lease(Ulid(1), Millis(2_000), Millis(3_000));
+        assert!(
+            !export.has_answered(Millis(1_001)),
+            "that run may be killed"
+        );
+        export.done_at = export.begun_at;
+        assert!(export.has_answered(Millis(2_000)) && !export.has_answered(Millis(2_001)));
     }
 
     #[test]

@@ -7,6 +7,10 @@ use crate::event::{check_name, entity, is_name_part};
 /// The longest list of a filter.
 pub const MAX_NAMES: usize = 200;
 
+/// How long all names of a filter may be together, in bytes: ingest reads the filters of all of a tenant's integrations for each
+/// batch, and a partition of DynamoDB gives 12 MB a second.
+pub const MAX_BYTES: usize = 8_000;
+
 /// `filter_conditions` of an integration: names of events and of entities.
 ///
 /// An event passes when its name is in `event_filter` **or** its entity is in `entity_filter`. Without names everything
@@ -57,7 +61,17 @@ impl Filter {
                 checked.map_err(|reason| (format!("{field}[{index}]"), reason))?;
             }
         }
-        Ok(())
+        let lists = [&self.event_filter, &self.entity_filter];
+        let names = lists.into_iter().flatten().flatten();
+        match names.map(String::len).sum::<usize>() > MAX_BYTES {
+            true => Err((
+                "event_filter".to_owned(),
+                format!(
+                    "must not have names of more than {MAX_BYTES} characters in all, with those of entity_filter; filter by entities instead"
+                ),
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -71,6 +85,22 @@ mod tests {
             event_filter: events.map(owned),
             entity_filter: entities.map(owned),
         }
+    }
+
+    #[test]
+    fn all_names_together_are_bounded() {
+        let name = |n: usize| format!("order.a{n:0>93}");
+        let names: Vec<String> = (0..80).map(name).collect();
+        let named = |names: &[String]| Filter {
+            event_filter: Some(names.to_vec()),
+            entity_filter: Some(vec!["order".to_owned()]),
+        };
+        assert!(named(&names[..79]).check().is_ok());
+        let (field, reason) = named(&names).check().unwrap_err();
+        assert!(
+            field == "event_filter" && reason.contains("8000"),
+            "{field}: {reason}"
+        );
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub const CATCH_UP: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How far behind a permanent integration is that counts as one that sends the past.
 const REPLAY: Duration = Duration::from_secs(24 * 3600);
 
+/// How long a request may be under way, and a little more (docs/api.md, Webhooks).
+const EXCHANGE: Duration = Duration::from_millis(15_500);
+
 /// Whether an integration registered at `now` sends what is long past: a temporary one, or one that begins more than a day ago.
 pub fn is_replay(integration_type: IntegrationType, starts_at: Millis, now: Millis) -> bool {
     integration_type == IntegrationType::Temporary || now.since(starts_at) > REPLAY
@@ -103,6 +106,9 @@ pub struct Callback {
     pub callback_url: String,
     /// Sent as `Authorization: Bearer <api_key>`.
     pub api_key: Option<StoredSecret>,
+    /// The most requests at a time, 1 to 1,000 (docs/api.md, Integrations).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
 }
 
 /// `s3_parameters`.
@@ -187,6 +193,23 @@ impl Integration {
             && (!self.is_running() || self.passes(event_name))
     }
 
+    /// The most requests at a time that its receiver is sent.
+    pub fn max_in_flight(&self) -> Option<u32> {
+        match &self.target {
+            Target::Webhook { callback, .. } => callback.max_in_flight,
+            Target::S3 { .. } => None,
+        }
+    }
+
+    /// Whether its events may be sent as they arrive, once its stream has caught up: not those of a temporary one, and not while
+    /// its receiver is down. Where requests at a time are limited, one sender has to send them all.
+    pub fn may_go_live(&self) -> bool {
+        self.is_running()
+            && self.integration_type == IntegrationType::Permanent
+            && self.max_in_flight().is_none()
+            && self.stream().is_some_and(|stream| !stream.is_interrupted())
+    }
+
     /// Starts it at `now`. `false` when it runs already, or has finished: nothing changes then.
     ///
     /// Within [`CATCH_UP`] of the stop it continues where it was; later, with what comes from now on.
@@ -196,12 +219,18 @@ impl Integration {
         }
         let afresh = self.is_start_afresh(now);
         self.status = Status::Running;
-        self.stopped_at = None;
+        let stopped_at = self.stopped_at.take();
         match &mut self.target {
             Target::Webhook { stream, .. } if afresh => stream.restart(now),
             Target::Webhook { stream, .. } => stream.start(now),
             Target::S3 { export, .. } if afresh => export.restart(now),
             Target::S3 { export, .. } => export.resume(),
+        }
+        // What was sent as it arrived, before the limit was set, may be under way for that long.
+        if let Target::Webhook { callback, stream } = &mut self.target
+            && callback.max_in_flight.is_some()
+        {
+            stream.pace.hold_until = stopped_at.map(|at| at.after(EXCHANGE));
         }
         true
     }
@@ -252,7 +281,7 @@ impl Integration {
 }
 
 /// One generation of an integration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IntegrationRef {
     /// The tenant.
     pub tenant: String,
@@ -287,6 +316,7 @@ pub(crate) mod tests {
                 callback: Callback {
                     callback_url: "https://erp.example/".into(),
                     api_key: None,
+                    max_in_flight: None,
                 },
                 stream: Box::new(Stream::registered(now, now, None)),
             },

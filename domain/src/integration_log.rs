@@ -26,6 +26,10 @@ pub enum Action {
     DeliveryInterrupted,
     /// An interrupted integration is sent events again.
     DeliveryResumed,
+    /// The receiver is sent as much as it takes, from the event log.
+    DeliveryPaced,
+    /// A paced integration is sent events as they arrive again.
+    DeliveryLive,
     /// A file could not be uploaded; the next tick tries again.
     ExportFailed,
 }
@@ -49,7 +53,7 @@ impl Entry {
 }
 
 /// Every action.
-const ACTIONS: [Action; 9] = [
+const ACTIONS: [Action; 11] = [
     Action::IntegrationStarted,
     Action::IntegrationStopped,
     Action::IntegrationUpdated,
@@ -58,6 +62,8 @@ const ACTIONS: [Action; 9] = [
     Action::RejectedEventEvicted,
     Action::DeliveryInterrupted,
     Action::DeliveryResumed,
+    Action::DeliveryPaced,
+    Action::DeliveryLive,
     Action::ExportFailed,
 ];
 
@@ -73,6 +79,8 @@ impl Action {
             Action::RejectedEventEvicted => "rejected_event_evicted",
             Action::DeliveryInterrupted => "delivery_interrupted",
             Action::DeliveryResumed => "delivery_resumed",
+            Action::DeliveryPaced => "delivery_paced",
+            Action::DeliveryLive => "delivery_live",
             Action::ExportFailed => "export_failed",
         }
     }

@@ -14,11 +14,10 @@
 //! 6. [`integration`], [`integration_log`]: an integration as it is stored, and the entries of its log.
 //! 7. [`lifecycle`]: what each thing that happens to an integration changes.
 //! 8. [`tasks`]: what travels in the queues.
-//! 9. [`attempt`], [`replay`]: what is decided before and after an attempt, and how replay goes through what is owed.
+//! 9. [`run`], [`replay`]: how delivery posts a run of live events, and how a sender works through what is owed and what waits.
 //!
 //! ARCHITECTURE.md has the glossary.
 
-pub mod attempt;
 pub mod backoff;
 pub mod event;
 pub mod export;
@@ -30,6 +29,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod receiver;
 pub mod replay;
+pub mod run;
 pub mod secret;
 pub mod stream;
 pub mod tasks;

@@ -1,4 +1,4 @@
 //! Replay: its steps, and the selection of the events to send.
 
 pub mod selection;
-pub mod step;
+pub mod sender;

@@ -14,12 +14,13 @@ use ulid::Ulid;
 
 use crate::log::position::Position;
 
-pub mod chunk;
 pub mod health;
 pub mod pace;
 pub mod schedule;
+pub mod waiting;
 
 use crate::stream::health::Health;
+use crate::stream::pace::Pace;
 use crate::stream::schedule::Schedule;
 use crate::time::Millis;
 
@@ -30,6 +31,14 @@ pub const INGEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many gaps and how many owed ranges are remembered. One more is made one with the last, and what lay between the two
 /// is sent again: twice, rather than an item that grows without end.
 pub const MAX_RANGES: usize = 20;
+
+/// For how long a stream that was refused or slow is served before it goes live again, at the least and at the most: twice as long
+/// each time that it happens again within an hour.
+const LIVE_HOLD: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(32 * 60));
+/// How far behind a stream is that is always served and has caught up: two seals, and a minute between two looks.
+const NO_BACKLOG: Duration = Duration::from_secs(120);
+/// How long an earlier hold counts.
+const LIVE_HOLD_COUNTS: Duration = Duration::from_secs(3600);
 
 /// The state of a webhook's stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,9 +51,9 @@ pub struct Stream {
     pub unconfirmed: bool,
     /// What replay still has to read and send, oldest first.
     pub owed: Vec<Owed>,
-    /// The chunk whose tasks are not known to have been sent.
+    /// A chunk of an earlier version whose events are not known to have been sent: they are made waiting ones.
     pub unsent: Option<Ulid>,
-    /// Whether replay stopped because too many events are outstanding; settling the last event of a chunk wakes it.
+    /// Read by an earlier version only.
     pub waits: bool,
     /// When replay has to look at this stream, and which of its tasks count.
     #[serde(rename = "duty")]
@@ -55,6 +64,55 @@ pub struct Stream {
     /// receiver may have become another one.
     #[serde(default)]
     pub epoch: u64,
+    /// Why a sender works the event log instead of ingest; none while the stream is live.
+    #[serde(default)]
+    pub served: Option<Served>,
+    /// For how long it is served when it has been refused or slow.
+    #[serde(default)]
+    pub live_hold: Option<LiveHold>,
+    /// What its receiver takes.
+    #[serde(default)]
+    pub pace: Pace,
+    /// How many events waited for another attempt when a sender looked last.
+    #[serde(default)]
+    pub waiting: u32,
+    /// When delivery found the receiver slow: at the second time within half a minute the stream is served.
+    #[serde(default)]
+    pub slow_at: Option<Millis>,
+}
+
+/// Why a stream is served: one sender works through the event log and posts, at the receiver's own pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// Since when.
+    pub since: Millis,
+    /// Why.
+    pub because: Because,
+}
+
+/// Why a stream is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Because {
+    /// It was registered or started.
+    Start,
+    /// The receiver asked for fewer requests, or did not answer.
+    Refused,
+    /// The receiver is slow.
+    Slow,
+    /// Nothing but failures has been seen for some seconds.
+    Down,
+    /// Too many events wait for another attempt.
+    Full,
+}
+
+/// For how long a stream is served that was refused or slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveHold {
+    /// For how long.
+    pub length: Duration,
+    /// When it was served.
+    pub served_at: Millis,
 }
 
 /// A range `[from, until)` of the event log that ingest does not send.
@@ -111,13 +169,70 @@ impl Stream {
             schedule: Schedule::asked(now),
             health: Health::default(),
             epoch: 0,
+            served: Some(Served {
+                since: now,
+                because: Because::Start,
+            }),
+            live_hold: None,
+            pace: Pace::default(),
+            waiting: 0,
+            slow_at: None,
         }
     }
 
-    /// Starts again where it was.
+    /// Starts again where it was. The receiver may be another one now: what the old one took counts for nothing.
     pub fn start(&mut self, now: Millis) {
         self.epoch += 1;
         self.health.start(now);
+        self.pace = Pace::default();
+        self.served = Some(Served {
+            since: now,
+            because: Because::Start,
+        });
+    }
+
+    /// Has a sender serve the stream, from a seal from `now` on. `false` when one does already.
+    pub fn serve(&mut self, because: Because, now: Millis, seal: Duration) -> bool {
+        if self.served().is_some() {
+            return false;
+        }
+        self.served = Some(Served {
+            since: now,
+            because,
+        });
+        if matches!(because, Because::Refused | Because::Slow) {
+            let again = self
+                .live_hold
+                .filter(|hold| now.since(hold.served_at) < LIVE_HOLD_COUNTS);
+            let length = again.map_or(LIVE_HOLD.0, |hold| (hold.length * 2).min(LIVE_HOLD.1));
+            self.live_hold = Some(LiveHold {
+                length,
+                served_at: now,
+            });
+        }
+        self.pause(now, seal);
+        true
+    }
+
+    /// Why the stream is served, if it is: a gap is open. An earlier version does not write down why.
+    pub fn served(&self) -> Option<Served> {
+        self.is_paused().then(|| {
+            self.served.unwrap_or(Served {
+                since: self.floor,
+                because: match self.is_interrupted() {
+                    true => Because::Down,
+                    false => Because::Start,
+                },
+            })
+        })
+    }
+
+    /// When a stream may go live again that is served because it was refused or slow.
+    pub fn live_again_at(&self) -> Option<Millis> {
+        let served = self.served()?;
+        let hold = self.live_hold?;
+        matches!(served.because, Because::Refused | Because::Slow)
+            .then(|| served.since.after(hold.length))
     }
 
     /// Starts afresh at `now`, too late to catch up: nothing before is sent any more.
@@ -125,6 +240,7 @@ impl Stream {
         *self = Stream {
             unsent: self.unsent,
             schedule: self.schedule,
+            waiting: self.waiting,
             epoch: self.epoch + 1,
             ..Stream::registered(now, now, None)
         };
@@ -148,9 +264,18 @@ impl Stream {
         self.health.interruption.is_some()
     }
 
-    /// Whether events wait to be sent from the event log, or parked ones to be looked for.
-    pub fn is_catching_up(&self) -> bool {
-        self.schedule.wake_at.is_some() || !self.owed.is_empty()
+    /// Whether events wait to be sent that were published before. A stream that is always served, since requests at a time
+    /// `is_limited`, owes what is just published, too: that is no backlog.
+    pub fn is_catching_up(&self, now: Millis, is_limited: bool) -> bool {
+        let is_behind = |owed: &Owed| {
+            let position = Millis(owed.from.segment.timestamp_ms());
+            owed.until.is_some() || now.since(position) > NO_BACKLOG
+        };
+        let is_owed = match is_limited {
+            true => self.owed.iter().any(is_behind),
+            false => !self.owed.is_empty() || self.schedule.wake_at.is_some(),
+        };
+        is_owed || self.waiting > 0 || self.health.is_retrying(now)
     }
 
     /// How much of the event log is owed, in time: of open ranges what lies before `now`.
@@ -216,6 +341,7 @@ impl Stream {
         let until = now.after(seal).max(gap.from);
         gap.until = Some(until);
         self.unconfirmed = true;
+        self.served = None;
         if let Some(owed) = self.owed.last_mut().filter(|owed| owed.until.is_none()) {
             owed.until = Some(until);
         }

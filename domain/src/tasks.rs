@@ -31,89 +31,223 @@ pub struct IngestTask {
     pub events: Vec<Event>,
 }
 
-/// One event for one webhook integration.
+/// Live events of one segment for one webhook integration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DeliveryTask {
+#[serde(try_from = "StoredRun")]
+pub struct Run {
     /// The tenant.
     pub tenant: String,
     /// The integration's id.
     pub integration_id: String,
-    /// The integration's generation; a task of another one is dropped.
+    /// The integration's generation; a run of another one is dropped.
     pub generation: Ulid,
-    /// Which event, and which attempt.
-    pub dispatch: Dispatch,
+    /// The segment of its events.
+    pub segment: Ulid,
+    /// The segment's shard.
+    pub shard: u32,
+    /// Its events, at most [`MAX_RUN_EVENTS`] of them and [`MAX_RUN_BYTES`] unless it is a single larger one.
+    pub events: Vec<RunEvent>,
+    /// Which attempt comes next, from 1: later ones are in tasks of an earlier version only.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub attempt: u32,
+    /// When the first attempt failed, in tasks of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Millis>,
+}
+
+/// An event of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunEvent {
+    /// Its position in the segment, from 0.
+    pub index: u32,
+    /// Its id, for `webhook-id`.
+    pub id: String,
+    /// Its name: the filter may have changed since the run was made.
+    pub name: String,
     /// The envelope, byte for byte the body of every attempt.
     pub body: Box<RawValue>,
 }
 
-/// An event on its way to a receiver, without its envelope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dispatch {
-    /// Where the event is in the event log.
-    pub event: EventRef,
-    /// The event's id, for `webhook-id`.
-    pub event_id: String,
-    /// The event's name: the filter may have changed since the task was made.
-    pub name: String,
-    /// Which attempt this will be, from 1.
-    pub attempt: u32,
-    /// When its first attempt failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing_since: Option<Millis>,
-    /// Which way it came, and so where its result is noted.
-    pub origin: Origin,
+/// The most events of a run.
+pub const MAX_RUN_EVENTS: usize = 50;
+/// The most bytes of a run's events, so that SQS bills it as one message of 64 KB.
+pub const MAX_RUN_BYTES: usize = 60_000;
+/// What an event of a run takes besides its texts.
+const RUN_EVENT_BYTES: usize = 60;
+
+fn first() -> u32 {
+    1
 }
 
-/// Which way an event came. Each lane of an integration is a message group of its own, so that a large replay does not
-/// hold up what is live (SQS fair queues).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_first(attempt: &u32) -> bool {
+    *attempt == 1
+}
+
+/// A run as it is read: one of ours, or the task of an earlier version, which had one event.
+#[derive(Deserialize)]
+struct StoredRun {
+    tenant: String,
+    integration_id: String,
+    generation: Ulid,
+    segment: Option<Ulid>,
+    shard: Option<u32>,
+    events: Option<Vec<RunEvent>>,
+    #[serde(default = "first")]
+    attempt: u32,
+    failing_since: Option<Millis>,
+    dispatch: Option<StoredDispatch>,
+    body: Option<Box<RawValue>>,
+}
+
+/// An event on its way to a receiver, as an earlier version wrote it.
+#[derive(Deserialize)]
+struct StoredDispatch {
+    event: EventRef,
+    event_id: String,
+    name: String,
+    attempt: u32,
+    failing_since: Option<Millis>,
+    origin: StoredOrigin,
+}
+
+/// Which way it came.
+#[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// Sent by ingest as it came.
+enum StoredOrigin {
     Live,
-    /// Sent by replay, as part of a chunk.
-    Chunk {
-        /// The chunk.
-        chunk: Ulid,
-        /// The event's number in it.
-        index: u32,
-    },
-    /// A probe of an interrupted stream, with a parked event.
-    Probe {
-        /// When the interruption began: a probe of another one is dropped.
-        since: Millis,
-        /// The parked event's token.
-        token: Ulid,
-    },
+    Chunk {},
+    /// A probe: its event is parked as well.
+    Probe {},
 }
 
-impl DeliveryTask {
-    /// The message that carries this task, to be received after `delay` (up to 900 seconds).
-    ///
-    /// # Errors
-    /// Never in practice: every part can be written as JSON.
-    pub fn message(&self, delay: Duration) -> Result<Message, serde_json::Error> {
-        let lane = match self.dispatch.origin {
-            Origin::Live => "live",
-            Origin::Chunk { .. } => "backfill",
-            Origin::Probe { .. } => "probe",
+impl TryFrom<StoredRun> for Run {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredRun) -> Result<Run, &'static str> {
+        let StoredRun {
+            tenant,
+            integration_id,
+            generation,
+            ..
+        } = stored;
+        if let (Some(segment), Some(shard), Some(events)) =
+            (stored.segment, stored.shard, stored.events)
+        {
+            return Ok(Run {
+                tenant,
+                integration_id,
+                generation,
+                segment,
+                shard,
+                events,
+                attempt: stored.attempt,
+                failing_since: stored.failing_since,
+            });
+        }
+        let (Some(dispatch), Some(body)) = (stored.dispatch, stored.body) else {
+            return Err("a run has a segment, a shard and events");
         };
-        let group = format!("{}/{}/{lane}", self.tenant, self.integration_id);
-        Ok(Message {
-            body: serde_json::to_string(self)?,
-            delay_seconds: whole_seconds(delay),
-            group: Some(group),
+        let event = RunEvent {
+            index: dispatch.event.index,
+            id: dispatch.event_id,
+            name: dispatch.name,
+            body,
+        };
+        Ok(Run {
+            tenant,
+            integration_id,
+            generation,
+            segment: dispatch.event.segment,
+            shard: dispatch.event.shard,
+            // A probe is not sent again: its event is parked, and the next sender finds it.
+            events: match dispatch.origin {
+                StoredOrigin::Live | StoredOrigin::Chunk {} => vec![event],
+                StoredOrigin::Probe {} => Vec::new(),
+            },
+            attempt: dispatch.attempt,
+            failing_since: dispatch.failing_since,
         })
     }
 }
 
-/// Whose task it is, for traces: tenant and integration.
+impl Run {
+    /// The runs of live events of one segment, in order. `is_encoded` says of which bodies SQS takes no text: such an event is a run
+    /// of its own, since the whole message is encoded for it.
+    pub fn of(
+        integration_ref: &IntegrationRef,
+        segment: Ulid,
+        shard: u32,
+        events: impl IntoIterator<Item = RunEvent>,
+        is_encoded: impl Fn(&str) -> bool,
+    ) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let (mut bytes, mut is_closed) = (0, true);
+        for event in events {
+            let size = event.id.len() + event.name.len() + event.body.get().len() + RUN_EVENT_BYTES;
+            let is_alone = is_encoded(event.body.get());
+            match runs.last_mut() {
+                Some(run)
+                    if !is_closed
+                        && !is_alone
+                        && run.events.len() < MAX_RUN_EVENTS
+                        && bytes + size <= MAX_RUN_BYTES =>
+                {
+                    bytes += size;
+                    run.events.push(event);
+                }
+                _ => {
+                    bytes = size;
+                    runs.push(Run {
+                        tenant: integration_ref.tenant.clone(),
+                        integration_id: integration_ref.integration_id.clone(),
+                        generation: integration_ref.generation,
+                        segment,
+                        shard,
+                        events: vec![event],
+                        attempt: 1,
+                        failing_since: None,
+                    });
+                }
+            }
+            is_closed = is_alone;
+        }
+        runs
+    }
+
+    /// The integration that it is for.
+    pub fn integration_ref(&self) -> IntegrationRef {
+        IntegrationRef {
+            tenant: self.tenant.clone(),
+            integration_id: self.integration_id.clone(),
+            generation: self.generation,
+        }
+    }
+
+    /// The message that carries it. Each integration is a message group, so that one with many events does not hold up the others
+    /// (SQS fair queues).
+    ///
+    /// # Errors
+    /// Never in practice: every part can be written as JSON.
+    pub fn message(&self) -> Result<Message, serde_json::Error> {
+        Ok(Message {
+            body: serde_json::to_string(self)?,
+            delay_seconds: 0,
+            group: Some(format!("{}/{}/live", self.tenant, self.integration_id)),
+        })
+    }
+}
+
+/// Whose task it is: tenant and integration.
 pub trait Subject {
-    /// The tenant, and the integration's id.
+    /// The tenant, and the integration's id, if it is for one.
     fn subject(&self) -> (&str, &str);
 }
 
-impl Subject for DeliveryTask {
+impl Subject for Run {
     fn subject(&self) -> (&str, &str) {
         (&self.tenant, &self.integration_id)
     }
@@ -126,6 +260,12 @@ impl Subject for ReplayTask {
         }
         | ReplayTask::Purge { integration_ref }) = self;
         (&integration_ref.tenant, &integration_ref.integration_id)
+    }
+}
+
+impl Subject for IngestTask {
+    fn subject(&self) -> (&str, &str) {
+        (&self.tenant, "")
     }
 }
 
@@ -199,15 +339,19 @@ pub enum Retried {
 /// The longest delay of an SQS message.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
-/// The message that carries a task which is in no group, to be received after `delay` (up to 900 seconds).
+/// The message that carries a task, to be received after `delay` (up to 900 seconds). Each tenant is a message group: one with much
+/// work does not hold up the others (SQS fair queues).
 ///
 /// # Errors
 /// Never in practice: every part can be written as JSON.
-pub fn message(task: &impl Serialize, delay: Duration) -> Result<Message, serde_json::Error> {
+pub fn message(
+    task: &(impl Serialize + Subject),
+    delay: Duration,
+) -> Result<Message, serde_json::Error> {
     Ok(Message {
         body: serde_json::to_string(task)?,
         delay_seconds: whole_seconds(delay),
-        group: None,
+        group: Some(task.subject().0.to_owned()),
     })
 }
 
@@ -215,35 +359,65 @@ pub fn message(task: &impl Serialize, delay: Duration) -> Result<Message, serde_
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_delivery_task_keeps_the_bodys_bytes() {
-        let body = r#"{"tenant":"acme","payload":{"price":1.10,"big":12345678901234567890,"e":1e400,"u":"\u00e9 é"}}"#;
-        let task = DeliveryTask {
+    fn event(index: u32, body: &str) -> RunEvent {
+        RunEvent {
+            index,
+            id: "e".into(),
+            name: "order.created".into(),
+            body: RawValue::from_string(body.to_owned()).unwrap(),
+        }
+    }
+
+    fn runs(events: Vec<RunEvent>) -> Vec<Run> {
+        let integration_ref = IntegrationRef {
             tenant: "acme".into(),
             integration_id: "erp-1".into(),
             generation: Ulid(1),
-            dispatch: Dispatch {
-                event: EventRef {
-                    segment: Ulid(2),
-                    index: 3,
-                    shard: 0,
-                },
-                event_id: "e".into(),
-                name: "order.created".into(),
-                attempt: 1,
-                failing_since: Some(Millis(7)),
-                origin: Origin::Probe {
-                    since: Millis(9),
-                    token: Ulid(5),
-                },
-            },
-            body: RawValue::from_string(body.to_owned()).unwrap(),
         };
-        let message = task.message(Duration::from_millis(4_001)).unwrap();
-        assert_eq!(message.group.as_deref(), Some("acme/erp-1/probe"));
-        assert_eq!(message.delay_seconds, 5);
-        let read: DeliveryTask = serde_json::from_str(&message.body).unwrap();
-        assert_eq!(read.body.get(), body);
-        assert_eq!(read.dispatch, task.dispatch);
+        Run::of(&integration_ref, Ulid(2), 3, events, |body| {
+            body.contains('#')
+        })
+    }
+
+    #[test]
+    fn a_run_keeps_the_bodies_bytes() {
+        let body = r#"{"tenant":"acme","payload":{"price":1.10,"big":12345678901234567890,"e":1e400,"u":"\u00e9 é"}}"#;
+        let run = runs(vec![event(7, body)]).pop().unwrap();
+        let message = run.message().unwrap();
+        assert_eq!(message.group.as_deref(), Some("acme/erp-1/live"));
+        let read: Run = serde_json::from_str(&message.body).unwrap();
+        assert_eq!(read.events[0].body.get(), body);
+        assert_eq!(
+            (read.segment, read.shard, read.events[0].index),
+            (Ulid(2), 3, 7)
+        );
+        assert_eq!((read.attempt, read.failing_since), (1, None));
+    }
+
+    #[test]
+    fn runs_have_fifty_events_and_sixty_kilobytes_at_the_most() {
+        let sizes =
+            |events| -> Vec<usize> { runs(events).iter().map(|run| run.events.len()).collect() };
+        assert_eq!(
+            sizes((0..120).map(|n| event(n, "{}")).collect()),
+            [50, 50, 20]
+        );
+        let large = format!("\"{}\"", "x".repeat(25_000));
+        assert_eq!(sizes((0..5).map(|n| event(n, &large)).collect()), [2, 2, 1]);
+        let larger = format!("\"{}\"", "x".repeat(200_000));
+        assert_eq!(
+            sizes(vec![event(0, "{}"), event(1, &larger), event(2, "{}")]),
+            [1, 1, 1]
+        );
+        let encoded = vec![
+            event(0, "1"),
+            event(1, "\"#\""),
+            event(2, "3"),
+            event(3, "4"),
+        ];
+        assert_eq!(sizes(encoded), [1, 1, 2]);
+        for run in runs((0..120).map(|n| event(n, "{\"payload\":1}")).collect()) {
+            assert!(run.message().unwrap().body.len() < 64_000);
+        }
     }
 }

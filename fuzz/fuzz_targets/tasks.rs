@@ -2,17 +2,17 @@
 
 #![no_main]
 
-use std::time::Duration;
-
-use domain::tasks::{DeliveryTask, ExportTask, ReplayTask};
+use domain::tasks::{ExportTask, ReplayTask, Run};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Ok(task) = serde_json::from_str::<DeliveryTask>(text) {
-        assert!(text.contains(task.body.get()), "a body keeps its bytes");
-        let message = task.message(Duration::ZERO).expect("a task can be written");
-        let again: DeliveryTask = serde_json::from_str(&message.body).expect("and read again");
-        assert_eq!(format!("{task:?}"), format!("{again:?}"));
+    if let Ok(run) = serde_json::from_str::<Run>(text) {
+        for event in &run.events {
+            assert!(text.contains(event.body.get()), "a body keeps its bytes");
+        }
+        let message = run.message().expect("a run can be written");
+        let again: Run = serde_json::from_str(&message.body).expect("and read again");
+        assert_eq!(format!("{run:?}"), format!("{again:?}"));
     }
     if let Ok(task) = serde_json::from_str::<ReplayTask>(text) {
         let written = serde_json::to_string(&task).expect("a task can be written");

@@ -111,7 +111,13 @@ impl Receivers {
         }
         let mut response = match sent {
             Ok(response) => response,
-            Err(error) => return failed(transport_reason(&error)),
+            Err(error) => {
+                return Outcome::Failed(Failure {
+                    reason: transport_reason(&error).to_owned(),
+                    retry_after: None,
+                    is_refusal: true,
+                });
+            }
         };
         let (status, retry_after) = (
             response.status(),
@@ -198,6 +204,7 @@ fn failed(reason: impl Into<String>) -> Outcome {
     Outcome::Failed(Failure {
         reason: reason.into(),
         retry_after: None,
+        is_refusal: false,
     })
 }
 

@@ -42,9 +42,17 @@ pub(crate) fn outcome(status: StatusCode, retry_after: Option<Duration>, shown: 
                 .unwrap_or("unexpected answer")
                 .to_lowercase();
             let reason = format!("{name} (HTTP status code {})", status.as_u16());
+            let is_refusal = matches!(
+                status,
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            );
             Outcome::Failed(Failure {
                 reason,
                 retry_after,
+                is_refusal,
             })
         }
     }

@@ -9,6 +9,8 @@ pub mod clock;
 pub mod env;
 pub mod lifecycle;
 pub mod queue;
+pub mod recent;
+pub mod rejections;
 pub mod secrets;
 pub mod services;
 pub mod store;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use domain::integration::IntegrationRef;
 use domain::lifecycle::{Applied, Input, Rules};
-use domain::stream::chunk::Chunk;
 use domain::tasks::{self, ReplayTask};
 
 use crate::clock::Clock;
@@ -28,7 +27,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Applies an input, writes what comes of it with `chunk`, and sends replay the step that is due. None when the integration
+    /// Applies an input, writes what comes of it, and sends replay the step that is due. None when the integration
     /// is gone, or is one of another generation.
     ///
     /// # Errors
@@ -37,7 +36,6 @@ impl Lifecycle {
         &self,
         integration_ref: &IntegrationRef,
         input: &Input,
-        chunk: Option<&Chunk>,
     ) -> Result<Option<Applied>, StoreError> {
         let Lifecycle {
             integrations,
@@ -45,7 +43,7 @@ impl Lifecycle {
             rules,
             ..
         } = self;
-        let applied = integrations.apply(integration_ref, input, chunk, clock, rules);
+        let applied = integrations.apply(integration_ref, input, clock, rules);
         let Some((applied, step)) = applied.await? else {
             return Ok(None);
         };

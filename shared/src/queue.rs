@@ -144,16 +144,21 @@ fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
     batches
 }
 
-/// The text that SQS carries for `body`: the same, but base64 where it has characters that SQS refuses (all but tab, line
-/// feed, carriage return, U+0020 to U+D7FF, U+E000 to U+FFFD and U+10000 to U+10FFFF). JSON may hold them.
-fn encode(body: &str) -> std::borrow::Cow<'_, str> {
+/// Whether a text has characters that SQS refuses (all but tab, line feed, carriage return, U+0020 to U+D7FF, U+E000 to U+FFFD and
+/// U+10000 to U+10FFFF). JSON may hold them.
+pub fn is_encoded(body: &str) -> bool {
     let refused = |letter: char| {
         matches!(letter, '\u{fffe}' | '\u{ffff}')
             || (letter < ' ' && !matches!(letter, '\t' | '\n' | '\r'))
     };
     // Looked for as bytes first: nearly no body has one, and U+FFFE and U+FFFF begin with EF BF.
     let suspect = body.bytes().any(|byte| byte < 0x20 || byte == 0xef);
-    if suspect && body.contains(refused) {
+    suspect && body.contains(refused)
+}
+
+/// The text that SQS carries for `body`: the same, but base64 where it has characters that SQS refuses.
+fn encode(body: &str) -> std::borrow::Cow<'_, str> {
+    if is_encoded(body) {
         return format!("{ENCODED}{}", BASE64_STANDARD.encode(body)).into();
     }
     body.into()

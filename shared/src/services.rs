@@ -11,14 +11,15 @@ use crate::clock::Clock;
 use crate::env::Environment;
 use crate::lifecycle::Lifecycle;
 use crate::queue::Queue;
+use crate::recent::Recent;
 use crate::secrets::Secrets;
 use crate::store::Table;
 use crate::store::chunks::Chunks;
 use crate::store::event_log::{EventLog, Settings};
 use crate::store::integration_log::IntegrationLog;
 use crate::store::integrations::Integrations;
-use crate::store::parked_events::ParkedEvents;
 use crate::store::rejected_events::RejectedEvents;
+use crate::store::waiting_events::WaitingEvents;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -99,12 +100,12 @@ impl Services {
         RejectedEvents::new(self.table("INTEGRATIONS_TABLE"))
     }
 
-    /// Their parked events, in the same table.
-    pub fn parked_events(&self) -> ParkedEvents {
-        ParkedEvents::new(self.table("INTEGRATIONS_TABLE"))
+    /// Their waiting events, in the same table.
+    pub fn waiting_events(&self) -> WaitingEvents {
+        WaitingEvents::new(self.table("INTEGRATIONS_TABLE"))
     }
 
-    /// What replay has under way for them, in the same table.
+    /// What an earlier version's replay had under way for them, in the same table.
     pub fn chunks(&self) -> Chunks {
         Chunks::new(self.table("INTEGRATIONS_TABLE"))
     }
@@ -117,6 +118,11 @@ impl Services {
             clock: self.clock.clone(),
             rules: self.rules(),
         }
+    }
+
+    /// The integrations as they are read right before a request to a receiver.
+    pub fn recent(&self) -> Recent {
+        Recent::new(self.integrations(), self.secrets())
     }
 
     /// The secrets that callers have entrusted to us, under the key `SECRETS_KEY_ID`.

@@ -17,8 +17,8 @@ pub mod chunks;
 pub mod event_log;
 pub mod integration_log;
 pub mod integrations;
-pub mod parked_events;
 pub mod rejected_events;
+pub mod waiting_events;
 
 /// Why a store could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ fn number_of(item: &Item, name: &str) -> Result<u64, StoreError> {
     value.ok_or_else(|| unreadable(format!("the attribute {name} is missing")))
 }
 
-/// The partition of everything that belongs to one generation of an integration: log entries, rejected and parked events.
+/// The partition of everything that belongs to one generation of an integration: log entries, rejected and waiting events.
 /// The generation is part of it, so nothing of a deleted integration can be seen in a later one of the same id.
 fn partition(integration_ref: &IntegrationRef) -> String {
     format!(

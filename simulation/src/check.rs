@@ -9,6 +9,7 @@ use crate::Broken;
 use crate::history::URLS;
 use crate::ledger::Promise;
 use crate::receiver::Bad;
+use crate::work::Body;
 use crate::world::World;
 
 /// Checks a history that has come to its end.
@@ -20,7 +21,12 @@ pub fn promises(world: &World) -> Result<(), Broken> {
         return Err(broken.clone());
     }
     let end = |text: String| Err(Broken(text));
-    if let Some((_, body)) = world.messages.first_key_value() {
+    let is_work = |body: &&Body| match body {
+        // One that is limited is always served: a sender looks for what is new from time to time.
+        Body::Step((who, _), _) => !is_limited(world, *who),
+        Body::Events(_) | Body::Run(..) => true,
+    };
+    if let Some(body) = world.messages.values().find(is_work) {
         return end(format!("work has not ended: {body:?}"));
     }
     // A repeat of an event is the same event: it is the filters since its first append that decide.
@@ -62,22 +68,22 @@ pub fn promises(world: &World) -> Result<(), Broken> {
                 }
             }
         }
-        let left = world.parked.keys().filter(|(integration_ref, event)| {
-            integration_ref == generation && !promise.is_done(world.id_of(event))
-        });
-        let left = left.count()
-            + world
-                .chunks
-                .keys()
-                .filter(|(integration_ref, _)| integration_ref == generation)
-                .count();
+        let ours = world.waiting.iter().filter(|((of, _), _)| of == generation);
+        let left = ours.flat_map(|(_, waiting)| waiting.events());
+        let left = left
+            .filter(|event| !promise.is_done(world.id_of(event)))
+            .count();
         if left > 0 && !promise.is_given_up {
-            return end(format!(
-                "{left} parked events and chunks are left for {who}"
-            ));
+            return end(format!("{left} waiting events are left for {who}"));
         }
     }
     Ok(())
+}
+
+/// Whether an integration has a limit of requests at a time.
+fn is_limited(world: &World, who: usize) -> bool {
+    let integration = world.integrations[who].as_ref();
+    integration.is_some_and(|it| it.max_in_flight().is_some())
 }
 
 /// Checks that an integration has come to rest.
@@ -90,9 +96,11 @@ fn rest(world: &World, who: usize, promise: &Promise) -> Result<(), Broken> {
     };
     let is_over = match promise.ends_at {
         Some(_) => !promise.was_running,
+        None if is_limited(world, who) => promise.was_running && !stream.is_interrupted(),
         None => promise.was_running && stream.owed.is_empty() && !stream.is_interrupted(),
     };
-    if stream.schedule.wake_at.is_some() || !is_over {
+    let is_awake = stream.schedule.wake_at.is_some() && !is_limited(world, who);
+    if is_awake || !is_over {
         return Err(Broken(format!("{who} has not come to rest: {stream:?}")));
     }
     Ok(())

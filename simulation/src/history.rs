@@ -4,14 +4,18 @@ use domain::filter::Filter;
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
 
-use crate::receiver::{Bad, Down, Receiver};
+use crate::receiver::{Bad, Down, Limit, Receiver};
 
 /// The seal of the simulated event log, in milliseconds.
 pub const SEAL: u64 = 10_000;
 /// For how long all attempts have to fail before an integration is given up, in milliseconds.
-pub const GIVE_UP: u64 = 40 * MINUTE;
+pub const GIVE_UP: u64 = 60 * MINUTE;
 /// When a history begins.
 pub const BEGIN: u64 = 1_700_000_000_000;
+/// For how long a read of an integration is good, in milliseconds.
+pub const FRESH: u64 = 200;
+/// How long after its write a stop is answered, in milliseconds.
+pub const STOP_ANSWERED: u64 = 400;
 /// A minute in milliseconds.
 pub const MINUTE: u64 = 60_000;
 
@@ -62,6 +66,8 @@ pub enum Call {
     SetFilter(usize, usize),
     /// Give it the other URL, if it is stopped.
     SwitchUrl(usize),
+    /// Give it a limit of requests at a time, or none, while it is stopped.
+    SetLimit(usize, Option<u32>),
     /// Delete it.
     Delete(usize),
 }
@@ -102,6 +108,8 @@ impl History {
         let mut end = BEGIN + length;
         let at = |random: &mut Random| BEGIN + random.random_range(0..length);
         let mut calls = vec![(BEGIN, Call::Register(0, 0))];
+        // Receivers that are gone, and take their time to say so, right before a change.
+        let mut gone = Vec::new();
         for _ in 0..random.random_range(0..7) {
             let (when, who) = (at(&mut random), random.random_range(0..INTEGRATIONS));
             let call = match random.random_range(0..12) {
@@ -121,11 +129,17 @@ impl History {
                 9 | 10 => {
                     let pause = random.random_range(0..3 * SEAL);
                     calls.push((when, Call::Stop(who)));
-                    let change = match random.random_bool(0.5) {
-                        true => Call::SetFilter(who, random.random_range(0..FILTERS)),
-                        false => Call::SwitchUrl(who),
+                    let change = match random.random_range(0..5) {
+                        0 | 1 => Call::SetFilter(who, random.random_range(0..FILTERS)),
+                        2 | 3 => Call::SwitchUrl(who),
+                        _ => {
+                            Call::SetLimit(who, [None, Some(1), Some(3)][random.random_range(0..3)])
+                        }
                     };
                     calls.push((when + pause / 2, change));
+                    if !is_calm && random.random_bool(0.3) {
+                        gone.push((who, when));
+                    }
                     (when + pause, Call::Start(who))
                 }
                 // Stopped and started within the seal, or soon after.
@@ -179,7 +193,21 @@ impl History {
                     };
                     receiver.bad.insert(event, how);
                 }
+                if random.random_bool(0.3) {
+                    let limits = [
+                        Limit::AtOnce(1),
+                        Limit::AtOnce(3),
+                        Limit::Hangs(2),
+                        Limit::Slow,
+                    ];
+                    receiver.limit = Some(limits[random.random_range(0..limits.len())]);
+                }
             }
+        }
+        for (who, when) in gone {
+            let down = (when.saturating_sub(SEAL), when, Down::Gone(8_000));
+            receivers[who * URLS].down.push(down);
+            publications.push((when - 2_000, 1));
         }
         // Stopped for longer than 30 days, or just not.
         if random.random_bool(0.1) {
@@ -216,10 +244,9 @@ impl History {
     /// Whether nothing goes wrong at all, so that no event may come twice.
     pub fn is_calm(&self) -> bool {
         self.is_sound()
-            && self
-                .receivers
-                .iter()
-                .all(|receiver| receiver.down.is_empty() && receiver.bad.is_empty())
+            && self.receivers.iter().all(|receiver| {
+                receiver.down.is_empty() && receiver.bad.is_empty() && receiver.limit.is_none()
+            })
     }
 }
 

@@ -44,8 +44,10 @@ pub struct Promise {
     pub last_attempt: u64,
     /// When attempts ended whose events were taken, or refused for good.
     pub taken: BTreeSet<u64>,
-    /// The parked event for which nothing was due when it was looked last.
+    /// The waiting event for which nothing was due when it was looked last.
     pub unheard: Option<EventRef>,
+    /// The requests under way, by worker: how many, and whether the worker is a sender.
+    pub under_way: BTreeMap<u64, (usize, bool)>,
     /// When each event failed first.
     pub failed: BTreeMap<u32, u64>,
     /// How often the receiver has taken each event.
@@ -111,6 +113,7 @@ impl Ledger {
             last_attempt: 0,
             taken: BTreeSet::new(),
             unheard: None,
+            under_way: BTreeMap::new(),
             failed: BTreeMap::new(),
             accepted: BTreeMap::new(),
             rejected: BTreeSet::new(),
@@ -156,25 +159,76 @@ impl Ledger {
         }
     }
 
-    /// Whether a parked event is waiting for a step though none is due, and has been for a minute. One that has been sent
-    /// may wait: a worker died between parking it and asking for a step, and its message came again.
-    pub fn parked_unheard(
+    /// Whether the receiver has an event of a generation, or it is among the rejected ones.
+    pub fn is_done(&self, generation: Ulid, event: u32) -> bool {
+        self.promises
+            .get(&generation)
+            .is_none_or(|promise| promise.is_done(event))
+    }
+
+    /// Whether an event waits for a step though none is due, and has for a minute.
+    pub fn waits_unheard(
         &mut self,
         who: usize,
         generation: Ulid,
-        parked: Option<(EventRef, u32)>,
+        waiting: Option<(EventRef, u32)>,
     ) {
         let Some(promise) = self.promises.get_mut(&generation) else {
             return;
         };
-        let event = parked
-            .filter(|(_, id)| !promise.is_done(*id))
-            .map(|(event, _)| event);
+        let event = waiting.map(|(event, _)| event);
         if event.is_some() && std::mem::replace(&mut promise.unheard, event) == event {
-            let text = format!("a parked event of {who} waits, and no step is due: {event:?}");
+            let text = format!("an event of {who} waits, and no step is due: {event:?}");
             self.broken.get_or_insert(Broken(text));
         }
         promise.unheard = event;
+    }
+
+    /// A worker posts, at `local` by its clock: within the limit of requests at a time, and no two senders at once.
+    pub fn posts(
+        &mut self,
+        generation: Ulid,
+        process: u64,
+        is_sender: bool,
+        limit: Option<u32>,
+        local: Millis,
+    ) {
+        let Some(promise) = self.promises.get_mut(&generation) else {
+            return;
+        };
+        let _ = local;
+        promise.under_way.entry(process).or_insert((0, is_sender)).0 += 1;
+        let total: usize = promise.under_way.values().map(|(count, _)| *count).sum();
+        let others = promise
+            .under_way
+            .iter()
+            .filter(|(id, (_, is_sender))| **id != process && *is_sender);
+        let text = match limit {
+            Some(limit) if total > limit as usize => {
+                format!(
+                    "{total} requests at a time to {}, which takes {limit}",
+                    promise.who
+                )
+            }
+            _ if is_sender && others.count() > 0 => {
+                format!("two senders post to {}", promise.who)
+            }
+            _ => return,
+        };
+        self.broken.get_or_insert(Broken(text));
+    }
+
+    /// A request of a worker has ended.
+    pub fn ends(&mut self, generation: Ulid, process: u64) {
+        let Some(promise) = self.promises.get_mut(&generation) else {
+            return;
+        };
+        if let Some((count, _)) = promise.under_way.get_mut(&process) {
+            *count -= 1;
+            if *count == 0 {
+                promise.under_way.remove(&process);
+            }
+        }
     }
 
     /// A state was written, while nothing goes wrong on our side: no stream is interrupted right behind a success.

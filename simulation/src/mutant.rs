@@ -7,30 +7,16 @@ pub enum Mutant {
     GapsForgotten,
     /// There is no sweep.
     NoSweep,
-    /// A parked event is deleted without regard to its token.
-    TokensIgnored,
-    /// A probe only ever takes parked events.
-    ProbesParkedOnly,
     /// Steps go on whatever turn it is.
     TurnsIgnored,
     /// The end of a gap counts however late it was confirmed.
     UnconfirmedEnds,
     /// Replay reads what is not sealed.
     UnsealedRead,
-    /// A chunk that was written and not sent is forgotten.
-    UnsentForgotten,
     /// A request for a step while one is at work is ignored.
     NudgesIgnored,
     /// Ingest acknowledges before it has sent the tasks.
     AcknowledgedFirst,
-    /// A parked event is not looked after once it is parked.
-    ParkedUnheard,
-    /// The status is read before the queue is, not right before the attempt.
-    StaleStatus,
-    /// What there is to read grows with the clock while a step is at work.
-    HorizonMoves,
-    /// A read takes no notice of the time that is left.
-    DeadlineIgnored,
     /// Ingest leaves out what the filter refuses after a stop, too, though the filter may be changed then.
     FilteredAfterStop,
     /// An event that fails for long is given up though no other one was taken since, and whatever time it was stopped.
@@ -39,26 +25,67 @@ pub enum Mutant {
     LateResults,
     /// Failures at one moment are an outage, whatever was accepted in between.
     ConcurrentFailures,
+    /// The position is stored before the waiting items of what it passes.
+    PositionFirst,
+    /// The position moves to the highest event that is done with.
+    HighestPosition,
+    /// A step is asked for before the waiting item is stored.
+    AskedFirst,
+    /// A nudge is taken note of, and waiting events are not listed again.
+    NudgeUnlisted,
+    /// A waiting item is stored under its segment alone.
+    KeysReused,
+    /// Attempts begin until the lease ends, and later.
+    LateAttempts,
+    /// The integration is read once by each worker.
+    StaleStatus,
+    /// A stop is answered as soon as it is written.
+    StopAnsweredAtOnce,
+    /// What a filter refused is passed by a checkpoint after a stop.
+    FilterPassed,
+    /// Delivery posts the runs of a stream that is served.
+    ServedPosted,
+    /// A put is taken for done though its items were not processed.
+    PutUnprocessed,
+    /// A pause that a receiver asked for is forgotten by the next step.
+    HoldForgotten,
+    /// A probe only ever takes waiting events.
+    ProbesWaitingOnly,
+    /// A checkpoint is refused once the integration is stopped.
+    RefusedOnceStopped,
+    /// A step that begins in the middle of a segment begins behind it.
+    MidSegment,
+    /// A waiting event is deleted before it is stored again.
+    DroppedFirst,
 }
 
 /// Every bug.
-pub const ALL: [Mutant; 18] = [
+pub const ALL: [Mutant; 27] = [
     Mutant::GapsForgotten,
     Mutant::NoSweep,
-    Mutant::TokensIgnored,
-    Mutant::ProbesParkedOnly,
     Mutant::TurnsIgnored,
     Mutant::UnconfirmedEnds,
     Mutant::UnsealedRead,
-    Mutant::UnsentForgotten,
     Mutant::NudgesIgnored,
     Mutant::AcknowledgedFirst,
-    Mutant::ParkedUnheard,
-    Mutant::StaleStatus,
-    Mutant::HorizonMoves,
-    Mutant::DeadlineIgnored,
     Mutant::FilteredAfterStop,
     Mutant::AloneUnproven,
     Mutant::LateResults,
     Mutant::ConcurrentFailures,
+    Mutant::PositionFirst,
+    Mutant::HighestPosition,
+    Mutant::AskedFirst,
+    Mutant::NudgeUnlisted,
+    Mutant::KeysReused,
+    Mutant::LateAttempts,
+    Mutant::StaleStatus,
+    Mutant::StopAnsweredAtOnce,
+    Mutant::FilterPassed,
+    Mutant::ServedPosted,
+    Mutant::PutUnprocessed,
+    Mutant::HoldForgotten,
+    Mutant::ProbesWaitingOnly,
+    Mutant::RefusedOnceStopped,
+    Mutant::MidSegment,
+    Mutant::DroppedFirst,
 ];

@@ -1,52 +1,33 @@
-//! Workers: what each does, effect by effect. Between any two it may crash.
+//! Workers: how each goes on, request by request. Between any two it may crash.
 
 use domain::log::position::EventRef;
-use domain::replay::selection::Selection;
-use domain::replay::step::{Do, Seen};
-use domain::stream::chunk::{Chunk, ChunkEvent};
-use domain::tasks::{Dispatch, Origin};
+use domain::replay::sender::{Do, Now};
+use domain::run::{Next, Posting};
 use domain::time::Millis;
 use rand::RngExt;
-use ulid::Ulid;
 
-use crate::history::{MINUTE, SEAL, name};
+use crate::history::{MINUTE, SEAL};
 use crate::mutant::Mutant;
-use crate::work::{Body, Happening, IntegrationRef, Op, Process, Role};
+use crate::work::{DeliveryAt, Happening, Op, Process, Role};
 use crate::world::World;
 
 impl World {
-    /// Lets a worker do its next request.
+    /// Lets a worker that does one thing after another do its next request.
     pub fn go(&mut self, id: u64) {
         let Some(mut process) = self.processes.remove(&id) else {
             return;
         };
-        let crashes = self.history.crashes;
-        if self.now >= process.dies_at || self.unlucky(crashes) {
-            self.report.crashes += 1;
-            self.trace(id, &"crashes");
-            return self.crash(process);
-        }
-        let local = Millis(self.now.saturating_add_signed(process.skew));
-        if process.ops.is_empty()
-            && let Role::Replay(integration_ref, step, seen) = &mut process.role
-        {
-            let fresh = self.ulid(local);
-            let seen = seen.take().map_or(Seen::Done, |seen| *seen);
-            if self.mutant == Some(Mutant::HorizonMoves) {
-                step.horizon = self.rules.horizon(local);
+        if self.is_crash(&process, id) {
+            if let Some(op) = process.ops.pop_front() {
+                self.after_crash(op);
             }
-            match step.next(self.bend(seen, local), local, fresh) {
-                Do::End => {}
-                next => {
-                    let integration_ref = *integration_ref;
-                    let took = self.carry_out(&mut process, integration_ref, next, local);
-                    // Each thing that a step wants takes a request, though some have none of their own here.
-                    let at = self.now + took + self.latency();
-                    self.processes.insert(id, process);
-                    return self.at(at, Happening::Go(id));
-                }
-            }
+            return;
         }
+        if matches!(process.role, Role::Deliver(_) | Role::Replay(..)) {
+            self.drive(&mut process, id);
+            return self.put_back(process, id);
+        }
+        let local = self.local(&process);
         let Some(op) = process.ops.pop_front() else {
             if let Some(message) = process.message {
                 self.messages.remove(&message);
@@ -56,19 +37,85 @@ impl World {
         self.report.effects += 1;
         self.trace(id, &op);
         let took = self.perform(&mut process, op, local);
-        let freezes = self.history.freezes;
-        let held_up = match self.unlucky(freezes) {
-            true => self.random.random_range(0..MINUTE),
-            false => 0,
-        };
-        let at = self.now + held_up + took.unwrap_or_else(|| self.latency());
+        let at = self.now + self.held_up() + took.unwrap_or_else(|| self.latency());
         self.processes.insert(id, process);
         self.at(at, Happening::Go(id));
     }
 
+    /// A request of a worker that has several under way takes effect.
+    pub fn work(&mut self, id: u64, op: Op) {
+        let Some(mut process) = self.processes.remove(&id) else {
+            return self.after_crash(op);
+        };
+        if self.is_crash(&process, id) {
+            return self.after_crash(op);
+        }
+        let is_attempt = matches!(op, Op::Request(..) | Op::Ended(..));
+        let held_up = self.held_up();
+        if held_up > 0 && !is_attempt {
+            self.processes.insert(id, process);
+            return self.at(self.now + held_up, Happening::Work(id, op));
+        }
+        self.report.effects += 1;
+        self.trace(id, &op);
+        let local = self.local(&process);
+        self.request(&mut process, id, op, local);
+        self.drive(&mut process, id);
+        self.put_back(process, id);
+    }
+
+    /// A worker looks at the time.
+    pub fn tick(&mut self, id: u64) {
+        let Some(mut process) = self.processes.remove(&id) else {
+            return;
+        };
+        if process.tick_at.is_some_and(|at| at <= self.now) {
+            process.tick_at = None;
+        }
+        if self.now >= process.dies_at {
+            self.report.crashes += 1;
+            return;
+        }
+        self.drive(&mut process, id);
+        self.put_back(process, id);
+    }
+
+    fn put_back(&mut self, process: Process, id: u64) {
+        let is_done = match &process.role {
+            Role::Replay(_, sender) => sender.is_over(),
+            Role::Deliver(it) => {
+                it.at == DeliveryAt::Writing && it.busy == 0 && process.ops.is_empty()
+            }
+            Role::Api | Role::Ingest => false,
+        };
+        if !is_done {
+            self.processes.insert(id, process);
+        } else if let Some(message) = process.message {
+            self.messages.remove(&message);
+        }
+    }
+
+    pub fn local(&self, process: &Process) -> Millis {
+        Millis(self.now.saturating_add_signed(process.skew))
+    }
+
+    fn is_crash(&mut self, process: &Process, id: u64) -> bool {
+        let crashes = match process.role {
+            Role::Api | Role::Ingest => self.history.crashes,
+            // They do far more requests.
+            Role::Deliver(_) | Role::Replay(..) => self.history.crashes / 4.0,
+        };
+        let is_crash = self.now >= process.dies_at || self.unlucky(crashes);
+        if is_crash {
+            self.report.crashes += 1;
+            self.trace(id, &"crashes");
+        }
+        is_crash
+    }
+
     /// A worker is gone. What it had sent last may still take effect, within a seal.
-    fn crash(&mut self, mut process: Process) {
-        if let Some(Op::Write(_, write, _)) = process.ops.pop_front()
+    fn after_crash(&mut self, op: Op) {
+        if let Op::Write(_, write, _) = op
             && self.random.random_bool(0.5)
         {
             let at = self.now + self.random.random_range(0..SEAL);
@@ -76,162 +123,179 @@ impl World {
         }
     }
 
-    /// What a step gets to see, with a bug put in or not.
-    fn bend(&self, mut seen: Seen, local: Millis) -> Seen {
-        if let Seen::Applied(Some(seated)) = &mut seen {
-            if self.mutant == Some(Mutant::UnconfirmedEnds) {
-                seated.decided_at = local;
-            }
-            if self.mutant == Some(Mutant::ProbesParkedOnly)
-                && let Some(stream) = seated.integration.stream_mut()
-                && let Some(it) = &mut stream.health.interruption
-            {
-                it.probes &= !1;
-            }
+    fn held_up(&mut self) -> u64 {
+        let freezes = self.history.freezes;
+        match self.unlucky(freezes) {
+            true => self.random.random_range(0..MINUTE),
+            false => 0,
         }
-        seen
     }
 
-    /// Carries out what a step wants; how long reading takes, in milliseconds.
-    fn carry_out(
-        &mut self,
-        process: &mut Process,
-        integration_ref: IntegrationRef,
-        what: Do,
-        local: Millis,
-    ) -> u64 {
-        let (_, generation) = integration_ref;
-        let (mut answer, mut took) = (Seen::Done, 0);
-        match what {
-            Do::Apply(input, chunk) => {
-                process
-                    .ops
-                    .push_back(Op::Apply(integration_ref, input, chunk))
-            }
-            Do::CountOutstanding => {
-                let ours = (generation, Ulid(0))..=(generation, Ulid(u128::MAX));
-                let chunks = self.chunks.range(ours);
-                answer = Seen::Outstanding(chunks.map(|(_, chunk)| chunk.outstanding.len()).sum());
-            }
-            Do::ListParked { after, limit } => {
-                let ours = self.parked.iter().filter(|((integration_ref, event), _)| {
-                    *integration_ref == generation && after.is_none_or(|after| *event > after)
-                });
-                answer = Seen::Parked(ours.take(limit).map(|(_, parked)| *parked).collect());
-            }
-            Do::Read {
-                start,
-                from,
-                until,
-                limit,
-                deadline,
-            } => {
-                let until = match self.mutant {
-                    Some(Mutant::UnsealedRead) => local.first_id(),
-                    _ => until,
-                };
-                let deadline = match self.mutant {
-                    Some(Mutant::DeadlineIgnored) => Millis(u64::MAX),
-                    _ => deadline,
-                };
-                let mut first = Selection::reads_from(start, from).first_id();
-                let (least, most) = self.history.read_millis;
-                let before = self.log.range(first..from.segment.max(first)).count() as u64;
-                if Millis(local.0 + before * most) >= local.after(deadline.since(local) / 2) {
-                    // What comes before takes too long: repeats are not looked for in it.
-                    took += deadline.since(local).as_millis() as u64 / 2;
-                    first = Ulid::from_parts(from.segment.timestamp_ms(), 0);
-                }
-                let mut selection = Selection::new(from);
-                let mut events = Vec::new();
-                let passes = |name: &str| {
-                    let integration = self.integrations[integration_ref.0].as_ref();
-                    integration.is_some_and(|integration| integration.passes(name))
-                };
-                let mut is_late = false;
-                for (segment, ids) in self.log.range(first..until.max(first)) {
-                    is_late = selection.next() > from && Millis(local.0 + took) >= deadline;
-                    if is_late {
-                        break;
-                    }
-                    took += self.random.random_range(least..=most);
-                    let texts: Vec<String> = ids.iter().map(u32::to_string).collect();
-                    let named = texts.iter().zip(ids);
-                    let named = named.map(|(text, id)| (text.as_str(), name(*id)));
-                    let room = limit - events.len();
-                    let taken = selection.take(*segment, named, passes, room);
-                    events.extend(taken.indices.into_iter().map(|index| EventRef {
-                        segment: *segment,
-                        index,
-                        shard: 0,
-                    }));
-                    if events.len() >= limit {
-                        break;
+    /// Begins all that a worker wants to begin now.
+    pub fn drive(&mut self, process: &mut Process, id: u64) {
+        let local = self.local(process);
+        let tick = self.now - process.began;
+        loop {
+            match &mut process.role {
+                Role::Replay(integration_ref, sender) => {
+                    let now = Now { wall: local, tick };
+                    let fresh = domain::time::Millis(local.0);
+                    let ulid = ulid::Ulid::from_parts(fresh.0, self.random.random());
+                    match sender.next(now, ulid) {
+                        Some(todo) => {
+                            let integration_ref = *integration_ref;
+                            self.start_on(process, id, integration_ref, todo);
+                        }
+                        None if sender.is_over() => return,
+                        None => {
+                            let at = process.began + sender.wake(now);
+                            return self.tick_at(process, id, at);
+                        }
                     }
                 }
-                if events.len() < limit && !is_late {
-                    selection.end(until);
+                Role::Deliver(it) if it.at == DeliveryAt::Posting => match it.posting.next(tick) {
+                    Next::Post(number) => {
+                        let event = EventRef {
+                            segment: it.run.segment,
+                            index: it.run.events[number].index,
+                            shard: it.run.shard,
+                        };
+                        it.busy += 1;
+                        self.at(
+                            self.now,
+                            Happening::Work(id, Op::Attempt(number as u64, event)),
+                        );
+                    }
+                    Next::Wait(until) => {
+                        let at = process.began + until;
+                        self.say_slow(process, id);
+                        return self.tick_at(process, id, at);
+                    }
+                    Next::Done => {
+                        self.say_slow(process, id);
+                        self.write_down(process, local);
+                        return self.next_of(process, id);
+                    }
+                },
+                Role::Deliver(it) => {
+                    if it.at == DeliveryAt::Reading && it.busy == 0 {
+                        it.busy = 1;
+                        let at = self.now + self.latency();
+                        self.at(at, Happening::Work(id, Op::Admit));
+                    }
+                    return;
                 }
-                let next = selection.next();
-                answer = Seen::Read { events, next };
+                Role::Api | Role::Ingest => return,
             }
-            Do::Send(chunk) => self.send_chunk(process, integration_ref, &chunk),
-            Do::SendAgain(id) => {
-                if let Some(chunk) = self.chunks.get(&(generation, id)).cloned() {
-                    self.send_chunk(process, integration_ref, &chunk);
-                }
-            }
-            Do::Probe { parked, since } => {
-                let token = parked.token;
-                let origin = Origin::Probe { since, token };
-                let dispatch = self.dispatch(&ChunkEvent::from(parked), origin);
-                process
-                    .ops
-                    .push_back(Op::Send(Body::Dispatch(integration_ref, dispatch), 0));
-            }
-            Do::Park(parked) => process.ops.push_back(Op::Park(integration_ref, parked)),
-            Do::Unpark(page) => {
-                for parked in page {
-                    process
-                        .ops
-                        .push_back(Op::Unpark(integration_ref, parked.event, parked.token));
-                }
-            }
-            Do::End => {}
         }
-        if let Role::Replay(_, _, seen) = &mut process.role {
-            *seen = Some(Box::new(answer));
-        }
-        took
     }
 
-    fn send_chunk(
-        &mut self,
-        process: &mut Process,
-        integration_ref: IntegrationRef,
-        chunk: &Chunk,
-    ) {
-        for index in &chunk.outstanding {
-            let origin = Origin::Chunk {
-                chunk: chunk.id,
-                index: *index,
+    /// Begins the next of a delivery's writes.
+    pub fn next_of(&mut self, process: &mut Process, id: u64) {
+        if let (Role::Deliver(it), Some(op)) = (&mut process.role, process.ops.pop_front()) {
+            it.busy += 1;
+            let at = self.now + self.latency();
+            self.at(at, Happening::Work(id, op));
+        }
+    }
+
+    fn tick_at(&mut self, process: &mut Process, id: u64, at: u64) {
+        let at = at.max(self.now + 1);
+        if process
+            .tick_at
+            .is_none_or(|known| known > at || known <= self.now)
+        {
+            process.tick_at = Some(at);
+            self.at(at, Happening::Tick(id));
+        }
+    }
+
+    fn say_slow(&mut self, process: &mut Process, id: u64) {
+        if let Role::Deliver(it) = &mut process.role
+            && it.posting.says_slow()
+        {
+            it.busy += 1;
+            let ran = domain::lifecycle::Ran {
+                epoch: it.epoch,
+                is_slow: true,
+                ..domain::lifecycle::Ran::default()
             };
-            let dispatch = self.dispatch(&chunk.events[*index as usize], origin);
-            process
-                .ops
-                .push_back(Op::Send(Body::Dispatch(integration_ref, dispatch), 0));
+            let op = Op::Apply(it.integration_ref, domain::lifecycle::Input::Ran(ran));
+            let at = self.now + self.latency();
+            self.at(at, Happening::Work(id, op));
         }
     }
 
-    fn dispatch(&self, event: &ChunkEvent, origin: Origin) -> Dispatch {
-        let id = self.id_of(&event.event);
-        Dispatch {
-            event: event.event,
-            event_id: id.to_string(),
-            name: name(id).to_owned(),
-            attempt: event.attempt,
-            failing_since: event.failing_since,
-            origin,
+    /// A run has ended: what is left of it is to be written down.
+    fn write_down(&mut self, process: &mut Process, local: Millis) {
+        let jitter = self.random.random();
+        let Role::Deliver(it) = &mut process.role else {
+            return;
+        };
+        it.at = DeliveryAt::Writing;
+        let written = it.posting.written(&it.run, it.epoch, local, jitter);
+        let integration = process.fresh.as_ref().map(|(integration, _)| integration);
+        let says = integration.is_some_and(|it| written.says_something(it, local));
+        if !written.items.is_empty() {
+            let items = self.stored(written.items, local);
+            process.ops.push_back(Op::Put(it.integration_ref, items));
         }
+        if says {
+            let apply = Op::Apply(
+                it.integration_ref,
+                domain::lifecycle::Input::Ran(written.ran),
+            );
+            match self.mutant == Some(Mutant::AskedFirst) {
+                true => process.ops.push_front(apply),
+                false => process.ops.push_back(apply),
+            }
+        }
+    }
+
+    /// What delivery makes of a run that it does not post.
+    pub fn file(&mut self, process: &mut Process, local: Millis) {
+        let Role::Deliver(it) = &mut process.role else {
+            return;
+        };
+        it.at = DeliveryAt::Writing;
+        let waiting = Posting::all(&it.run, local);
+        let integration_ref = it.integration_ref;
+        if waiting.is_empty() {
+            return;
+        }
+        let items = self.stored(waiting, local);
+        let ran = domain::lifecycle::Ran {
+            due_at: Some(local),
+            ..domain::lifecycle::Ran::default()
+        };
+        let apply = Op::Apply(integration_ref, domain::lifecycle::Input::Ran(ran));
+        process.ops.extend([Op::Put(integration_ref, items), apply]);
+        if self.mutant == Some(Mutant::AskedFirst) {
+            process.ops.swap(0, 1);
+        }
+    }
+
+    /// Begins what a sender wants.
+    fn start_on(
+        &mut self,
+        process: &mut Process,
+        id: u64,
+        integration_ref: crate::work::IntegrationRef,
+        todo: Do,
+    ) {
+        let latency = self.latency();
+        let (took, op) = match todo {
+            Do::Apply(input) => (
+                latency,
+                Op::Apply(integration_ref, self.bent_input(process, input)),
+            ),
+            Do::Post { id, event } => (0, Op::Attempt(id, event)),
+            Do::Put(items) => (latency, Op::Put(integration_ref, items)),
+            Do::Drop(keys) => (latency, Op::Drop(integration_ref, keys)),
+            Do::Read { from, until, .. } => (self.reading_time(from, until), Op::Carry(todo)),
+            todo => (latency, Op::Carry(todo)),
+        };
+        let at = self.now + took;
+        self.at(at, Happening::Work(id, op));
     }
 }

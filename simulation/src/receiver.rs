@@ -15,6 +15,19 @@ pub struct Receiver {
     pub down: Vec<(u64, u64, Down)>,
     /// Events that it does not take.
     pub bad: BTreeMap<u32, Bad>,
+    /// How much it takes, if not everything.
+    pub limit: Option<Limit>,
+}
+
+/// How much a receiver takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// So many requests at a time; it responds with 429 beyond.
+    AtOnce(usize),
+    /// So many requests at a time; it does not respond beyond.
+    Hangs(usize),
+    /// It takes 3 seconds for each.
+    Slow,
 }
 
 /// How a receiver is down.
@@ -43,13 +56,16 @@ pub enum Bad {
 
 impl Receiver {
     /// What comes of an attempt that begins now, and how long it takes in milliseconds.
-    pub fn answer(&self, now: u64, event: u32, flip: bool) -> (Outcome, u64) {
-        let fail = |retry_after: Option<u64>| {
+    pub fn answer(&self, now: u64, event: u32, flip: bool, busy: usize) -> (Outcome, u64) {
+        let failed = |retry_after: Option<u64>, is_refusal: bool| {
             Outcome::Failed(Failure {
                 reason: "service unavailable (HTTP status code 503)".to_owned(),
                 retry_after: retry_after.map(Duration::from_secs),
+                is_refusal,
             })
         };
+        let fail = |retry_after| failed(retry_after, true);
+        let poison = || failed(None, false);
         let down = self
             .down
             .iter()
@@ -61,11 +77,17 @@ impl Receiver {
             Some((_, _, Down::Flaps)) if flip => return (fail(None), 20),
             _ => {}
         }
+        let took = match self.limit {
+            Some(Limit::AtOnce(most)) if busy >= most => return (fail(Some(1)), 5),
+            Some(Limit::Hangs(most)) if busy >= most => return (fail(None), 15_000),
+            Some(Limit::Slow) => 3_000,
+            _ => 10,
+        };
         match self.bad.get(&event) {
             Some(Bad::Rejected) => (Outcome::Rejected(REFUSAL.to_owned()), 10),
-            Some(Bad::Poison) => (fail(None), 10),
-            Some(Bad::Until(instant)) if now < *instant => (fail(None), 10),
-            _ => (Outcome::Delivered, 10),
+            Some(Bad::Poison) => (poison(), 10),
+            Some(Bad::Until(instant)) if now < *instant => (poison(), 10),
+            _ => (Outcome::Delivered, took),
         }
     }
 }

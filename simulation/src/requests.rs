@@ -2,67 +2,53 @@
 
 use std::time::Duration;
 
-use domain::attempt;
-use domain::attempt::{Admission, Attempt, admit, judge};
 use domain::integration::{Integration, Target};
-use domain::lifecycle::{self, Applied, Change, Input, StepRequest, Verdict};
-use domain::log::position::EventRef;
-use domain::replay::step::Seen;
-use domain::stream::chunk::Chunk;
-use domain::tasks::{Dispatch, LONGEST_DELAY, Origin};
+use domain::lifecycle::{
+    self, Applied, Change, Checkpoint, Input, StepInput, StepRequest, Verdict,
+};
+use domain::log::position::{EventRef, Position};
+use domain::receiver::outcome::Outcome;
+use domain::replay::selection::Selection;
+use domain::replay::sender::{Do, Now, Posted, Seen};
+use domain::run::{Admission, admit};
+use domain::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
+use domain::tasks::{LONGEST_DELAY, Run, RunEvent};
 use domain::time::Millis;
 use rand::RngExt;
+use serde_json::value::RawValue;
+use ulid::Ulid;
 
 use crate::Broken;
-use crate::history::{MINUTE, SEAL, URLS, name};
+use crate::history::{FRESH, MINUTE, SEAL, STOP_ANSWERED, URLS, name};
 use crate::mutant::Mutant;
 use crate::receiver::REFUSAL;
-use crate::work::{Body, Happening, IntegrationRef, Op, Process, Role, Write};
+use crate::work::{Body, DeliveryAt, Happening, IntegrationRef, Op, Process, Role, Write};
 use crate::world::{World, url_index};
 
 impl World {
-    /// Does one request; how long it takes, where that is not like any other.
+    /// Does one request of a worker that does one after another; how long it takes, where that is not like any other.
     pub fn perform(&mut self, process: &mut Process, op: Op, local: Millis) -> Option<u64> {
         match op {
             Op::Register(who, ago, length) => self.register(who, ago, length, local),
             Op::Call(who, input) => {
                 let generation = self.integrations[who].as_ref()?.generation;
-                process
-                    .ops
-                    .push_front(Op::Apply((who, generation), input, None));
+                process.ops.push_front(Op::Apply((who, generation), input));
             }
-            Op::Apply(integration_ref, input, chunk) => {
-                self.decide(process, integration_ref, input, chunk, local)
+            Op::Apply(integration_ref, input) => {
+                if let Some(op) = self.decide(integration_ref, input, local) {
+                    process.ops.push_front(op);
+                }
             }
             Op::Write(integration_ref, write, change) => {
-                self.check_addresses(&write, &change);
-                let (input, chunk) = (write.input.clone(), write.chunk.clone());
-                let applied = Applied {
-                    integration: write.integration.clone(),
-                    verdict: Verdict::Write,
-                    decided_at: write.decided_at,
-                };
-                let unreported = self.history.unreported;
-                let next = match self.write(*write) && !self.unlucky(unreported) {
-                    true => Op::Applied(integration_ref, Box::new(applied), input, change.step),
-                    false => Op::Apply(integration_ref, input, chunk),
-                };
-                process.ops.push_front(next);
+                let op = self.try_to_write(integration_ref, write, &change);
+                process.ops.push_front(op);
             }
-            Op::Applied(integration_ref, applied, input, step) => {
+            Op::Applied(integration_ref, _, input, step) => {
                 if let Input::Stop { .. } = input {
-                    self.ledger.answer_stop(&self.integrations, integration_ref);
+                    self.answer_stop(integration_ref);
                 }
-                if let Some(StepRequest { turn, delay }) = step
-                    && delay <= LONGEST_DELAY
-                {
-                    let delay = delay.as_millis() as u64;
-                    process
-                        .ops
-                        .push_front(Op::Send(Body::Step(integration_ref, turn), delay));
-                }
-                if let Role::Replay(_, _, seen) = &mut process.role {
-                    *seen = Some(Box::new(Seen::Applied(Some(applied))));
+                if let Some(op) = step_of(integration_ref, step) {
+                    process.ops.push_front(op);
                 }
             }
             Op::Append(ids, left) => return Some(self.append(process, ids, left, local)),
@@ -77,120 +63,550 @@ impl World {
                     process.message = None;
                 }
             }
-            Op::Route(ids, segment) => {
-                let published_at = Millis(segment.timestamp_ms());
-                if self.mutant == Some(Mutant::AcknowledgedFirst)
-                    && let Some(message) = process.message.take()
-                {
-                    self.messages.remove(&message);
-                    self.ledger.ingest(&ids, segment);
-                }
-                for (who, integration) in self.integrations.iter().enumerate() {
-                    let Some(integration) = integration else {
-                        continue;
-                    };
-                    for (index, id) in (0..).zip(&ids) {
-                        let name = name(*id);
-                        let is_left_out = self.mutant == Some(Mutant::FilteredAfterStop)
-                            && !integration.passes(name);
-                        if is_left_out || !integration.takes_live(published_at, name) {
-                            continue;
-                        }
-                        let dispatch = Dispatch {
-                            event: EventRef {
-                                segment,
-                                index,
-                                shard: 0,
-                            },
-                            event_id: id.to_string(),
-                            name: name.to_owned(),
-                            attempt: 1,
-                            failing_since: None,
-                            origin: Origin::Live,
-                        };
-                        let integration_ref = (who, integration.generation);
-                        process
-                            .ops
-                            .push_back(Op::Send(Body::Dispatch(integration_ref, dispatch), 0));
-                    }
-                }
-                process.ops.push_back(Op::Ingested(ids, segment));
-            }
+            Op::Route(ids, segment) => self.route(process, ids, segment),
             Op::Ingested(ids, segment) => self.ledger.ingest(&ids, segment),
-            Op::Admit(integration_ref, dispatch, read) => {
-                return self.attempt(process, integration_ref, dispatch, read, local);
-            }
-            Op::Judge(mut integration, dispatch, outcome) => {
-                if self.mutant == Some(Mutant::AloneUnproven)
-                    && let Some(stream) = integration.stream_mut()
-                {
-                    let since = dispatch.failing_since.unwrap_or(local);
-                    let is_alone = |it: Millis| it > since;
-                    if stream.health.failing_since.is_none_or(is_alone) {
-                        stream.health.last_success_at = Some(local);
-                        stream.health.resumed_at = None;
-                    }
-                }
-                let url = match &integration.target {
-                    Target::Webhook { callback, .. } => callback.callback_url.clone(),
-                    Target::S3 { .. } => return None,
-                };
-                let attempt = Attempt {
-                    integration: &integration,
-                    dispatch: &dispatch,
-                    url: &url,
-                    body: "",
-                    now: local,
-                    rules: &self.rules.clone(),
-                    jitter: self.random.random(),
-                    token: self.ulid(local),
-                };
-                let who = integration.id.parse().unwrap_or(0);
-                let integration_ref = (who, integration.generation);
-                for effect in judge(&attempt, &outcome) {
-                    process
-                        .ops
-                        .push_back(Op::Effect(integration_ref, dispatch.clone(), effect));
-                }
-            }
-            Op::Effect(integration_ref, dispatch, effect) => {
-                self.effect(process, integration_ref, &dispatch, effect, local);
-            }
             Op::Send(body, delay) => self.send(body, delay),
-            Op::Park(integration_ref, parked) => {
-                self.parked
-                    .insert((integration_ref.1, parked.event), parked);
-            }
-            Op::Unpark(integration_ref, event, token) => {
-                let key = (integration_ref.1, event);
-                let ignores = self.mutant == Some(Mutant::TokensIgnored);
-                let stored = self.parked.get(&key);
-                if stored.is_some_and(|parked| ignores || parked.token == token) {
-                    self.parked.remove(&key);
-                }
-            }
+            _ => {}
         }
         None
     }
 
-    /// Reads an integration and applies an input to what was read.
-    fn decide(
-        &mut self,
-        process: &mut Process,
-        integration_ref: IntegrationRef,
-        mut input: Input,
-        chunk: Option<Chunk>,
-        local: Millis,
-    ) {
-        let (who, generation) = integration_ref;
-        let read = self.integrations[who].clone();
-        let read = read.filter(|integration| integration.generation == generation);
-        let Some(mut integration) = read else {
-            if let Role::Replay(_, _, seen) = &mut process.role {
-                *seen = Some(Box::new(Seen::Applied(None)));
+    fn answer_stop(&mut self, integration_ref: IntegrationRef) {
+        let pause = match self.mutant {
+            Some(Mutant::StopAnsweredAtOnce) => 0,
+            _ => STOP_ANSWERED,
+        };
+        self.at(self.now + pause, Happening::StopAnswered(integration_ref));
+    }
+
+    /// Sends what is live of a segment, in runs.
+    fn route(&mut self, process: &mut Process, ids: Vec<u32>, segment: Ulid) {
+        let published_at = Millis(segment.timestamp_ms());
+        if self.mutant == Some(Mutant::AcknowledgedFirst)
+            && let Some(message) = process.message.take()
+        {
+            self.messages.remove(&message);
+            self.ledger.ingest(&ids, segment);
+        }
+        for (who, integration) in self.integrations.iter().enumerate() {
+            let Some(integration) = integration else {
+                continue;
+            };
+            let is_live = |id: u32| {
+                let is_left_out =
+                    self.mutant == Some(Mutant::FilteredAfterStop) && !integration.passes(name(id));
+                !is_left_out && integration.takes_live(published_at, name(id))
+            };
+            let events = (0..).zip(&ids).filter(|(_, id)| is_live(**id));
+            let events: Vec<RunEvent> = events
+                .filter_map(|(index, id)| {
+                    Some(RunEvent {
+                        index,
+                        id: id.to_string(),
+                        name: name(*id).to_owned(),
+                        body: RawValue::from_string("0".to_owned()).ok()?,
+                    })
+                })
+                .collect();
+            // Three to a run, where a deployment has fifty.
+            for events in events.chunks(3) {
+                let integration_ref = integration.into();
+                let runs = Run::of(&integration_ref, segment, 0, events.to_vec(), |_| false);
+                let integration_ref = (who, integration.generation);
+                process.ops.extend(
+                    runs.into_iter()
+                        .map(|run| Op::Send(Body::Run(integration_ref, Box::new(run)), 0)),
+                );
             }
+        }
+        process.ops.push_back(Op::Ingested(ids, segment));
+    }
+
+    /// A request of a worker that has several under way.
+    pub fn request(&mut self, process: &mut Process, id: u64, op: Op, local: Millis) {
+        match op {
+            Op::Apply(integration_ref, input) => match self.decide(integration_ref, input, local) {
+                Some(op) => self.soon(id, op),
+                None => {
+                    self.applied(process, None, local);
+                    self.done_one(process, id);
+                }
+            },
+            Op::Write(integration_ref, write, change) => {
+                let op = self.try_to_write(integration_ref, write, &change);
+                self.soon(id, op);
+            }
+            Op::Applied(integration_ref, applied, _, step) => {
+                if let Some(Op::Send(body, delay)) = step_of(integration_ref, step) {
+                    self.send(body, delay);
+                }
+                self.applied(process, Some(applied), local);
+                self.done_one(process, id);
+            }
+            Op::Admit => self.admit(process, id, local),
+            Op::Attempt(attempt, event) => {
+                if self.is_fresh(process) {
+                    self.at(
+                        self.now,
+                        Happening::Work(id, Op::Request(attempt, event, None)),
+                    );
+                } else {
+                    let integration_ref = of(process);
+                    let found = self.find(integration_ref);
+                    let asked_at = self.now;
+                    process.fresh = found.map(|found| (Box::new(found), asked_at));
+                    let at = self.now + self.latency();
+                    self.at(at, Happening::Work(id, Op::Request(attempt, event, None)));
+                }
+            }
+            Op::Request(attempt, event, read) => {
+                self.attempt(process, id, attempt, event, read, local);
+            }
+            Op::Ended(attempt, event, made, is_over) => {
+                self.ended(process, attempt, event, made, is_over, local);
+            }
+            Op::Carry(todo) => {
+                self.carry_out(process, todo, local);
+                self.done_one(process, id);
+            }
+            Op::Put(integration_ref, items) => {
+                let is_sender = matches!(process.role, Role::Replay(..));
+                match self.mutant.filter(|_| is_sender) {
+                    Some(Mutant::PositionFirst) => {
+                        let late = Op::LatePut(integration_ref, items, false);
+                        self.at(self.now + 3_000, Happening::Work(id, late));
+                    }
+                    Some(Mutant::DroppedFirst) => {
+                        self.forget(integration_ref, &items);
+                        let late = Op::LatePut(integration_ref, items, true);
+                        return self.at(self.now + 3_000, Happening::Work(id, late));
+                    }
+                    _ => self.put(integration_ref, items),
+                }
+                self.seen(process, Seen::Put, local);
+                self.done_one(process, id);
+            }
+            Op::LatePut(integration_ref, items, is_awaited) => {
+                self.put(integration_ref, items);
+                if is_awaited {
+                    self.seen(process, Seen::Put, local);
+                }
+            }
+            Op::Drop(integration_ref, keys) => {
+                for key in keys {
+                    self.waiting.remove(&(integration_ref.1, key));
+                }
+                self.seen(process, Seen::Dropped, local);
+            }
+            _ => {}
+        }
+    }
+
+    fn soon(&mut self, id: u64, op: Op) {
+        let at = self.now + self.latency();
+        self.at(at, Happening::Work(id, op));
+    }
+
+    /// One of a delivery's writes is done.
+    fn done_one(&mut self, process: &mut Process, id: u64) {
+        if let Role::Deliver(it) = &mut process.role {
+            it.busy = it.busy.saturating_sub(1);
+            if it.at == DeliveryAt::Writing && it.busy == 0 {
+                self.next_of(process, id);
+            }
+        }
+    }
+
+    /// What a sender sees.
+    pub fn seen(&mut self, process: &mut Process, seen: Seen, local: Millis) {
+        let tick = self.now - process.began;
+        if let Role::Replay(_, sender) = &mut process.role {
+            sender.seen(seen, Now { wall: local, tick });
+        }
+    }
+
+    fn applied(&mut self, process: &mut Process, applied: Option<Box<Applied>>, local: Millis) {
+        let applied = applied.map(|applied| Box::new(self.bent(*applied, local)));
+        self.seen(process, Seen::Applied(applied), local);
+    }
+
+    fn find(&self, integration_ref: IntegrationRef) -> Option<Integration> {
+        let stored = self.integrations[integration_ref.0].clone();
+        stored.filter(|integration| integration.generation == integration_ref.1)
+    }
+
+    fn is_fresh(&self, process: &Process) -> bool {
+        let for_so_long = match self.mutant {
+            Some(Mutant::StaleStatus) => 10 * MINUTE,
+            _ => FRESH,
+        };
+        let asked_at = process.fresh.as_ref().map(|(_, asked_at)| *asked_at);
+        asked_at.is_some_and(|asked_at| self.now < asked_at + for_so_long)
+    }
+
+    /// Reads the integration of a run, and decides what becomes of it.
+    fn admit(&mut self, process: &mut Process, id: u64, local: Millis) {
+        let found = self.find(of(process));
+        let asked_at = self.now;
+        let mutant = self.mutant;
+        let Role::Deliver(it) = &mut process.role else {
             return;
         };
+        it.busy = 0;
+        let admission = match &found {
+            None => Admission::Drop,
+            Some(found) => {
+                it.epoch = found.stream().map_or(0, |stream| stream.epoch);
+                match admit(found, &it.run) {
+                    Admission::Wait
+                        if mutant == Some(Mutant::ServedPosted) && found.is_running() =>
+                    {
+                        Admission::Post
+                    }
+                    other => other,
+                }
+            }
+        };
+        process.fresh = found.map(|found| (Box::new(found), asked_at));
+        match admission {
+            Admission::Post => it.at = DeliveryAt::Posting,
+            Admission::Wait => {
+                self.file(process, local);
+                self.next_of(process, id);
+            }
+            Admission::Drop => it.at = DeliveryAt::Writing,
+        }
+    }
+
+    /// Looks once more whether the event may be sent, and sends it.
+    fn attempt(
+        &mut self,
+        process: &mut Process,
+        id: u64,
+        attempt: u64,
+        event: EventRef,
+        read: Option<Box<Integration>>,
+        local: Millis,
+    ) {
+        let event_id = self.id_of(&event);
+        let integration = match read {
+            Some(read) => read,
+            None if !self.is_fresh(process) && process.fresh.is_some() => {
+                return self.at(self.now, Happening::Work(id, Op::Attempt(attempt, event)));
+            }
+            None => {
+                let found = process.fresh.as_ref().map(|(found, _)| found.clone());
+                let is_over = match (&found, &process.role) {
+                    (None, _) => true,
+                    (Some(found), Role::Replay(_, sender)) => {
+                        let stream = found.stream();
+                        !found.is_running()
+                            || stream.is_none_or(|stream| {
+                                stream.epoch != sender.epoch()
+                                    || stream.schedule.turn != sender.turn()
+                            })
+                    }
+                    (Some(found), Role::Deliver(it)) => {
+                        let epoch = found.stream().map_or(0, |stream| stream.epoch);
+                        let is_posted = match self.mutant {
+                            Some(Mutant::ServedPosted) => found.is_running(),
+                            _ => admit(found, &it.run) == Admission::Post,
+                        };
+                        epoch != it.epoch || !is_posted
+                    }
+                    _ => true,
+                };
+                let Some(found) = found.filter(|_| !is_over) else {
+                    return self.at(
+                        self.now,
+                        Happening::Work(id, Op::Ended(attempt, event, None, true)),
+                    );
+                };
+                if !found.passes(name(event_id)) {
+                    return self.at(
+                        self.now,
+                        Happening::Work(id, Op::Ended(attempt, event, None, false)),
+                    );
+                }
+                // Held up between the look and the request, but not for long.
+                let freezes = self.history.freezes;
+                if self.unlucky(freezes) {
+                    let at = self.now + self.random.random_range(0..150);
+                    return self.at(
+                        at,
+                        Happening::Work(id, Op::Request(attempt, event, Some(found))),
+                    );
+                }
+                found
+            }
+        };
+        let Target::Webhook { callback, .. } = &integration.target else {
+            return;
+        };
+        let (who, generation) = of(process);
+        let receiver = who * URLS + url_index(&callback.callback_url);
+        let flip = self.random.random_bool(0.5);
+        let busy = self.busy.entry(receiver).or_default();
+        let (outcome, took) =
+            self.history.receivers[receiver].answer(self.now, event_id, flip, busy.len());
+        busy.insert((id, attempt));
+        self.report.attempts += 1;
+        let took = took + self.latency();
+        let times = (self.now, self.now + took);
+        self.ledger
+            .attempt(generation, event_id, event.segment, &outcome, times);
+        let is_sender = matches!(process.role, Role::Replay(..));
+        self.ledger
+            .posts(generation, id, is_sender, callback.max_in_flight, local);
+        self.at(
+            self.now + took,
+            Happening::Free(receiver, generation, id, attempt),
+        );
+        let reason = domain::integration_log::request_failed(&callback.callback_url, "no", "");
+        let ended = Op::Ended(attempt, event, Some((outcome, reason)), false);
+        self.at(self.now + took, Happening::Work(id, ended));
+    }
+
+    /// An attempt has ended, or was not made.
+    fn ended(
+        &mut self,
+        process: &mut Process,
+        attempt: u64,
+        event: EventRef,
+        made: Option<(Outcome, String)>,
+        is_over: bool,
+        local: Millis,
+    ) {
+        let tick = self.now - process.began;
+        let jitter = self.random.random();
+        if let Some((Outcome::Delivered, _)) = made {
+            self.highest.insert(of(process).1, event);
+        }
+        match &mut process.role {
+            Role::Replay(..) => {
+                let posted = match made {
+                    Some((outcome, reason)) => Posted::Made(outcome, reason),
+                    None if is_over => Posted::Over,
+                    None => Posted::Unwanted,
+                };
+                let seen = Seen::Posted {
+                    id: attempt,
+                    posted,
+                    jitter,
+                };
+                self.seen(process, seen, local);
+            }
+            Role::Deliver(it) => {
+                it.busy = it.busy.saturating_sub(1);
+                let number = attempt as usize;
+                match made {
+                    Some((outcome, reason)) => {
+                        it.posting.ended(number, &outcome, reason.clone(), tick);
+                        match outcome {
+                            Outcome::Rejected(answer) => {
+                                let todo = Do::Reject {
+                                    id: attempt,
+                                    event,
+                                    reason,
+                                    answer,
+                                };
+                                process.ops.push_back(Op::Carry(todo));
+                            }
+                            Outcome::Gone => {
+                                let epoch = it.epoch;
+                                let gone = Input::Gone { epoch, reason };
+                                process.ops.push_back(Op::Apply(it.integration_ref, gone));
+                            }
+                            _ => {}
+                        }
+                    }
+                    None if is_over => it.posting.halted(number),
+                    None => it.posting.skipped(number),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what a sender wants that is neither a write nor an attempt.
+    fn carry_out(&mut self, process: &mut Process, todo: Do, local: Millis) {
+        let (who, generation) = of(process);
+        match todo {
+            Do::List => {
+                let ours = self.waiting.iter().filter(|((of, _), _)| *of == generation);
+                let mut items: Vec<StoredWaiting> = ours
+                    .map(|((_, key), waiting)| StoredWaiting {
+                        key: *key,
+                        waiting: waiting.clone(),
+                    })
+                    .collect();
+                if self.mutant == Some(Mutant::NudgeUnlisted)
+                    && let Role::Replay(_, sender) = &process.role
+                    && sender.is_working()
+                {
+                    items.clear();
+                }
+                self.seen(process, Seen::Waiting(items), local);
+            }
+            Do::ListChunk(_) => self.seen(process, Seen::Chunk(Vec::new()), local),
+            Do::Read { from, until, limit } => {
+                let integration = self.integrations[who].as_ref();
+                let passes = |name: &str| integration.is_some_and(|it| it.passes(name));
+                let until = match self.mutant {
+                    Some(Mutant::UnsealedRead) => local.first_id(),
+                    _ => until,
+                };
+                let from = match self.mutant {
+                    Some(Mutant::MidSegment) if from.index > 0 => Position::behind(from.segment),
+                    _ => from,
+                };
+                let mut selection = Selection::new(from);
+                let mut events = Vec::new();
+                for (segment, ids) in self.log.range(from.segment..until.max(from.segment)) {
+                    let texts: Vec<String> = ids.iter().map(u32::to_string).collect();
+                    let named = texts.iter().zip(ids);
+                    let named = named.map(|(text, id)| (text.as_str(), name(*id)));
+                    let taken = selection.take(*segment, named, passes, limit - events.len());
+                    events.extend(taken.indices.into_iter().map(|index| EventRef {
+                        segment: *segment,
+                        index,
+                        shard: 0,
+                    }));
+                    if events.len() >= limit {
+                        break;
+                    }
+                }
+                if events.len() < limit {
+                    selection.end(until);
+                }
+                let next = selection.next();
+                self.seen(process, Seen::Read { events, next }, local);
+            }
+            Do::Reject {
+                id, event, answer, ..
+            } => {
+                let is_given_up = answer != REFUSAL;
+                let event = self.id_of(&event);
+                self.ledger.reject(generation, event, is_given_up, self.now);
+                self.seen(process, Seen::Rejected { id }, local);
+            }
+            Do::Apply(_) | Do::Post { .. } | Do::Put(_) | Do::Drop(_) => {}
+        }
+    }
+
+    /// How long it takes to read a part of the event log.
+    pub fn reading_time(&mut self, from: Position, until: Ulid) -> u64 {
+        let (least, most) = self.history.read_millis;
+        let segments = self
+            .log
+            .range(from.segment..until.max(from.segment))
+            .count();
+        let latency = self.latency();
+        latency
+            + (0..segments.min(5))
+                .map(|_| self.random.random_range(least..=most))
+                .sum::<u64>()
+    }
+
+    /// Names items that are to be stored.
+    pub fn stored(&mut self, items: Vec<Waiting>, local: Millis) -> Vec<StoredWaiting> {
+        let named = items.into_iter().map(|waiting| {
+            let key = WaitingKey {
+                segment: waiting.segment,
+                token: self.ulid(local),
+                parked: None,
+            };
+            StoredWaiting { key, waiting }
+        });
+        named.collect()
+    }
+
+    fn put(&mut self, integration_ref: IntegrationRef, items: Vec<StoredWaiting>) {
+        for StoredWaiting { mut key, waiting } in items {
+            if self.mutant == Some(Mutant::KeysReused) {
+                key.token = Ulid(0);
+            }
+            if self.mutant == Some(Mutant::PutUnprocessed) && self.random.random_bool(0.3) {
+                continue;
+            }
+            self.waiting.insert((integration_ref.1, key), waiting);
+        }
+    }
+
+    /// Deletes what is stored of the events of these items.
+    fn forget(&mut self, integration_ref: IntegrationRef, items: &[StoredWaiting]) {
+        let events: Vec<EventRef> = items.iter().flat_map(|it| it.waiting.events()).collect();
+        self.waiting.retain(|(generation, _), waiting| {
+            *generation != integration_ref.1 || !waiting.events().any(|it| events.contains(&it))
+        });
+    }
+
+    /// An input as it is applied, with a bug put in or not.
+    pub fn bent_input(&mut self, process: &Process, mut input: Input) -> Input {
+        if let Input::Step {
+            step: StepInput::Begin { until, .. },
+            ..
+        } = &mut input
+            && self.mutant == Some(Mutant::LateAttempts)
+        {
+            *until = self.local(process).after(Duration::from_secs(10));
+        }
+        let highest = self.highest.get(&of(process).1).copied();
+        if let Input::Step {
+            step: StepInput::Checkpoint(checkpoint),
+            ..
+        } = &mut input
+        {
+            let Checkpoint { from, to, sent, .. } = &mut **checkpoint;
+            match self.mutant {
+                Some(Mutant::HighestPosition) if from.is_some() => {
+                    let highest = highest.map_or(*to, |event| Position {
+                        segment: event.segment,
+                        index: event.index + 1,
+                    });
+                    *to = highest.max(*to);
+                    *sent = *to;
+                }
+                Some(Mutant::FilterPassed) => *sent = *to,
+                _ => {}
+            }
+        }
+        input
+    }
+
+    /// What a step gets to see, with a bug put in or not.
+    fn bent(&self, mut applied: Applied, local: Millis) -> Applied {
+        if self.mutant == Some(Mutant::UnconfirmedEnds) {
+            applied.decided_at = local;
+        }
+        let Some(stream) = applied.integration.stream_mut() else {
+            return applied;
+        };
+        match self.mutant {
+            Some(Mutant::ProbesWaitingOnly) => {
+                if let Some(it) = &mut stream.health.interruption {
+                    it.probes &= !1;
+                }
+            }
+            Some(Mutant::AloneUnproven) if stream.health.failing_since.is_some() => {
+                stream.health.last_success_at = Some(local);
+                stream.health.resumed_at = None;
+            }
+            Some(Mutant::HoldForgotten) => stream.pace.hold_until = None,
+            _ => {}
+        }
+        applied
+    }
+
+    /// Reads an integration and applies an input to what was read; none when it is gone.
+    fn decide(
+        &mut self,
+        integration_ref: IntegrationRef,
+        mut input: Input,
+        local: Millis,
+    ) -> Option<Op> {
+        let who = integration_ref.0;
+        let mut integration = self.find(integration_ref)?;
         if self.mutant == Some(Mutant::TurnsIgnored)
             && let (Input::Step { turn, .. }, Some(stream)) = (&mut input, integration.stream_mut())
         {
@@ -198,22 +614,35 @@ impl World {
             stream.schedule.lease = None;
         }
         let now_epoch = integration.stream().map_or(0, |stream| stream.epoch);
-        if self.mutant == Some(Mutant::LateResults)
-            && let Input::Gone { epoch, .. }
-            | Input::Succeeded { epoch }
-            | Input::Failed { epoch, .. } = &mut input
-        {
-            *epoch = now_epoch;
+        if self.mutant == Some(Mutant::LateResults) {
+            match &mut input {
+                Input::Gone { epoch, .. } => *epoch = now_epoch,
+                Input::Ran(ran) => ran.epoch = now_epoch,
+                _ => {}
+            }
         }
         if self.mutant == Some(Mutant::ConcurrentFailures)
-            && let (Input::Failed { .. }, Some(stream)) = (&input, integration.stream_mut())
+            && let (Input::Ran(_), Some(stream)) = (&input, integration.stream_mut())
         {
             let health = &mut stream.health;
             let earlier = |since: Millis| since.before(Duration::from_secs(3));
             health.several_since = health.several_since.or(health.failing_since).map(earlier);
         }
         let mut change = lifecycle::apply(&integration, &input, local, &self.rules);
-        process.ops.push_front(match change.next.take() {
+        let is_checkpoint = matches!(
+            &input,
+            Input::Step {
+                step: StepInput::Checkpoint(_),
+                ..
+            }
+        );
+        if self.mutant == Some(Mutant::RefusedOnceStopped)
+            && is_checkpoint
+            && !integration.is_running()
+        {
+            (change.next, change.verdict) = (None, Verdict::Refuse);
+        }
+        Some(match change.next.take() {
             Some(mut next) => {
                 let read_version = next.version;
                 next.version += 1;
@@ -221,7 +650,6 @@ impl World {
                     who,
                     integration: next,
                     read_version,
-                    chunk,
                     input,
                     decided_at: local,
                 };
@@ -235,7 +663,28 @@ impl World {
                 };
                 Op::Applied(integration_ref, Box::new(applied), input, None)
             }
-        });
+        })
+    }
+
+    /// Writes what was decided; what is to be done then.
+    fn try_to_write(
+        &mut self,
+        integration_ref: IntegrationRef,
+        write: Box<Write>,
+        change: &Change,
+    ) -> Op {
+        self.check_addresses(&write, change);
+        let input = write.input.clone();
+        let applied = Applied {
+            integration: write.integration.clone(),
+            verdict: Verdict::Write,
+            decided_at: write.decided_at,
+        };
+        let unreported = self.history.unreported;
+        match self.write(*write) && !self.unlucky(unreported) {
+            true => Op::Applied(integration_ref, Box::new(applied), input, change.step),
+            false => Op::Apply(integration_ref, input),
+        }
     }
 
     /// A failed request that is written down was made to the receiver of now.
@@ -259,7 +708,6 @@ impl World {
             who,
             mut integration,
             read_version,
-            chunk,
             decided_at,
             ..
         } = write;
@@ -272,17 +720,12 @@ impl World {
         if let Some(stream) = integration.stream_mut() {
             match self.mutant {
                 Some(Mutant::GapsForgotten) => stream.gaps.retain(|gap| gap.until.is_none()),
-                Some(Mutant::UnsentForgotten) => stream.unsent = None,
                 Some(Mutant::NudgesIgnored) => stream.schedule.nudged = false,
                 _ => {}
             }
             if let Some(wake_at) = stream.schedule.wake_at {
                 self.look_after(wake_at);
             }
-        }
-        if let Some(chunk) = chunk {
-            self.chunks
-                .insert((integration.generation, chunk.id), chunk);
         }
         let is_good = self.now > self.history.end + MINUTE;
         self.ledger
@@ -317,104 +760,20 @@ impl World {
         self.at(self.now + took, Happening::Appears(segment, ids));
         SEAL / 2
     }
+}
 
-    /// Reads the integration right before the attempt, and attempts.
-    fn attempt(
-        &mut self,
-        process: &mut Process,
-        integration_ref: IntegrationRef,
-        dispatch: Dispatch,
-        read: Option<Box<Integration>>,
-        local: Millis,
-    ) -> Option<u64> {
-        let stored = self.integrations[integration_ref.0].clone();
-        let stored = stored.filter(|integration| integration.generation == integration_ref.1)?;
-        if self.mutant == Some(Mutant::StaleStatus) && read.is_none() {
-            process
-                .ops
-                .push_back(Op::Admit(integration_ref, dispatch, Some(Box::new(stored))));
-            return Some(200);
-        }
-        let integration = read.map_or(stored, |read| *read);
-        let token = self.ulid(local);
-        let mut effects = match admit(&integration, &dispatch, token) {
-            Admission::Instead(effects) => effects,
-            Admission::Post => {
-                let event: u32 = dispatch.event_id.parse().unwrap_or(0);
-                let flip = self.random.random_bool(0.5);
-                let Target::Webhook { callback, .. } = &integration.target else {
-                    return None;
-                };
-                let receiver = integration_ref.0 * URLS + url_index(&callback.callback_url);
-                let (outcome, took) =
-                    self.history.receivers[receiver].answer(self.now, event, flip);
-                self.report.attempts += 1;
-                let took = took + self.latency();
-                let segment = dispatch.event.segment;
-                let times = (self.now, self.now + took);
-                self.ledger
-                    .attempt(integration_ref.1, event, segment, &outcome, times);
-                process
-                    .ops
-                    .push_back(Op::Judge(Box::new(integration), dispatch, outcome));
-                return Some(took);
-            }
-        };
-        if self.mutant == Some(Mutant::ParkedUnheard) {
-            effects.retain(|effect| *effect != attempt::Effect::Apply(Input::Parked));
-        }
-        for effect in effects {
-            process
-                .ops
-                .push_back(Op::Effect(integration_ref, dispatch.clone(), effect));
-        }
-        None
-    }
+/// The step that comes of an input, as a message.
+fn step_of(integration_ref: IntegrationRef, step: Option<StepRequest>) -> Option<Op> {
+    let StepRequest { turn, delay } = step.filter(|step| step.delay <= LONGEST_DELAY)?;
+    let delay = delay.as_millis() as u64;
+    Some(Op::Send(Body::Step(integration_ref, turn), delay))
+}
 
-    fn effect(
-        &mut self,
-        process: &mut Process,
-        integration_ref: IntegrationRef,
-        dispatch: &Dispatch,
-        effect: attempt::Effect,
-        local: Millis,
-    ) {
-        match effect {
-            attempt::Effect::Park(parked) => {
-                self.parked
-                    .insert((integration_ref.1, parked.event), parked);
-            }
-            attempt::Effect::Unpark { event, token } => {
-                self.perform(process, Op::Unpark(integration_ref, event, token), local);
-            }
-            attempt::Effect::Settle { chunk, index } => {
-                let key = (integration_ref.1, chunk);
-                let is_done = self.chunks.get_mut(&key).is_none_or(|chunk| {
-                    chunk.outstanding.remove(&index);
-                    chunk.outstanding.is_empty()
-                });
-                if is_done {
-                    self.chunks.remove(&key);
-                    process
-                        .ops
-                        .push_front(Op::Apply(integration_ref, Input::ChunkDone, None));
-                }
-            }
-            attempt::Effect::Retry { dispatch, delay } => {
-                let delay = delay.as_secs_f64().ceil() as u64 * 1_000;
-                self.send(Body::Dispatch(integration_ref, dispatch), delay);
-            }
-            attempt::Effect::Reject { answer, .. } => {
-                let event = dispatch.event_id.parse().unwrap_or(0);
-                let is_given_up = answer != REFUSAL;
-                self.ledger
-                    .reject(integration_ref.1, event, is_given_up, self.now);
-            }
-            attempt::Effect::Apply(input) => {
-                process
-                    .ops
-                    .push_front(Op::Apply(integration_ref, input, None))
-            }
-        }
+/// The integration that a worker works for.
+pub fn of(process: &Process) -> IntegrationRef {
+    match &process.role {
+        Role::Deliver(it) => it.integration_ref,
+        Role::Replay(integration_ref, _) => *integration_ref,
+        Role::Api | Role::Ingest => (0, Ulid(0)),
     }
 }

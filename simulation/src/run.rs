@@ -2,23 +2,25 @@
 
 use domain::integration::{Integration, Target};
 use domain::lifecycle::Input;
-use domain::log::position::EventRef;
+use domain::replay::sender::{Limits, Now, Sender};
+use domain::run::Posting;
 use domain::stream::schedule::GRACE;
 use domain::time::Millis;
-use ulid::Ulid;
 
-use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, filter};
-use crate::work::{Body, Happening, Op, Process};
+use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter};
+use crate::work::{Body, Delivering, DeliveryAt, Happening, Op, Process, Role};
 use crate::world::{AFTERMATH, REST, World, url, url_index};
 
 /// From this one on, events are good.
 const FIRST_GOOD: u32 = 1_000;
 
-/// Sorts before every event of the event log.
-const FIRST: EventRef = EventRef {
-    segment: Ulid(0),
-    index: 0,
-    shard: 0,
+/// Small enough that a few events reach each of them.
+const LIMITS: Limits = Limits {
+    events: 7,
+    read: 5,
+    waiting: 9,
+    ranges: 3,
+    checkpoint: 5_000,
 };
 
 impl World {
@@ -38,7 +40,10 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
-        if !matches!(happening, Happening::Go(_)) {
+        if !matches!(
+            happening,
+            Happening::Go(_) | Happening::Work(..) | Happening::Tick(_) | Happening::Free(..)
+        ) {
             self.trace(0, &happening);
         }
         match happening {
@@ -57,6 +62,19 @@ impl World {
             Happening::Call(call) => self.call(call),
             Happening::Receive(message) => self.receive(message),
             Happening::Go(process) => self.go(process),
+            Happening::Work(process, op) => self.work(process, op),
+            Happening::Tick(process) => self.tick(process),
+            Happening::Free(receiver, generation, process, attempt) => {
+                self.busy
+                    .entry(receiver)
+                    .or_default()
+                    .remove(&(process, attempt));
+                self.ledger.ends(generation, process);
+            }
+            Happening::StopAnswered(integration_ref) => {
+                self.ledger.answer_stop(&self.integrations, integration_ref);
+            }
+            Happening::DeleteAnswered(generation) => self.ledger.delete(generation),
             Happening::Late(write) => {
                 self.write(*write);
             }
@@ -66,9 +84,7 @@ impl World {
             Happening::Sweep => self.sweep(),
             Happening::Look => self.look(),
             Happening::Purge(generation) => {
-                self.parked
-                    .retain(|(integration_ref, _), _| *integration_ref != generation);
-                self.chunks
+                self.waiting
                     .retain(|(integration_ref, _), _| *integration_ref != generation);
             }
         }
@@ -86,14 +102,14 @@ impl World {
             let Some(stream) = integration.stream() else {
                 continue;
             };
-            let of = (integration.generation, FIRST);
-            let next = self.parked.range(of..).next().map(|(key, _)| *key);
-            let forgotten = next
-                .map(|(integration_ref, event)| (integration_ref, event, self.id_of(&event)))
-                .filter(|(integration_ref, ..)| *integration_ref == of.0)
+            let generation = integration.generation;
+            let ours = self.waiting.iter().filter(|((of, _), _)| *of == generation);
+            let events = ours.flat_map(|(_, waiting)| waiting.events());
+            let forgotten = events
+                .map(|event| (event, self.id_of(&event)))
+                .find(|(_, id)| !self.ledger.is_done(generation, *id))
                 .filter(|_| is_sound && stream.schedule.wake_at.is_none());
-            self.ledger
-                .parked_unheard(who, of.0, forgotten.map(|(_, at, id)| (at, id)));
+            self.ledger.waits_unheard(who, generation, forgotten);
             let interruption = stream.health.interruption;
             if let Some(it) = interruption.filter(|_| is_sound && is_fast) {
                 let due = it.next_probe_at.0 + 2 * MINUTE + SEAL;
@@ -119,8 +135,8 @@ impl World {
         };
         let (visibility, limit, repeats) = match body {
             Body::Events(_) => (180_000, 30_000, self.history.repeats),
-            Body::Dispatch(..) => (360_000, 60_000, self.history.repeats),
-            Body::Step(..) => (720_000, 120_000, self.history.step_repeats),
+            Body::Run(..) => (240_000, 40_000, self.history.repeats),
+            Body::Step(..) => (540_000, 90_000, self.history.step_repeats),
         };
         if self.unlucky(repeats) {
             // Handed out a second time, whatever becomes of the first.
@@ -134,16 +150,40 @@ impl World {
         let skew = self.skew();
         let local = Millis(self.now.saturating_add_signed(skew));
         let holder = self.ulid(local);
-        let process = Process::of(
-            body,
+        let now = Now {
+            wall: local,
+            tick: 0,
+        };
+        let (role, ops) = match body {
+            Body::Events(ids) => (Role::Ingest, vec![Op::Append(ids, 5)]),
+            Body::Run(integration_ref, run) => {
+                let posting = Posting::new(run.events.len(), limit);
+                let delivering = Delivering {
+                    integration_ref,
+                    run: *run,
+                    posting,
+                    epoch: 0,
+                    busy: 0,
+                    at: DeliveryAt::Reading,
+                };
+                (Role::Deliver(Box::new(delivering)), Vec::new())
+            }
+            Body::Step(integration_ref, turn) => {
+                let over = Millis(local.0 + limit);
+                let sender = Sender::new(turn, holder, now, over, self.rules, LIMITS);
+                (Role::Replay(integration_ref, Box::new(sender)), Vec::new())
+            }
+        };
+        self.spawn(Process {
+            role,
+            ops: ops.into(),
             message,
             skew,
-            self.now + limit,
-            local,
-            holder,
-            self.rules,
-        );
-        self.spawn(process);
+            began: self.now,
+            dies_at: self.now + limit,
+            fresh: None,
+            tick_at: None,
+        });
     }
 
     fn call(&mut self, call: Call) {
@@ -168,15 +208,24 @@ impl World {
                 });
                 return;
             }
+            Call::SetLimit(who, limit) => {
+                self.update(who, |integration| {
+                    if let Target::Webhook { callback, .. } = &mut integration.target {
+                        callback.max_in_flight = limit;
+                    }
+                });
+                return;
+            }
             Call::Delete(who) => {
                 if let Some(gone) = self.integrations[who].take() {
-                    self.ledger.delete(gone.generation);
+                    let answered = Happening::DeleteAnswered(gone.generation);
+                    self.at(self.now + STOP_ANSWERED, answered);
                     self.at(self.now + 15 * MINUTE, Happening::Purge(gone.generation));
                 }
                 return;
             }
         };
-        self.spawn(Process::api(op, skew, self.now + MINUTE));
+        self.spawn(Process::api(op, skew, self.now, self.now + MINUTE));
     }
 
     /// Updates an integration that is stopped: a conditional write right behind the read.

@@ -1,16 +1,14 @@
 //! The work of a history: what is due, the workers, and their requests.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use domain::attempt;
 use domain::integration::Integration;
-use domain::lifecycle::{Applied, Change, Input, Rules, StepRequest};
+use domain::lifecycle::{Applied, Change, Input, StepRequest};
 use domain::log::position::EventRef;
-use domain::receiver::outcome::Outcome;
-use domain::replay::step::{Seen, Step};
-use domain::stream::chunk::{Chunk, Parked};
-use domain::tasks::Dispatch;
+use domain::replay::sender::{Do, Sender};
+use domain::run::Posting;
+use domain::stream::waiting::{StoredWaiting, WaitingKey};
+use domain::tasks::Run;
 use domain::time::Millis;
 use ulid::Ulid;
 
@@ -24,8 +22,8 @@ pub type IntegrationRef = (usize, Ulid);
 pub enum Body {
     /// Events for ingest.
     Events(Vec<u32>),
-    /// An event for a receiver.
-    Dispatch(IntegrationRef, Dispatch),
+    /// Live events for a receiver.
+    Run(IntegrationRef, Box<Run>),
     /// A step of replay.
     Step(IntegrationRef, u64),
 }
@@ -37,11 +35,22 @@ pub enum Happening {
     PublishGood,
     Call(Call),
     Receive(u64),
+    /// The next request of a worker that does one after another.
     Go(u64),
+    /// A request of a worker that has several under way.
+    Work(u64, Op),
+    /// A worker looks at the time.
+    Tick(u64),
     /// A write of a worker that is gone.
     Late(Box<Write>),
     /// An append that has timed out takes effect.
     Appears(Ulid, Vec<u32>),
+    /// A receiver has ended a request.
+    Free(usize, Ulid, u64, u64),
+    /// The API answers that an integration is stopped.
+    StopAnswered(IntegrationRef),
+    /// The API answers that an integration is deleted.
+    DeleteAnswered(Ulid),
     Sweep,
     /// A check whether anything waits for too long.
     Look,
@@ -55,16 +64,42 @@ pub struct Process {
     pub ops: VecDeque<Op>,
     pub message: Option<u64>,
     pub skew: i64,
+    pub began: u64,
     /// When its time limit ends it.
     pub dies_at: u64,
+    /// The integration as it read it last, and when it asked for that.
+    pub fresh: Option<(Box<Integration>, u64)>,
+    /// When it looks at the time next.
+    pub tick_at: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
 pub enum Role {
     Api,
     Ingest,
-    Deliver,
-    Replay(IntegrationRef, Box<Step>, Option<Box<Seen>>),
+    Deliver(Box<Delivering>),
+    Replay(IntegrationRef, Box<Sender>),
+}
+
+/// Delivery of a run.
+#[derive(Clone, Debug)]
+pub struct Delivering {
+    pub integration_ref: IntegrationRef,
+    pub run: Run,
+    pub posting: Posting,
+    pub epoch: u64,
+    /// How many requests are under way.
+    pub busy: usize,
+    pub at: DeliveryAt,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryAt {
+    Reading,
+    Posting,
+    /// What is left of the run is written down, one after another.
+    Writing,
 }
 
 /// A conditional write under way.
@@ -73,12 +108,11 @@ pub struct Write {
     pub who: usize,
     pub integration: Integration,
     pub read_version: u64,
-    pub chunk: Option<Chunk>,
     pub input: Input,
     pub decided_at: Millis,
 }
 
-/// What a worker does next: one request.
+/// A request of a worker.
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Register an integration.
@@ -86,7 +120,7 @@ pub enum Op {
     /// Find an integration, and apply an input to it.
     Call(usize, Input),
     /// Read an integration and decide.
-    Apply(IntegrationRef, Input, Option<Chunk>),
+    Apply(IntegrationRef, Input),
     /// Write what was decided.
     Write(IntegrationRef, Box<Write>, Box<Change>),
     /// Learn what became of it.
@@ -99,62 +133,42 @@ pub enum Op {
     Route(Vec<u32>, Ulid),
     /// The events are taken in.
     Ingested(Vec<u32>, Ulid),
-    /// Read the integration, and attempt or not.
-    Admit(IntegrationRef, Dispatch, Option<Box<Integration>>),
-    /// Judge what came of the attempt.
-    Judge(Box<Integration>, Dispatch, Outcome),
-    /// Carry out an effect of delivery.
-    Effect(IntegrationRef, Dispatch, attempt::Effect),
+    /// Read the integration for a run.
+    Admit,
+    /// Read the integration, if it was not read a moment ago, and make an attempt.
+    Attempt(u64, EventRef),
+    /// The attempt itself, with the integration as it was read, if it was.
+    Request(u64, EventRef, Option<Box<Integration>>),
+    /// Learn what came of it.
+    Ended(
+        u64,
+        EventRef,
+        Option<(domain::receiver::outcome::Outcome, String)>,
+        bool,
+    ),
+    /// Do what a sender wants.
+    Carry(Do),
     /// Send a message.
     Send(Body, u64),
-    /// Keep a parked event.
-    Park(IntegrationRef, Parked),
-    /// Forget a parked event.
-    Unpark(IntegrationRef, EventRef, Ulid),
+    /// Store waiting events.
+    Put(IntegrationRef, Vec<StoredWaiting>),
+    /// Store waiting events too late, and say so or not: a bug.
+    LatePut(IntegrationRef, Vec<StoredWaiting>, bool),
+    /// Delete waiting events.
+    Drop(IntegrationRef, Vec<WaitingKey>),
 }
 
 impl Process {
-    pub fn of(
-        body: Body,
-        message: Option<u64>,
-        skew: i64,
-        dies_at: u64,
-        local: Millis,
-        holder: Ulid,
-        rules: Rules,
-    ) -> Process {
-        let (role, ops) = match body {
-            Body::Events(ids) => (Role::Ingest, vec![Op::Append(ids, 5)]),
-            Body::Dispatch(integration_ref, dispatch) => (
-                Role::Deliver,
-                vec![Op::Admit(integration_ref, dispatch, None)],
-            ),
-            Body::Step(integration_ref, turn) => {
-                let over = local.after(Duration::from_secs(120));
-                let step = Step::new(turn, holder, local, over, rules);
-                let seen = Some(Box::new(Seen::Nothing));
-                (
-                    Role::Replay(integration_ref, Box::new(step), seen),
-                    Vec::new(),
-                )
-            }
-        };
-        Process {
-            role,
-            ops: ops.into(),
-            message,
-            skew,
-            dies_at,
-        }
-    }
-
-    pub fn api(op: Op, skew: i64, dies_at: u64) -> Process {
+    pub fn api(op: Op, skew: i64, now: u64, dies_at: u64) -> Process {
         Process {
             role: Role::Api,
             ops: VecDeque::from([op]),
             message: None,
             skew,
+            began: now,
             dies_at,
+            fresh: None,
+            tick_at: None,
         }
     }
 }

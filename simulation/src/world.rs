@@ -7,7 +7,7 @@ use domain::integration::{Callback, Integration, IntegrationType, Status, Target
 use domain::lifecycle::Rules;
 use domain::log::position::EventRef;
 use domain::stream::Stream;
-use domain::stream::chunk::{Chunk, Parked};
+use domain::stream::waiting::{Waiting, WaitingKey};
 use domain::time::Millis;
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
@@ -47,8 +47,12 @@ pub struct World {
     /// Segments of the event log, by segment: the ids of their events.
     pub log: BTreeMap<Ulid, Vec<u32>>,
     pub integrations: Vec<Option<Integration>>,
-    pub parked: BTreeMap<(Ulid, EventRef), Parked>,
-    pub chunks: BTreeMap<(Ulid, Ulid), Chunk>,
+    /// Waiting events, by generation and name.
+    pub waiting: BTreeMap<(Ulid, WaitingKey), Waiting>,
+    /// The requests that each receiver is at, by worker and attempt.
+    pub busy: BTreeMap<usize, BTreeSet<(u64, u64)>>,
+    /// The highest event that each generation's receiver has taken.
+    pub highest: BTreeMap<Ulid, EventRef>,
     pub messages: BTreeMap<u64, Body>,
     pub processes: BTreeMap<u64, Process>,
     pub sweeps: BTreeSet<u64>,
@@ -73,8 +77,9 @@ impl World {
             sequence: 0,
             log: BTreeMap::new(),
             integrations: vec![None; INTEGRATIONS],
-            parked: BTreeMap::new(),
-            chunks: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            highest: BTreeMap::new(),
             messages: BTreeMap::new(),
             processes: BTreeMap::new(),
             sweeps: BTreeSet::new(),
@@ -188,6 +193,7 @@ impl World {
                 callback: Callback {
                     callback_url: url(0),
                     api_key: None,
+                    max_in_flight: None,
                 },
                 stream: Box::new(Stream::registered(local, starts_at, ends_at)),
             },

@@ -142,5 +142,64 @@ async fn an_outage_of_ten_seconds_loses_nothing_and_catching_up_says_so_until_al
         })
         .await;
     assert_eq!((taken(&story.up), taken(&story.down)), (EVENTS, EVENTS));
+    // The ramp: ten requests in the first second at the most.
+    let arrived = story.down.received();
+    let first = arrived[0].at;
+    let soon = arrived
+        .iter()
+        .filter(|request| request.at.since(first) < Duration::from_secs(1));
+    assert!(soon.count() <= 11);
+    story.end().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_five_requests_at_a_time_is_paced() {
+    const EVENTS: usize = 400;
+    let story = Story::begin().await;
+    story.down.take_at_once(5);
+    story
+        .down
+        .answer(|_| Answer::status(200).delay(Duration::from_millis(200)));
+    story.publish(EVENTS).await;
+    let has_all = |received: &[Received]| received.len() >= EVENTS;
+    story.up.wait_until(has_all, DEADLINE).await.unwrap();
+    story
+        .until("paced", |shown| {
+            shown["health"] == "paced" || taken(&story.down) == EVENTS
+        })
+        .await;
+    story.down.wait_until(has_all, DEADLINE).await.unwrap();
+    assert_eq!((taken(&story.up), taken(&story.down)), (EVENTS, EVENTS));
+    assert!(story.down.most_at_once() <= 5);
+    let refused = story.down.refused();
+    assert!(refused * 20 < EVENTS, "{refused} of {EVENTS} were refused");
+    story.end().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_one_request_at_a_time_is_kept() {
+    const EVENTS: usize = 40;
+    let story = Story::begin().await;
+    let (path, stop) = (format!("/{}", story.down_id), json!({}));
+    let limit = json!({"callback_parameters": {"max_in_flight": 1}});
+    story
+        .down
+        .answer(|_| Answer::status(200).delay(Duration::from_millis(50)));
+    story
+        .integrations("POST", &format!("{path}/_stop"), stop.clone())
+        .await;
+    let (status, answer) = story.integrations("PATCH", &path, limit).await;
+    assert_eq!(
+        (status, &answer["callback_parameters"]["max_in_flight"]),
+        (200, &json!(1))
+    );
+    story
+        .integrations("POST", &format!("{path}/_start"), stop)
+        .await;
+    story.publish(EVENTS).await;
+    let has_all = |received: &[Received]| received.len() >= EVENTS;
+    story.down.wait_until(has_all, DEADLINE).await.unwrap();
+    assert_eq!(story.shown().await["health"], "paced");
+    assert_eq!((taken(&story.down), story.down.most_at_once()), (EVENTS, 1));
     story.end().await;
 }

@@ -326,7 +326,7 @@ async fn a_cipher_that_is_moved_to_another_integration_is_not_sent_anywhere() {
     if let Target::Webhook { callback, .. } = &mut thief.target {
         callback.api_key.clone_from(&owners.api_key);
     }
-    integrations.replace(thief, &[], None).await.unwrap();
+    integrations.replace(thief, &[]).await.unwrap();
     world
         .publish(&[json!({"name": "order.created", "payload": {}})])
         .await;
@@ -365,7 +365,7 @@ async fn export_with_keys(access_key_id: &str, body: &str) -> (World, Receiver) 
     {
         *aws_access_key_id = access_key_id.to_owned();
     }
-    integrations.replace(files, &[], None).await.unwrap();
+    integrations.replace(files, &[]).await.unwrap();
     world
         .publish(&[json!({"name": "order.created", "payload": {}})])
         .await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::integration::IntegrationRef;
 use domain::time::Millis;
 use serde_json::json;
+use shared::recent::Recent;
 use shared::store::Table;
 use shared::store::integrations::Integrations;
 use shared::store::rejected_events::{Rejected, RejectedEvents};
@@ -194,7 +195,12 @@ async fn a_400_rejects_the_event_and_keeps_30() {
             .collect::<Vec<_>>()
     );
     let actions = world.actions("erp-1").await;
-    assert_eq!(actions[0], "rejected_event_evicted");
+    let evicted = &world.entry("erp-1", "rejected_event_evicted").await["reason"];
+    let expected = format!(
+        "Rejected event {} was removed to make room: only the last 30 are kept. To send such events again, register a temporary integration whose range of dates and filter include them.",
+        ids[0]
+    );
+    assert_eq!(*evicted, expected);
     assert_eq!(
         actions
             .iter()
@@ -230,18 +236,31 @@ async fn a_400_rejects_the_event_and_keeps_30() {
 }
 
 #[tokio::test]
-async fn each_eviction_of_a_storm_of_rejections_is_logged_once() {
+async fn a_storm_of_rejections_is_kept_and_logged_as_far_as_it_can_be_read() {
     let (world, receiver) = (World::start().await, Receiver::start().await);
     world.register_webhook("erp-1", &receiver.url()).await;
     receiver.answer_with(400);
-    let events: Vec<_> = (0..40)
+    let events: Vec<_> = (0..400)
         .map(|n| json!({"name": "order.created", "payload": {"n": n}}))
         .collect();
     world.publish(&events).await;
     world.drain().await;
+    assert_eq!(receiver.count(), 400, "it holds nothing up");
     let actions = world.actions("erp-1").await;
     let count = |action: &str| actions.iter().filter(|found| *found == action).count();
-    assert_eq!(count("rejected_event_evicted"), 10);
+    // Eight runs of 50: the first of each, and the rest of it.
+    assert!((8..=24).contains(&count("event_rejected")), "{actions:?}");
+    assert!(
+        (1..=24).contains(&count("rejected_event_evicted")),
+        "{actions:?}"
+    );
+    let rest = world.entry("erp-1", "event_rejected").await["reason"].clone();
+    assert!(
+        rest.as_str()
+            .unwrap()
+            .contains(" more events were rejected"),
+        "{rest}"
+    );
     let list = world.call("GET", "/erp-1/rejected_events", "").await;
     let rejected = list.body["rejected_events"].as_array().unwrap();
     assert_eq!(rejected.len(), 30);
@@ -265,26 +284,22 @@ async fn an_event_that_is_rejected_again_while_it_is_evicted_stays_with_its_payl
         answer: "no".to_owned(),
     };
     let store = &world.delivery.rejected_events;
-    for n in 0..30 {
-        let evicted = store
-            .put(&integration_ref, &rejected(n), "{}")
-            .await
-            .unwrap();
-        assert!(evicted.is_empty());
+    for n in 0..31 {
+        let event = rejected(n);
+        store.put(&integration_ref, &event, "{}").await.unwrap();
     }
     let dynamodb = aws_sdk_dynamodb::Client::new(&config_for(&proxy.url()).await);
     let other = RejectedEvents::new(Table::new(dynamodb, world.tables.integrations.clone()));
-    // Two puts, a query, and the eviction of the first one, which is held up until that has been rejected again.
-    proxy.hold(4, Moment::Before);
-    let event = rejected(30);
-    let evicting = other.put(&integration_ref, &event, "{}");
+    // A query, and the eviction of the first one, which is held up until that has been rejected again.
+    proxy.hold(2, Moment::Before);
+    let evicting = other.evict(&integration_ref);
     let meanwhile = async {
         proxy.held().await;
-        let again = store
-            .put(&integration_ref, &rejected(31), r#"{"again":1}"#)
-            .await;
+        let again = rejected(31);
+        let put = store.put(&integration_ref, &again, r#"{"again":1}"#);
+        put.await.unwrap();
         proxy.release();
-        again.unwrap()
+        store.evict(&integration_ref).await.unwrap()
     };
     let (evicted, evicted_meanwhile) = tokio::join!(evicting, meanwhile);
     assert_eq!(evicted.unwrap(), [""; 0]);
@@ -305,20 +320,19 @@ async fn a_failed_attempt_is_made_again_with_the_same_body() {
         .await;
     world.drain().await;
     assert_eq!(receiver.count(), 1);
-    assert_eq!(world.delayed(&world.queues.delivery).await, "1");
-    let log = world.call("GET", "/erp-1/log", "").await;
+    let entry = world.entry("erp-1", "retry_triggered").await;
     let body = &receiver.events()[0].1;
     let reason = format!(
         "Request to URL {} failed. Reason: too many requests (HTTP status code 429). Payload: {body}",
         receiver.url()
     );
-    assert_eq!(log.body["entries"][0]["action"], "retry_triggered");
-    assert_eq!(log.body["entries"][0]["reason"], reason);
+    assert_eq!(entry["reason"], reason);
     receiver.answer_with(204);
-    world.drain_until(DEADLINE, || receiver.count() == 2).await;
+    world.pass_until(DEADLINE, || receiver.count() == 2).await;
     let events = receiver.events();
     assert_eq!(events[0], events[1]);
-    assert_eq!(world.delayed(&world.queues.delivery).await, "0");
+    world.settle().await;
+    assert_eq!(receiver.count(), 2);
 }
 
 #[tokio::test]
@@ -392,7 +406,10 @@ async fn what_fails_on_our_side_comes_again_within_seconds() {
     world.drain_ingest().await;
     let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
     let broken = delivery::App {
-        integrations: Integrations::new(Table::new(dynamodb, "no-such-table".to_owned())),
+        recent: Recent::new(
+            Integrations::new(Table::new(dynamodb, "no-such-table".to_owned())),
+            world.services(&shared::aws::config().await).secrets(),
+        ),
         ..world.other_delivery(&shared::aws::config().await)
     };
     assert_eq!(world.hand_to(&broken).await, 1);
@@ -418,10 +435,9 @@ async fn one_receiver_that_is_down_does_not_hold_up_another() {
         .await;
     world.drain().await;
     assert_eq!(up.count(), 1);
-    assert_eq!(world.actions("down").await[0], "retry_triggered");
-    let log = world.call("GET", "/down/log", "").await;
+    let entry = world.entry("down", "retry_triggered").await;
     assert!(
-        log.body["entries"][0]["reason"]
+        entry["reason"]
             .as_str()
             .unwrap()
             .contains("Reason: the connection was refused. Payload: ")

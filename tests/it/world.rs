@@ -16,6 +16,7 @@ use domain::log::EXPORT_SEALS_BEHIND;
 use domain::time::Millis;
 use serde_json::{Value, json};
 use shared::clock::Clock;
+use shared::recent::Recent;
 use shared::services::Services;
 use uuid::Uuid;
 
@@ -34,6 +35,8 @@ pub const RULES: Rules = Rules {
 
 /// The time limit of ingest.
 const INGEST_TIME_LIMIT: Duration = Duration::from_secs(30);
+/// The time limit of delivery and of replay.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// The time limit of export.
 const EXPORT_TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -215,6 +218,31 @@ impl World {
         self.drain().await;
     }
 
+    /// Pumps the queues, sweeps and lets time pass, until `done`: attempts that failed are made again.
+    pub async fn pass_until(&self, deadline: Duration, done: impl Fn() -> bool) {
+        let ended = tokio::time::timeout(deadline, async {
+            while !done() {
+                self.drain().await;
+                self.pass(Duration::from_secs(2));
+                self.sweep().await;
+            }
+        });
+        ended
+            .await
+            .expect("what was waited for did not happen in time");
+        self.drain().await;
+    }
+
+    /// The first entry of an integration's log with this action, newest first.
+    pub async fn entry(&self, id: &str, action: &str) -> Value {
+        let log = self.call("GET", &format!("/{id}/log"), "").await;
+        let entries = log.body["entries"].as_array().unwrap().clone();
+        let found = entries.iter().find(|entry| entry["action"] == action);
+        found
+            .unwrap_or_else(|| panic!("no {action} in {entries:?}"))
+            .clone()
+    }
+
     /// Lets time pass and replay work until every stream has what it was owed.
     pub async fn settle(&self) {
         self.drain().await;
@@ -230,7 +258,9 @@ impl World {
         let sweep = replay::Invocation::Tick {
             tick: "sweep".to_owned(),
         };
-        replay::handle(&self.replay, sweep).await.unwrap();
+        replay::handle(&self.replay, sweep, TIME_LIMIT)
+            .await
+            .unwrap();
     }
 
     /// One tick of the export, once everything published so far is sealed.
@@ -263,12 +293,6 @@ impl World {
             .collect()
     }
 
-    /// How many messages of a queue are delayed.
-    pub async fn delayed(&self, queue: &str) -> String {
-        let name = QueueAttributeName::ApproximateNumberOfMessagesDelayed;
-        self.attribute(queue, name).await
-    }
-
     /// How many messages of a queue wait to be received.
     pub async fn waiting(&self, queue: &str) -> String {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
@@ -296,8 +320,12 @@ impl World {
 
     /// Another process of the delivery function, which reaches KMS by a configuration of its own.
     pub fn other_delivery(&self, config: &SdkConfig) -> delivery::App {
+        let recent = Recent::new(
+            self.services.integrations(),
+            self.services(config).secrets(),
+        );
         delivery::App {
-            secrets: self.services(config).secrets(),
+            recent,
             ..delivery::App::new(&self.services)
         }
     }
@@ -307,7 +335,7 @@ impl World {
     pub async fn hand_to(&self, app: &delivery::App) -> usize {
         let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
         let batch = delivery::Invocation::Batch(event(&messages));
-        match delivery::handle(app, batch).await.unwrap() {
+        match delivery::handle(app, batch, TIME_LIMIT).await.unwrap() {
             delivery::Answer::Batch(response) => response.batch_item_failures.len(),
             delivery::Answer::Retried(retried) => panic!("a batch was asked for: {retried:?}"),
         }
@@ -317,7 +345,7 @@ impl World {
     pub async fn deliver_once_by(&self, app: &delivery::App) {
         let messages = receive(&self.sqs, &self.queues.delivery, 0).await;
         let batch = delivery::Invocation::Batch(event(&messages));
-        delivery::handle(app, batch).await.unwrap();
+        delivery::handle(app, batch, TIME_LIMIT).await.unwrap();
         delete(&self.sqs, &self.queues.delivery, &messages).await;
     }
 
@@ -389,12 +417,15 @@ impl World {
             ingest::handle(&self.ingest, event, deadline).await
         } else if queue == self.queues.delivery {
             let batch = delivery::Invocation::Batch(event);
-            match delivery::handle(&self.delivery, batch).await.unwrap() {
+            match delivery::handle(&self.delivery, batch, TIME_LIMIT)
+                .await
+                .unwrap()
+            {
                 delivery::Answer::Batch(response) => response,
                 delivery::Answer::Retried(retried) => panic!("a batch was asked for: {retried:?}"),
             }
         } else if queue == self.queues.replay {
-            replay::handle(&self.replay, replay::Invocation::Batch(event))
+            replay::handle(&self.replay, replay::Invocation::Batch(event), TIME_LIMIT)
                 .await
                 .unwrap()
         } else {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -123,6 +124,26 @@ struct Shared {
     answering: Mutex<Answering>,
     arrivals: watch::Sender<usize>,
     clock: Clock,
+    busy: Busy,
+}
+
+/// How many requests are being answered.
+#[derive(Default)]
+struct Busy {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    /// How many are taken at a time; 0: all.
+    limit: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+/// A request that is being answered, until this is dropped.
+struct InHand<'a>(&'a Busy);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A running receiver. It responds with 200 until that is changed, and is gone when dropped.
@@ -144,6 +165,7 @@ impl Receiver {
             answering: Mutex::new(Arc::new(|_| Answer::status(200))),
             arrivals: watch::Sender::new(0),
             clock: Clock::system(),
+            busy: Busy::default(),
         });
         let app = Router::new()
             .fallback(record_and_answer)
@@ -195,6 +217,22 @@ impl Receiver {
     /// From now on, `answering` decides for each request. It must not take long; [`Answer::delay`] is for that.
     pub fn answer(&self, answering: impl Fn(&Received) -> Answer + Send + Sync + 'static) {
         *lock(&self.shared.answering) = Arc::new(answering);
+    }
+
+    /// From now on, so many requests are taken at a time; any other is answered with 429 and `Retry-After: 1`, and is not counted
+    /// among those that have arrived.
+    pub fn take_at_once(&self, limit: usize) {
+        self.shared.busy.limit.store(limit, Ordering::SeqCst);
+    }
+
+    /// The most requests at a time that were taken.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.busy.most.load(Ordering::SeqCst)
+    }
+
+    /// How many requests were refused, since there were too many at a time.
+    pub fn refused(&self) -> usize {
+        self.shared.busy.refused.load(Ordering::SeqCst)
     }
 
     /// All that has arrived, in order of arrival, whatever was answered.
@@ -344,6 +382,15 @@ async fn record_and_answer(State(shared): State<Arc<Shared>>, request: Request) 
         body: body.into(),
     };
     let answering = lock(&shared.answering).clone();
+    let busy = &shared.busy;
+    let now = busy.now.fetch_add(1, Ordering::SeqCst) + 1;
+    let _in_hand = InHand(busy);
+    let limit = busy.limit.load(Ordering::SeqCst);
+    if limit > 0 && now > limit {
+        busy.refused.fetch_add(1, Ordering::SeqCst);
+        return answered(Answer::status(429).header("retry-after", "1"));
+    }
+    busy.most.fetch_max(now, Ordering::SeqCst);
     // Decided before it is counted: a test that changes the response upon an arrival changes the next one.
     let answer = answering(&received);
     lock(&shared.received).push(received);

@@ -1,19 +1,23 @@
-//! What an attempt of delivery means for its stream.
+//! What attempts of delivery mean for their stream.
 
 use std::time::Duration;
 
 use super::change::Decided;
-use super::input::{Input, Rules};
+use super::input::{Input, Ran, Rules};
 use super::switch::stop;
 use crate::backoff;
 use crate::integration::{CATCH_UP, Integration};
 use crate::integration_log::Action;
-use crate::stream::Stream;
 use crate::stream::health::Interruption;
 use crate::stream::schedule::Asked;
+use crate::stream::{Because, Stream};
 use crate::time::Millis;
 
-/// Applies what delivery has found out. Of a stopped integration nothing counts.
+/// How soon a receiver has to be found slow again before its stream is served.
+const SLOW_AGAIN: Duration = Duration::from_secs(30);
+
+/// Applies what delivery has found out. Of a stopped integration, only that events wait is of interest, and that only when it is
+/// started.
 pub(super) fn apply(
     integration: &mut Integration,
     input: &Input,
@@ -24,109 +28,155 @@ pub(super) fn apply(
     let Some(stream) = integration.stream_mut().filter(|_| is_running) else {
         return Decided::keep();
     };
-    let interruption = stream.health.interruption;
     match input {
-        Input::Parked if interruption.is_none() => ask(stream, now),
-        Input::ChunkDone if interruption.is_none() && stream.waits => ask(stream, now),
         Input::Gone { epoch, reason } if stream.epoch == *epoch => {
             stop(integration, reason.clone(), now, rules)
         }
-        Input::Succeeded { epoch }
-            if stream.epoch == *epoch
-                && interruption.is_none()
-                && stream.health.notes_success(now) =>
-        {
-            stream.health.succeed(now);
-            Decided::write()
-        }
-        Input::ProbeSucceeded { since } if interruption.is_some_and(|it| it.since == *since) => {
-            stream.health.succeed(now);
-            stream.health.resume(now);
-            let reason = "The receiver accepts events again: what has been waiting is sent.";
-            let resumed = Decided::write().log(Action::DeliveryResumed, reason);
-            let asked = stream.schedule.ask(now);
-            resumed.ask(stream, asked, Duration::ZERO)
-        }
-        Input::Failed {
-            epoch,
-            event_id,
-            reason,
-            pause,
-        } if stream.epoch == *epoch
-            && interruption.is_none()
-            && stream.health.notes_failure(now, now.after(*pause)) =>
-        {
-            stream.health.fail(now, event_id, now.after(*pause));
-            failed(integration, reason, *pause, now, rules)
-        }
-        Input::ProbeFailed {
-            since,
-            reason,
-            retry_after,
-            jitter,
-        } => {
-            let interruption = stream.health.interruption.as_mut();
-            let Some(it) = interruption.filter(|it| it.since == *since) else {
-                return Decided::keep();
-            };
-            // The first probe comes 5 seconds after the interruption, the second 10 after the first, and so on.
-            let pause = backoff::pause(it.probes + 1, *retry_after, *jitter);
-            it.next_probe_at = now.after(pause);
-            stream.health.last_failure_at = Some(now);
-            stream.health.next_attempt_at = Some(now.after(pause));
-            failed(integration, reason, pause, now, rules)
-        }
+        Input::Ran(ran) => ran_off(integration, ran, now, rules),
         _ => Decided::keep(),
     }
 }
 
-/// Asks for a step of replay. Where one is on its way already, nothing has changed.
-fn ask(stream: &mut Stream, now: Millis) -> Decided {
-    match stream.schedule.ask(now) {
-        Asked::Already => Decided::keep(),
-        asked => Decided::write().ask(stream, asked, Duration::ZERO),
-    }
-}
-
-/// Decides what a failure that was counted leads to: giving up, an interruption, or the next probe.
-fn failed(
-    integration: &mut Integration,
-    reason: &str,
-    pause: Duration,
-    now: Millis,
-    rules: &Rules,
-) -> Decided {
-    let mut counted = Decided::write().log(Action::RetryTriggered, reason);
+/// Applies what came of a run.
+fn ran_off(integration: &mut Integration, ran: &Ran, now: Millis, rules: &Rules) -> Decided {
     let Some(stream) = integration.stream_mut() else {
         return Decided::keep();
     };
-    if stream.health.is_hopeless(now, rules.give_up) {
-        let since = stream.health.failing_since.unwrap_or(now);
-        let reason = format!(
-            "Stopped automatically: every request since {since} has failed. Nothing is lost: what has been missed is sent when it is started again within {} days.",
-            CATCH_UP.as_secs() / (24 * 3600)
-        );
-        let stopped = stop(integration, reason, now, rules);
-        counted.entries.extend(stopped.entries);
-        return counted;
-    }
-    if stream.health.interruption.is_none() {
-        if !stream.health.is_down(now) {
-            return counted;
+    let mut decided = Decided::keep();
+    // The results of an earlier start are those of another receiver, perhaps; that events wait is so all the same.
+    if stream.epoch == ran.epoch && !stream.is_interrupted() {
+        decided = judge(stream, ran, now, rules);
+        if ran.failed.is_some()
+            && stream.health.is_hopeless(now, rules.give_up)
+            && decided.is_written()
+        {
+            return given_up(integration, decided, now, rules);
         }
-        stream.health.interruption = Some(Interruption {
-            since: now,
-            probes: 0,
-            cursor: None,
-            next_probe_at: now.after(pause),
-        });
-        stream.pause(now, rules.seal);
-        let failures = stream.health.failures;
-        counted = counted.log(
-            Action::DeliveryInterrupted,
-            format!("The last {failures} requests have failed. Events wait, and the receiver is probed from time to time."),
-        );
     }
-    let asked = stream.schedule.postpone(now, now.after(pause));
-    counted.ask(stream, asked, pause)
+    let Some(stream) = integration.stream_mut() else {
+        return Decided::keep();
+    };
+    let due_at = match decided.is_written() && stream.served().is_some() {
+        true => Some(ran.due_at.unwrap_or(now).min(now)),
+        false => ran.due_at,
+    };
+    let Some(due_at) = due_at else { return decided };
+    // Not before the receiver may be sent anything.
+    let due_at = due_at.max(stream.pace.hold_until.unwrap_or_default()).max(
+        stream
+            .health
+            .interruption
+            .map_or(now, |it| it.next_probe_at),
+    );
+    match stream.schedule.ask(due_at, now) {
+        Asked::Already => decided,
+        asked => decided.written().ask(stream, asked, due_at.since(now)),
+    }
+}
+
+/// What a run says about the receiver.
+fn judge(stream: &mut Stream, ran: &Ran, now: Millis, rules: &Rules) -> Decided {
+    let mut decided = Decided::keep();
+    if ran.is_taken && stream.health.notes_success(now) {
+        stream.health.succeed(now);
+        decided = decided.written();
+    }
+    let next = ran.due_at.unwrap_or(now);
+    if let Some(failed) = &ran.failed
+        && stream.health.notes_failure(now, next)
+    {
+        for event in &failed.events {
+            stream.health.fail(now, event, next);
+        }
+        decided = decided
+            .written()
+            .log(Action::RetryTriggered, failed.reason.clone());
+        if stream.health.is_down(now) {
+            return interrupted(stream, decided, ran.hold, now, rules);
+        }
+    }
+    if ran.is_refused {
+        let hold = ran.hold.map(|hold| now.after(hold.min(backoff::LONGEST)));
+        if stream.serve(Because::Refused, now, rules.seal) {
+            stream.pace.refused_at = Some(now);
+            decided = paced(decided.written(), Because::Refused);
+        }
+        // The first one decides; what others have seen at the same moment is the same.
+        if hold > stream.pace.hold_until && stream.pace.hold_until.is_none_or(|until| until <= now)
+        {
+            stream.pace.hold_until = hold;
+            decided = decided.written();
+        }
+    } else if ran.is_slow && stream.served().is_none() {
+        let is_again = stream
+            .slow_at
+            .is_some_and(|at| now.since(at) < SLOW_AGAIN && at < now);
+        stream.slow_at = Some(now);
+        decided = decided.written();
+        if is_again && stream.serve(Because::Slow, now, rules.seal) {
+            decided = paced(decided, Because::Slow);
+        }
+    }
+    decided
+}
+
+/// The entry that says that a stream is paced from now on.
+pub(super) fn paced(decided: Decided, because: Because) -> Decided {
+    let why = match because {
+        Because::Refused => "The receiver asked for fewer requests, or did not respond",
+        Because::Slow => "The receiver is slow",
+        Because::Full => "Too many events wait for another attempt",
+        Because::Start | Because::Down => return decided,
+    };
+    decided.log(
+        Action::DeliveryPaced,
+        format!("{why}: events are sent from the event log, as many at a time as it takes."),
+    )
+}
+
+/// The receiver is considered down.
+fn interrupted(
+    stream: &mut Stream,
+    decided: Decided,
+    hold: Option<Duration>,
+    now: Millis,
+    rules: &Rules,
+) -> Decided {
+    stream.health.interruption = Some(Interruption {
+        since: now,
+        probes: 0,
+        cursor: None,
+        next_probe_at: now.after(backoff::probe_pause(1, hold, 0.0)),
+    });
+    stream.serve(Because::Down, now, rules.seal);
+    log_interruption(stream, decided)
+}
+
+/// The entry that says that a stream is interrupted.
+pub(super) fn log_interruption(stream: &Stream, decided: Decided) -> Decided {
+    let failures = stream.health.failures;
+    decided.log(
+        Action::DeliveryInterrupted,
+        format!("The last {failures} requests have failed. Events wait, and the receiver is probed from time to time."),
+    )
+}
+
+/// Stops an integration all of whose attempts have failed for days.
+pub(super) fn given_up(
+    integration: &mut Integration,
+    mut decided: Decided,
+    now: Millis,
+    rules: &Rules,
+) -> Decided {
+    let since = integration
+        .stream()
+        .and_then(|stream| stream.health.failing_since)
+        .unwrap_or(now);
+    let reason = format!(
+        "Stopped automatically: every request since {since} has failed. Nothing is lost: what has been missed is sent when it is started again within {} days.",
+        CATCH_UP.as_secs() / (24 * 3600)
+    );
+    let stopped = stop(integration, reason, now, rules);
+    decided.entries.extend(stopped.entries);
+    decided.written()
 }

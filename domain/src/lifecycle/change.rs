@@ -92,6 +92,17 @@ impl Decided {
         }
     }
 
+    /// Whether the integration is written.
+    pub fn is_written(&self) -> bool {
+        self.verdict == Verdict::Write
+    }
+
+    /// The same, but the integration is written in any case.
+    pub fn written(mut self) -> Decided {
+        self.verdict = Verdict::Write;
+        self
+    }
+
     /// With an entry of the integration log.
     pub fn log(mut self, action: Action, reason: impl Into<String>) -> Decided {
         self.entries.push((action, reason.into()));

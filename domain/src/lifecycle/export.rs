@@ -160,6 +160,9 @@ fn release(
         return Decided::refuse();
     }
     let is_logged = export.note_run(now, has_failed);
+    if !has_failed {
+        export.done_at = export.begun_at;
+    }
     if let Some(end) = ended(integration, oldest)
         && integration.is_running()
     {

@@ -7,8 +7,11 @@ use ulid::Ulid;
 use crate::export::Plan;
 use crate::filter::Filter;
 use crate::integration::Bucket;
-use crate::log::position::{EventRef, Position};
+use crate::log::position::Position;
 use crate::log::{SEALS_BEHIND, horizon};
+use crate::stream::Because;
+use crate::stream::health::Health;
+use crate::stream::pace::Pace;
 use crate::time::Millis;
 
 /// What a deployment decides.
@@ -51,42 +54,8 @@ pub enum Input {
         /// For the integration log.
         reason: String,
     },
-    /// Delivery has parked an event.
-    Parked,
-    /// Delivery has settled the last event of a chunk.
-    ChunkDone,
-    /// The receiver has taken an event, or rejected it.
-    Succeeded {
-        /// The start for which the attempt was made.
-        epoch: u64,
-    },
-    /// An attempt has failed.
-    Failed {
-        /// The start for which the attempt was made.
-        epoch: u64,
-        /// The event.
-        event_id: String,
-        /// For the integration log.
-        reason: String,
-        /// After which pause the event is sent again.
-        pause: Duration,
-    },
-    /// The receiver has taken a probe, or rejected its event.
-    ProbeSucceeded {
-        /// When the interruption began.
-        since: Millis,
-    },
-    /// A probe has failed.
-    ProbeFailed {
-        /// When the interruption began.
-        since: Millis,
-        /// For the integration log.
-        reason: String,
-        /// What the receiver asked for.
-        retry_after: Option<Duration>,
-        /// In `0.0..1.0`.
-        jitter: f64,
-    },
+    /// Delivery has worked off a run, or has to say something about the receiver before it is done.
+    Ran(Ran),
     /// A step of replay.
     Step {
         /// The turn that the step holds; at its beginning, the one of its task.
@@ -103,6 +72,34 @@ pub enum Input {
     },
 }
 
+/// What came of a run, as far as it changes anything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ran {
+    /// The start for which its attempts were made.
+    pub epoch: u64,
+    /// Whether the receiver has taken an event, or refused one for good.
+    pub is_taken: bool,
+    /// The attempts that failed.
+    pub failed: Option<RanFailed>,
+    /// Whether the receiver takes no more requests now, or does not answer.
+    pub is_refused: bool,
+    /// What it asked for then.
+    pub hold: Option<Duration>,
+    /// Whether it is slow.
+    pub is_slow: bool,
+    /// When the first of the events is due that were put down as waiting ones; they are stored already.
+    pub due_at: Option<Millis>,
+}
+
+/// Attempts of a run that failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RanFailed {
+    /// Their events, by a text for each.
+    pub events: Vec<String>,
+    /// For the integration log.
+    pub reason: String,
+}
+
 /// What a step of replay does to a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepInput {
@@ -115,48 +112,57 @@ pub enum StepInput {
     },
     /// It ends the gap of a permanent stream, or moves an end that was confirmed too late.
     Open,
-    /// It takes on a chunk of events, or moves past some that are not wanted.
-    Take {
-        /// The chunk; its item is written together with the state.
-        chunk: Option<Ulid>,
-        /// The position behind what was owed of it; none when it comes from the parked events.
-        to: Option<Position>,
-        /// Whether the end of the gap is known to have been confirmed in time.
-        confirmed: bool,
-    },
-    /// It sends a probe, and leaves.
-    Probe {
-        /// The parked event.
-        event: EventRef,
-        /// The position behind the event, when it had been owed.
-        to: Option<Position>,
-    },
-    /// It has found nothing to probe with.
-    NothingToProbe,
+    /// It writes down how far it is.
+    Checkpoint(Box<Checkpoint>),
     /// It leaves.
     Leave {
         /// Whether the end of the gap is known to have been confirmed in time.
         confirmed: bool,
-        /// The chunk that it sent last.
-        sent: Option<Ulid>,
         /// What it leaves behind.
         rest: Rest,
     },
 }
 
+/// How far a sender is, and what it has seen of the receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The start for which its attempts were made.
+    pub epoch: u64,
+    /// Where the first owed range stood on which the next two go; none while nothing of it was read.
+    pub from: Option<Position>,
+    /// Everything before is done with or is in a waiting item.
+    pub to: Position,
+    /// The same, but only as far as events were sent: where the filter may have changed, what it refused behind them is read again.
+    pub sent: Position,
+    /// How the receiver has been responding.
+    pub health: Health,
+    /// What it takes.
+    pub pace: Pace,
+    /// How many events wait.
+    pub waiting: u32,
+    /// The last failure since the checkpoint before, for the integration log.
+    pub failure: Option<String>,
+    /// Why the stream has to be served from now on, if it is live.
+    pub serve: Option<Because>,
+    /// The chunk of an earlier version whose events are in waiting items now.
+    pub drained: Option<Ulid>,
+    /// Whether waiting events are listed again after this.
+    pub hears: bool,
+    /// Whether the end of the gap is known to have been confirmed in time.
+    pub confirmed: bool,
+}
+
 /// What a step leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// There is more to send, at once.
-    More,
-    /// What was sent has to be settled first: there is too much of it to send more.
-    Outstanding,
-    /// All that could be read was sent, and not all of it is settled.
-    Unsettled,
-    /// All that could be read was sent and settled, and nothing is parked.
-    Nothing,
-    /// Something of ours failed.
-    Failed,
+pub struct Rest {
+    /// When there is something to do next, besides reading what is sealed by then.
+    pub next: Option<Millis>,
+    /// Whether any event waits for another attempt.
+    pub waits: bool,
+    /// Whether the step has sent anything, or moved on.
+    pub has_moved: bool,
+    /// Whether something of ours failed.
+    pub has_failed: bool,
 }
 
 /// What a run of the export does.

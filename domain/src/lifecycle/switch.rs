@@ -23,7 +23,7 @@ pub(super) fn start(integration: &mut Integration, now: Millis, rules: &Rules) -
     let started = Decided::write().log(Action::IntegrationStarted, reason);
     match integration.stream_mut() {
         Some(stream) => {
-            let asked = stream.schedule.ask(now);
+            let asked = stream.schedule.ask(now, now);
             started.ask(stream, asked, Duration::ZERO)
         }
         None => started,

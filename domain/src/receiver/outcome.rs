@@ -22,4 +22,7 @@ pub struct Failure {
     pub reason: String,
     /// How long the receiver asks us to wait.
     pub retry_after: Option<Duration>,
+    /// Whether it says that the receiver takes no more requests now, or that there is none: it has responded with 429, 502, 503 or
+    /// 504, or not at all. Any other failure may be this event's own.
+    pub is_refusal: bool,
 }

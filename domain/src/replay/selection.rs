@@ -1,8 +1,8 @@
-//! Selects the events of an owed range that are sent: no repeats, only what passes the filter, and nothing twice.
+//! Selects the events of an owed range that are sent: only what passes the filter, and without what repeats within one reading.
+//! Webhooks are sent at least once: what repeats something that an earlier step has read is sent again.
 
 use ulid::Ulid;
 
-use crate::log::REPEAT_WINDOW;
 use crate::log::position::Position;
 use crate::log::repeats::Repeats;
 use crate::time::Millis;
@@ -27,7 +27,7 @@ pub struct Taken {
 }
 
 impl Selection {
-    /// A selection from a position on. It has to be given the segments from [`Selection::reads_from`] on.
+    /// A selection from a position on. It has to be given the segments from the position's own one on.
     pub fn new(from: Position) -> Selection {
         Selection {
             from,
@@ -35,14 +35,6 @@ impl Selection {
             repeats: Repeats::default(),
             begun: None,
         }
-    }
-
-    /// From where on segments are read: repeats are looked for in the 20 minutes before a position, but not before the range
-    /// began. What stands there is not sent by this replay, so that nothing may be dropped because of it.
-    pub fn reads_from(start: Millis, from: Position) -> Millis {
-        Millis(from.segment.timestamp_ms())
-            .before(REPEAT_WINDOW)
-            .max(start)
     }
 
     /// The position behind what has been taken.
@@ -153,16 +145,5 @@ mod tests {
         let events = [("a", "x.y"), ("b", "order.created"), ("c", "x.y")];
         let taken = selection.take(segment(2), events.into_iter(), |name| name == "x.y", 9);
         assert_eq!(taken.indices, [2]);
-    }
-
-    #[test]
-    fn repeats_are_looked_for_within_20_minutes_and_the_range() {
-        let minute = 60_000;
-        let from = Position::at(Millis(100 * minute).first_id());
-        assert_eq!(Selection::reads_from(Millis(0), from), Millis(80 * minute));
-        assert_eq!(
-            Selection::reads_from(Millis(90 * minute), from),
-            Millis(90 * minute)
-        );
     }
 }

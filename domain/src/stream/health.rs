@@ -62,7 +62,7 @@ pub struct Interruption {
     pub since: Millis,
     /// How many probes have been sent.
     pub probes: u32,
-    /// The parked event that was probed with last: the next probe takes one behind it.
+    /// The waiting event that was probed with last: the next such probe takes one behind it.
     pub cursor: Option<EventRef>,
     /// When the next probe is due.
     pub next_probe_at: Millis,
@@ -95,6 +95,17 @@ impl Health {
         self.failing_since.get_or_insert(now);
         self.last_failure_at = Some(now);
         self.next_attempt_at = Some(next_attempt_at);
+        self.retry(next_attempt_at);
+    }
+
+    /// Counts a failed attempt that need not be written down.
+    pub fn count(&mut self, now: Millis, event: &str) {
+        let next = self.next_attempt_at.unwrap_or(now);
+        self.fail(now, event, next);
+    }
+
+    /// Takes note that an event waits until then.
+    pub fn retry(&mut self, next_attempt_at: Millis) {
         let until = next_attempt_at.after(RETRY_SLACK);
         self.retrying_until = self.retrying_until.max(Some(until));
     }
@@ -133,6 +144,13 @@ impl Health {
             retrying_until: self.retrying_until,
             ..Health::default()
         };
+    }
+
+    /// As [`Health::succeed`], but an interruption stays: it is ended by [`Health::resume`].
+    pub fn succeed_of(&mut self, now: Millis) {
+        let interruption = self.interruption;
+        self.succeed(now);
+        self.interruption = interruption;
     }
 
     /// Takes note that events are sent again after an interruption.

@@ -55,22 +55,23 @@ impl Schedule {
         self.lease.is_some_and(|lease| lease.is_held(now))
     }
 
-    /// Asks for a step at `now`.
-    pub fn ask(&mut self, now: Millis) -> Asked {
+    /// Asks for a step that is due at `due`.
+    pub fn ask(&mut self, due: Millis, now: Millis) -> Asked {
         if self.is_busy(now) {
             return match std::mem::replace(&mut self.nudged, true) {
                 true => Asked::Already,
                 false => Asked::Nudged,
             };
         }
+        let due = due.max(now);
         let is_under_way = self.lease.is_none()
             && self
                 .wake_at
-                .is_some_and(|wake_at| wake_at <= now && now < wake_at.after(GRACE));
+                .is_some_and(|wake_at| wake_at <= due && now < wake_at.after(GRACE));
         if is_under_way {
             return Asked::Already;
         }
-        self.next(Some(now));
+        self.next(Some(due));
         Asked::Send
     }
 
@@ -90,15 +91,6 @@ impl Schedule {
     /// Ends a step; the next one is due at `at`, if at all.
     pub fn leave(&mut self, at: Option<Millis>) {
         self.next(at);
-    }
-
-    /// Moves the time at which the next step is due, unless one is at work.
-    pub fn postpone(&mut self, now: Millis, at: Millis) -> Asked {
-        if self.is_busy(now) {
-            return Asked::Already;
-        }
-        self.next(Some(at));
-        Asked::Send
     }
 
     fn next(&mut self, wake_at: Option<Millis>) {
@@ -139,22 +131,25 @@ mod tests {
         let mut schedule = Schedule::asked(Millis(0));
         schedule.begin(0, HOLDER, Millis(0), Millis(100));
         let turn = schedule.turn;
-        assert_eq!(schedule.ask(Millis(50)), Asked::Nudged);
-        assert_eq!(schedule.ask(Millis(60)), Asked::Already);
+        assert_eq!(schedule.ask(Millis(50), Millis(50)), Asked::Nudged);
+        assert_eq!(schedule.ask(Millis(60), Millis(60)), Asked::Already);
         assert_eq!(schedule.turn, turn, "the step at work continues");
-        assert_eq!(schedule.ask(Millis(100)), Asked::Send);
+        assert_eq!(schedule.ask(Millis(100), Millis(100)), Asked::Send);
         assert!(!schedule.nudged);
     }
 
     #[test]
     fn a_step_that_is_under_way_is_not_asked_for_again() {
         let mut schedule = Schedule::asked(Millis(0));
-        assert_eq!(schedule.ask(Millis(1)), Asked::Already);
-        assert_eq!(schedule.ask(Millis(0).after(GRACE)), Asked::Send);
+        assert_eq!(schedule.ask(Millis(1), Millis(1)), Asked::Already);
+        assert_eq!(
+            schedule.ask(Millis(0).after(GRACE), Millis(0).after(GRACE)),
+            Asked::Send
+        );
         let mut schedule = Schedule::default();
         schedule.leave(Some(Millis(60_000)));
         assert_eq!(
-            schedule.ask(Millis(10)),
+            schedule.ask(Millis(10), Millis(10)),
             Asked::Send,
             "earlier than planned"
         );

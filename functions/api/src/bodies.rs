@@ -73,6 +73,11 @@ pub struct CallbackBody {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(test, schemars(with = "Option<SecretText>", extend("pattern" = "^[!-~]+$", "maxLength" = 4096)))]
     pub api_key: Option<Option<SecretText>>,
+    /// Ours: the most requests at a time, 1 to 1,000. The integration is then sent events from the event log, at the receiver's own
+    /// pace. In an update, `null` removes it.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 1000)))]
+    pub max_in_flight: Option<Option<u32>>,
 }
 
 /// Where files go, and what lets us write them: an access key, or `role_arn` instead of both of its parts. Key or role need

@@ -12,6 +12,7 @@ use domain::stream::Stream;
 use domain::tasks::ReplayTask;
 use futures_util::future::try_join_all;
 use http::Response;
+use shared::recent::ANSWERED_AFTER;
 use shared::store::StoreError;
 
 use crate::bodies::{self, Registration, Update};
@@ -134,7 +135,7 @@ pub async fn update(
         let current = find(app, tenant, id).await?;
         let next = updated(app, current, update.clone()).await?;
         let entry = entry(app, Action::IntegrationUpdated, "Updated via API.");
-        match app.integrations.replace(next, &[entry], None).await {
+        match app.integrations.replace(next, &[entry]).await {
             Ok(integration) => {
                 return responses::ok(&responses::integration(app, &integration).await?);
             }
@@ -203,6 +204,7 @@ pub async fn delete(app: &App, tenant: &str, id: &str) -> Result<Response<String
     let integration_ref = deleted.map_err(|error| not_found(error, id))?;
     let task = ReplayTask::Purge { integration_ref };
     app.lifecycle.send(&task, PURGE_AFTER).await;
+    tokio::time::sleep(ANSWERED_AFTER).await;
     responses::no_content()
 }
 
@@ -235,6 +237,8 @@ pub async fn stop(
     };
     let found = find(app, tenant, id).await?;
     let integration = apply(app, &found, &stop).await?;
+    // From now on nothing is sent: what was read before the stop is good no more. Another call may have written it a moment ago.
+    tokio::time::sleep(ANSWERED_AFTER).await;
     responses::ok(&responses::integration(app, &integration).await?)
 }
 
@@ -269,7 +273,7 @@ fn not_found(error: StoreError, id: &str) -> ApiError {
 /// Applies what the caller wants to an integration that was found.
 async fn apply(app: &App, found: &Integration, input: &Input) -> Result<Integration, ApiError> {
     let integration_ref = IntegrationRef::from(found);
-    let applied = app.lifecycle.apply(&integration_ref, input, None);
+    let applied = app.lifecycle.apply(&integration_ref, input);
     let applied = applied
         .await?
         .ok_or_else(|| ApiError::no_such_integration(&found.id))?;

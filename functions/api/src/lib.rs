@@ -23,11 +23,10 @@ use shared::lifecycle::Lifecycle;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::services::Services;
-use shared::store::chunks::Chunks;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
-use shared::store::parked_events::ParkedEvents;
 use shared::store::rejected_events::RejectedEvents;
+use shared::store::waiting_events::WaitingEvents;
 use uuid::Uuid;
 
 use crate::delivery::DeliveryFunction;
@@ -49,9 +48,7 @@ pub struct App {
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
     /// What waits until it may be sent.
-    pub parked_events: ParkedEvents,
-    /// What replay has sent, and what of it is not settled.
-    pub chunks: Chunks,
+    pub waiting_events: WaitingEvents,
     /// Encrypts what callers entrust to us.
     pub secrets: Secrets,
     /// Where published events go.
@@ -89,8 +86,7 @@ impl App {
             integrations: services.integrations(),
             integration_log: services.integration_log(),
             rejected_events: services.rejected_events(),
-            parked_events: services.parked_events(),
-            chunks: services.chunks(),
+            waiting_events: services.waiting_events(),
             secrets: services.secrets(),
             ingest_queue: services.queue("INGEST_QUEUE_URL"),
             delivery_function: DeliveryFunction::new(config.into(), delivery_function),

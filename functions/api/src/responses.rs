@@ -4,10 +4,9 @@ use domain::filter::Filter;
 use domain::integration::{Access, Integration, IntegrationRef, IntegrationType, Status, Target};
 use domain::integration_log::Entry;
 use domain::secret::StoredSecret;
-use domain::stream::Stream;
 use domain::stream::health::Health;
+use domain::stream::{Because, Stream};
 use domain::time::Millis;
-use futures_util::future::try_join;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 #[cfg(test)]
@@ -90,7 +89,11 @@ pub struct IntegrationResponse {
 #[cfg_attr(test, derive(JsonSchema), schemars(rename = "Health"))]
 enum HealthAnswer {
     Healthy,
+    /// Attempts have failed since the last one that was taken, and their events are tried again.
     Retrying,
+    /// It is sent as many requests at a time as it takes, from the event log: more than a minute behind, perhaps.
+    Paced,
+    /// The receiver is down: only probes are sent.
     Interrupted,
 }
 
@@ -100,6 +103,9 @@ struct CallbackAnswer {
     callback_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
+    /// Ours: the most requests at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_in_flight: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -138,6 +144,18 @@ struct PendingAnswer {
     /// How much of a temporary integration's range of time has been sent, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<f64>,
+    /// How many seconds of the event log are still to be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backlog_seconds: Option<u64>,
+    /// How many events waited for another attempt when that was written down last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_events: Option<u32>,
+    /// How many requests at a time a receiver that is paced gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<u32>,
+    /// How many requests a second it took last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_per_second: Option<f64>,
 }
 
 /// The response for one integration.
@@ -164,17 +182,9 @@ pub async fn integration(
     if let Some(stream) = integration.stream() {
         let health = &stream.health;
         let text = |at: Option<Millis>| at.map(|at| at.to_string());
-        answer.health = integration.is_running().then_some(match health {
-            Health {
-                interruption: Some(_),
-                ..
-            } => HealthAnswer::Interrupted,
-            Health {
-                failing_since: Some(_),
-                ..
-            } => HealthAnswer::Retrying,
-            _ => HealthAnswer::Healthy,
-        });
+        answer.health = integration
+            .is_running()
+            .then(|| health_of(integration, stream));
         answer.failing_since = text(health.failing_since);
         answer.next_attempt_at = text(health.next_attempt_at);
         answer.last_success_at = text(health.last_success_at);
@@ -189,6 +199,7 @@ pub async fn integration(
             answer.callback_parameters = Some(CallbackAnswer {
                 callback_url: callback.callback_url.clone(),
                 api_key,
+                max_in_flight: callback.max_in_flight,
             });
         }
         Target::S3 { bucket, .. } => {
@@ -225,26 +236,51 @@ pub async fn integration(
     Ok(answer)
 }
 
-/// What of a stream is still on its way: owed from the event log, parked, sent from it and not settled, or in retry.
+/// How the receiver of a running integration has been responding.
+fn health_of(integration: &Integration, stream: &Stream) -> HealthAnswer {
+    let because = stream.served().map(|served| served.because);
+    let is_paced = matches!(
+        because,
+        Some(Because::Refused | Because::Slow | Because::Full)
+    );
+    match &stream.health {
+        Health {
+            interruption: Some(_),
+            ..
+        } => HealthAnswer::Interrupted,
+        Health {
+            failing_since: Some(_),
+            ..
+        } => HealthAnswer::Retrying,
+        _ if is_paced || integration.max_in_flight().is_some() => HealthAnswer::Paced,
+        _ => HealthAnswer::Healthy,
+    }
+}
+
+/// What of a stream is still on its way: owed from the event log, or waiting for another attempt.
 async fn pending(
     app: &App,
     integration: &Integration,
     stream: &Stream,
 ) -> Result<PendingAnswer, ApiError> {
+    let now = app.clock.now();
     let integration_ref = IntegrationRef::from(integration);
-    let parked = app.parked_events.list(&integration_ref, None, 1);
-    let (parked, is_outstanding) = try_join(parked, app.chunks.has_any(&integration_ref)).await?;
-    let is_retrying = stream.health.is_retrying(app.clock.now());
-    let catching_up = !integration.is_finished
-        && (stream.is_catching_up() || !parked.is_empty() || is_outstanding || is_retrying);
+    let waiting = app.waiting_events.oldest(&integration_ref).await?;
+    let is_limited = integration.is_running() && integration.max_in_flight().is_some();
+    let catching_up =
+        !integration.is_finished && (stream.is_catching_up(now, is_limited) || waiting.is_some());
     let owed = stream
         .owed
         .first()
-        .map(|owed| Millis(owed.from.segment.timestamp_ms()).min(app.clock.now()));
-    let parked = parked
-        .first()
-        .map(|parked| Millis(parked.event.segment.timestamp_ms()));
-    let oldest = owed.into_iter().chain(parked).min();
+        .map(|owed| Millis(owed.from.segment.timestamp_ms()).min(now));
+    let oldest = owed.into_iter().chain(waiting).min();
+    let oldest = oldest.filter(|_| catching_up || !is_limited);
+    let is_paced = integration.is_running()
+        && (is_limited
+            || stream
+                .served()
+                .is_some_and(|it| it.because != Because::Start));
+    let backlog = stream.backlog(now).as_secs();
     let progress = integration.ends_at.map(|ends_at| {
         let done = owed.unwrap_or(ends_at).since(integration.starts_at);
         let whole = ends_at.since(integration.starts_at);
@@ -254,6 +290,11 @@ async fn pending(
         catching_up,
         oldest_published_at: oldest.map(|oldest| oldest.to_string()),
         progress,
+        backlog_seconds: (catching_up && backlog > 0).then_some(backlog),
+        waiting_events: (stream.waiting > 0).then_some(stream.waiting),
+        window: (is_paced && stream.pace.window > 0).then_some(stream.pace.window),
+        rate_per_second: (is_paced && stream.pace.last_rate > 0)
+            .then_some(stream.pace.last_rate as f64 / 1_000.0),
     })
 }
 

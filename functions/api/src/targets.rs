@@ -63,9 +63,12 @@ pub async fn new_callback(
         ),
         None => None,
     };
+    let max_in_flight = body.max_in_flight.flatten();
+    check_max_in_flight(max_in_flight)?;
     Ok(Callback {
         callback_url,
         api_key,
+        max_in_flight,
     })
 }
 
@@ -98,10 +101,23 @@ pub async fn changed_callback(
             ),
         },
     };
+    let max_in_flight = body.max_in_flight.unwrap_or(before.max_in_flight);
+    check_max_in_flight(max_in_flight)?;
     Ok(Callback {
         callback_url,
         api_key,
+        max_in_flight,
     })
+}
+
+fn check_max_in_flight(limit: Option<u32>) -> Result<(), ApiError> {
+    match limit {
+        Some(limit) if !(1..=1_000).contains(&limit) => Err(ApiError::bad_field(
+            "callback_parameters.max_in_flight",
+            "must be between 1 and 1000",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_callback_url(app: &App, url: &str) -> Result<(), ApiError> {

@@ -36,7 +36,7 @@ impl Held<'_> {
         let run = Box::new(run);
         let input = Input::Export { holder, run };
         // An export needs no step of replay.
-        let applied = integrations.apply(&integration_ref, &input, None, clock, rules);
+        let applied = integrations.apply(&integration_ref, &input, clock, rules);
         let Some((applied, _)) = applied.await? else {
             return Ok(false);
         };

@@ -8,15 +8,13 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::event::Event;
 use domain::integration::IntegrationRef;
-use domain::log::position::EventRef;
 use domain::log::segment::{self, Built};
-use domain::tasks::{DeliveryTask, Dispatch, Message, Origin};
+use domain::tasks::{Run, RunEvent};
 use domain::time::Millis;
 use futures_util::future::{join_all, try_join_all};
-use serde_json::value::RawValue;
 use shared::batch::{self, Receipt};
 use shared::clock::Clock;
-use shared::queue::{Queue, SendError};
+use shared::queue::{Queue, SendError, is_encoded};
 use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::event_log::{Appended, EventLog};
@@ -144,42 +142,23 @@ async fn ingest(app: &App, tenant: &str, events: &[Event]) -> Result<(), IngestE
         let integration_ref = IntegrationRef::from(&integration);
         for Built { segment, events } in &built {
             let published_at = segment.published_at();
-            for (index, (event, envelope)) in events.iter().enumerate() {
-                if integration.takes_live(published_at, event.name) {
-                    let event_ref = EventRef {
-                        segment: segment.id,
-                        shard: app.event_log.shard(segment.id),
-                        index: index as u32,
-                    };
-                    messages.push(message(&integration_ref, event_ref, event, envelope)?);
-                }
+            let live = (0..)
+                .zip(events)
+                .filter(|(_, (event, _))| integration.takes_live(published_at, event.name));
+            let live = live.map(|(index, (event, envelope))| RunEvent {
+                index,
+                id: event.id.to_owned(),
+                name: event.name.to_owned(),
+                body: envelope.to_owned(),
+            });
+            let shard = app.event_log.shard(segment.id);
+            let runs = Run::of(&integration_ref, segment.id, shard, live, is_encoded);
+            for run in runs {
+                messages.push(run.message()?);
             }
         }
     }
     Ok(app.delivery_queue.send(messages).await?)
-}
-
-fn message(
-    integration_ref: &IntegrationRef,
-    event_ref: EventRef,
-    event: &segment::NewEvent<'_>,
-    envelope: &RawValue,
-) -> Result<Message, serde_json::Error> {
-    let task = DeliveryTask {
-        tenant: integration_ref.tenant.clone(),
-        integration_id: integration_ref.integration_id.clone(),
-        generation: integration_ref.generation,
-        dispatch: Dispatch {
-            event: event_ref,
-            event_id: event.id.to_owned(),
-            name: event.name.to_owned(),
-            attempt: 1,
-            failing_since: None,
-            origin: Origin::Live,
-        },
-        body: envelope.to_owned(),
-    };
-    task.message(Duration::ZERO)
 }
 
 /// Appends events until each is in a segment that was confirmed in time.

@@ -3,6 +3,7 @@
 //! It reads the change stream of the integrations table. Writing a log entry is enough to publish it: no function
 //! needs a second call after its write, and none can crash between the two.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Notification {
     pub at: domain::time::Millis,
     /// JSON: `id`, `tenant`, `integration_id`, `created_at`, and a `reason` or the `event_id`. No secrets, no payloads.
     pub detail: String,
+    /// Those of one batch that have the same text here are published once: of a storm of rejections, one a second.
+    pub paced_by: Option<String>,
 }
 
 /// Tells what the records of a batch say: all that the bus takes, whatever else it refuses.
@@ -83,8 +86,13 @@ pub struct Notification {
 /// # Errors
 /// [`NotifyError`], where the batch has to be published again.
 pub async fn handle(app: &App, changes: Records) -> Result<(), NotifyError> {
-    let notifications: Vec<Notification> =
+    let mut paced = HashSet::new();
+    let mut notifications: Vec<Notification> =
         changes.records.iter().filter_map(notification).collect();
+    notifications.retain(|it| {
+        let paced_by = it.paced_by.clone();
+        paced_by.is_none_or(|paced_by| paced.insert(paced_by))
+    });
     let mut result = Ok(());
     for some in notifications.chunks(MAX_ENTRIES) {
         if let Err(error) = put(app, some.iter().collect()).await {
@@ -156,6 +164,7 @@ pub fn notification(record: &Value) -> Option<Notification> {
                     "created_at": at.to_string(), "reason": cause(&entry.reason),
                 })
                 .to_string(),
+                paced_by: None,
             })
         }
         TableChange::Rejected(integration_ref, event_id, at) => Some(Notification {
@@ -166,6 +175,7 @@ pub fn notification(record: &Value) -> Option<Notification> {
                 "integration_id": integration_ref.integration_id, "created_at": at.to_string(), "event_id": event_id,
             })
             .to_string(),
+            paced_by: Some(format!("{}#{}", integration_ref.generation, at.epoch_seconds())),
         }),
     }
 }
@@ -180,6 +190,8 @@ fn detail_type(action: Action) -> Option<&'static str> {
         Action::ExportFailed => Some("integration.export_failed"),
         Action::IntegrationUpdated
         | Action::RetryTriggered
+        | Action::DeliveryPaced
+        | Action::DeliveryLive
         | Action::EventRejected
         | Action::RejectedEventEvicted => None,
     }

@@ -1,6 +1,7 @@
-//! Replay: opens streams, and sends what they owe from the event log. Every minute it sweeps up what is due.
+//! Replay: sends what streams owe from the event log and what waits, and lets them go live. Every minute it sweeps up what is due.
 
-mod worker;
+mod segments;
+mod sending;
 
 use std::time::Duration;
 
@@ -11,17 +12,21 @@ use domain::stream::Stream;
 use domain::stream::schedule::GRACE;
 use domain::tasks::{self, Message, ReplayTask};
 use domain::time::Millis;
+use receivers::Receivers;
 use serde::Deserialize;
 use shared::batch;
 use shared::clock::Clock;
 use shared::lifecycle::Lifecycle;
 use shared::queue::{Queue, SendError};
+use shared::recent::{Recent, RecentError};
 use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::chunks::Chunks;
 use shared::store::event_log::EventLog;
+use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::{Due, Integrations};
-use shared::store::parked_events::ParkedEvents;
+use shared::store::rejected_events::RejectedEvents;
+use shared::store::waiting_events::WaitingEvents;
 
 /// How much of what is due one sweep takes on; the next one continues.
 const SWEEP_LIMIT: i32 = 1_000;
@@ -33,20 +38,24 @@ pub struct App {
     pub clock: Clock,
     /// What the deployment decides.
     pub rules: Rules,
-    /// The time limit of one invocation.
-    pub time_limit: Duration,
     /// What is read.
     pub event_log: EventLog,
     /// What happens to integrations.
     pub lifecycle: Lifecycle,
     /// The integrations.
     pub integrations: Integrations,
-    /// What could not be sent because of a stop or an interruption.
-    pub parked_events: ParkedEvents,
-    /// What is under way.
+    /// The integrations as they are right before a request.
+    pub recent: Recent,
+    /// Their logs.
+    pub integration_log: IntegrationLog,
+    /// What receivers refused.
+    pub rejected_events: RejectedEvents,
+    /// What could not be sent, or has to be sent again.
+    pub waiting_events: WaitingEvents,
+    /// What an earlier version had under way.
     pub chunks: Chunks,
-    /// Where events go.
-    pub delivery_queue: Queue,
+    /// The receivers.
+    pub receivers: Receivers,
     /// Where replay's own tasks go.
     pub replay_queue: Queue,
     /// Where tasks go that cannot be read.
@@ -56,16 +65,19 @@ pub struct App {
 impl App {
     /// Made of what template.yaml gives this function.
     pub fn new(services: &Services) -> App {
+        let allow_private = services.environment.parsed("ALLOW_PRIVATE_RECEIVERS");
         App {
             clock: services.clock.clone(),
             rules: services.rules(),
-            time_limit: services.time_limit(),
             event_log: services.event_log(),
             lifecycle: services.lifecycle(),
             integrations: services.integrations(),
-            parked_events: services.parked_events(),
+            recent: services.recent(),
+            integration_log: services.integration_log(),
+            rejected_events: services.rejected_events(),
+            waiting_events: services.waiting_events(),
             chunks: services.chunks(),
-            delivery_queue: services.queue("DELIVERY_QUEUE_URL"),
+            receivers: Receivers::new(allow_private),
             replay_queue: services.queue("REPLAY_QUEUE_URL"),
             dead_letters: services.queue("REPLAY_DEAD_LETTER_QUEUE_URL"),
         }
@@ -91,6 +103,9 @@ pub enum ReplayError {
     /// A store failed.
     #[error("the event log or the integrations could not be used")]
     Store(#[from] StoreError),
+    /// The integration could not be read right before a request.
+    #[error("the integration could not be read")]
+    Recent(#[from] RecentError),
     /// A segment is not what was stored.
     #[error("a segment could not be decompressed")]
     Segment(#[from] std::io::Error),
@@ -102,30 +117,34 @@ pub enum ReplayError {
     Send(#[from] SendError),
 }
 
-/// Handles an invocation.
+/// Handles an invocation that has `left` to live.
 ///
 /// # Errors
 /// When the sweep fails; tasks that fail are named in the response instead.
-pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchResponse, ReplayError> {
+pub async fn handle(
+    app: &App,
+    invocation: Invocation,
+    left: Duration,
+) -> Result<SqsBatchResponse, ReplayError> {
     match invocation {
         Invocation::Tick { .. } => {
             sweep(app).await?;
             Ok(SqsBatchResponse::default())
         }
         Invocation::Batch(event) => {
-            let carry_out = async |task: &ReplayTask| carry_out(app, task).await;
+            let carry_out = async |task: &ReplayTask| carry_out(app, task, left).await;
             let (queue, dead_letters) = (&app.replay_queue, &app.dead_letters);
             Ok(batch::each(event, queue, dead_letters, carry_out).await)
         }
     }
 }
 
-async fn carry_out(app: &App, task: &ReplayTask) -> Result<(), ReplayError> {
+async fn carry_out(app: &App, task: &ReplayTask, left: Duration) -> Result<(), ReplayError> {
     match task {
         ReplayTask::Step {
             integration_ref,
             turn,
-        } => worker::step(app, integration_ref, *turn).await,
+        } => sending::step(app, integration_ref, *turn, left).await,
         ReplayTask::Purge { integration_ref } => {
             Ok(app.integrations.purge(integration_ref).await?)
         }

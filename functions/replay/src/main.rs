@@ -1,5 +1,6 @@
 //! The replay function: see the library.
 
+use domain::time::Millis;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use replay::Invocation;
 use shared::services::Services;
@@ -9,7 +10,8 @@ async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &replay::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
-        Ok::<_, Error>(replay::handle(app, event.payload).await?)
+        let left = Millis(event.context.deadline).since(app.clock.now());
+        Ok::<_, Error>(replay::handle(app, event.payload, left).await?)
     }))
     .await
 }

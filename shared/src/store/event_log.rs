@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -25,6 +26,9 @@ use partitions::{Content, Partitions, last_before, next_day, partition, read};
 
 /// How long an item outlives the retention, so that DynamoDB's lazy deletion shows nowhere.
 const MARGIN: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The pause before a refused append is tried again, at first: a tenant whose partition is throttled is handed back within a
+/// fraction of a second, and comes again by itself, so that it does not hold up the other tenants of its batch.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long one attempt to append may take before the same item is sent again.
 const ATTEMPT: Duration = Duration::from_millis(1_000);
 
@@ -55,6 +59,10 @@ pub enum Appended {
     Confirmed,
     /// It was not. It may be there or not: its events have to be appended again, under a new ULID.
     InDoubt,
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_initial_backoff(FIRST_PAUSE)
 }
 
 impl EventLog {
@@ -131,7 +139,11 @@ impl EventLog {
             .set_item(Some(item));
         match put
             .customize()
-            .config_override(aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts))
+            .config_override(
+                aws_sdk_dynamodb::config::Builder::new()
+                    .timeout_config(timeouts)
+                    .retry_config(retries()),
+            )
             .send()
             .await
         {

@@ -1,11 +1,12 @@
 //! Events that a receiver refused with 400, or for days: the last 30 of each integration.
 //!
-//! An event has two items: what the list shows, and its envelope, so that to list and to count reads no envelopes.
+//! An event is one item, with its envelope compressed in it: an ordinary one takes less than 1 KB, which is one write unit. Those of
+//! an earlier version have a second item for the envelope.
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{Delete, ReturnValue, TransactWriteItem};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
 use domain::integration::IntegrationRef;
 use domain::time::Millis;
 
@@ -18,9 +19,12 @@ use super::{
 pub const MAX_REJECTED: usize = 30;
 
 pub(super) const PREFIX: &str = "rejected#";
+/// The envelopes of an earlier version, next to their events.
 const ENVELOPE: &str = "envelope#";
-/// That an envelope belongs to the rejection that was read. Those that an earlier version stored carry no time.
-const ENVELOPE_OF: &str = "attribute_not_exists(created_at) OR created_at = :read";
+/// zstd's level: its default.
+const LEVEL: i32 = 3;
+/// The largest envelope: a payload of 256 KiB and what is around it.
+const MAX_ENVELOPE_BYTES: usize = 512 * 1024;
 
 /// The rejected events of all integrations.
 #[derive(Clone, Debug)]
@@ -53,48 +57,56 @@ impl RejectedEvents {
         &self,
         integration_ref: &IntegrationRef,
     ) -> Result<Vec<Rejected>, StoreError> {
-        let mut rejected = self.all(integration_ref).await?;
-        rejected.truncate(MAX_REJECTED);
-        Ok(rejected)
+        let all = self.all(integration_ref).await?;
+        let newest = all.into_iter().take(MAX_REJECTED);
+        Ok(newest.map(|(rejected, _)| rejected).collect())
     }
 
     /// The envelope of a rejected event.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    /// [`StoreError::NotFound`], [`StoreError::Unreadable`], [`StoreError::Unavailable`].
     pub async fn get(
         &self,
         integration_ref: &IntegrationRef,
         event_id: &str,
     ) -> Result<String, StoreError> {
-        let key = format!("{ENVELOPE}{event_id}");
-        let found = self.table.get(&partition(integration_ref), &key).await?;
+        let pk = partition(integration_ref);
+        let found = self.table.get(&pk, &format!("{PREFIX}{event_id}")).await?;
+        if let Some(AttributeValue::B(compressed)) = found.and_then(|mut item| item.remove("body"))
+        {
+            let envelope = zstd::bulk::decompress(compressed.as_ref(), MAX_ENVELOPE_BYTES);
+            return String::from_utf8(envelope.map_err(unreadable)?).map_err(unreadable);
+        }
+        let found = self
+            .table
+            .get(&pk, &format!("{ENVELOPE}{event_id}"))
+            .await?;
         text_of(&found.ok_or(StoreError::NotFound)?, "envelope")
     }
 
-    /// Keeps a rejected event, and returns the ids of those that had to make room for it.
+    /// Keeps a rejected event, in place of an earlier rejection of the same one. Others that are too many now stay until
+    /// [`RejectedEvents::evict`].
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    /// [`StoreError::Unavailable`].
     pub async fn put(
         &self,
         integration_ref: &IntegrationRef,
         rejected: &Rejected,
         envelope: &str,
-    ) -> Result<Vec<String>, StoreError> {
-        // The envelope first: what is listed can be read.
-        let items = [
-            (ENVELOPE, ("envelope", envelope)),
-            (PREFIX, ("answer", &rejected.answer)),
-        ];
-        for (prefix, (name, value)) in items {
-            let mut item: Item = HashMap::from([(name.into(), text(value))]);
-            item.insert("created_at".into(), number(rejected.created_at.0));
-            item.insert("pk".into(), text(partition(integration_ref)));
-            item.insert("sk".into(), text(format!("{prefix}{}", rejected.event_id)));
-            self.table.put(item).await?;
-        }
-        self.evict(integration_ref).await
+    ) -> Result<(), StoreError> {
+        let compressed = zstd::bulk::compress(envelope.as_bytes(), LEVEL).map_err(unreadable)?;
+        let item: Item = HashMap::from([
+            ("pk".into(), text(partition(integration_ref))),
+            ("sk".into(), text(format!("{PREFIX}{}", rejected.event_id))),
+            ("created_at".into(), number(rejected.created_at.0)),
+            ("answer".into(), text(rejected.answer.as_str())),
+            ("body".into(), AttributeValue::B(Blob::new(compressed))),
+            // That there is no second item: a list does not read the envelope.
+            ("is_whole".into(), AttributeValue::Bool(true)),
+        ]);
+        self.table.put(item).await
     }
 
     /// Deletes a rejected event.
@@ -106,93 +118,78 @@ impl RejectedEvents {
         integration_ref: &IntegrationRef,
         event_id: &str,
     ) -> Result<(), StoreError> {
-        let listed = self
-            .table
-            .deletion(&partition(integration_ref), &format!("{PREFIX}{event_id}"))
+        let pk = partition(integration_ref);
+        self.table
+            .deletion(&pk, &format!("{PREFIX}{event_id}"))
             .condition_expression("attribute_exists(pk)")
-            .return_values(ReturnValue::AllOld)
             .send()
             .await
             .map_err(|error| failure(error, StoreError::NotFound))?;
-        let created_at = number_of(&listed.attributes.unwrap_or_default(), "created_at")?;
-        let envelope = self
-            .table
-            .deletion(
-                &partition(integration_ref),
-                &format!("{ENVELOPE}{event_id}"),
-            )
-            .condition_expression(ENVELOPE_OF)
-            .expression_attribute_values(":read", number(created_at))
-            .send()
-            .await;
-        match envelope.map_err(|error| failure(error, StoreError::Changed)) {
-            // Rejected again meanwhile: its envelope stays.
-            Ok(_) | Err(StoreError::Changed) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.table
+            .delete(&pk, &format!("{ENVELOPE}{event_id}"))
+            .await
     }
 
-    async fn evict(&self, integration_ref: &IntegrationRef) -> Result<Vec<String>, StoreError> {
+    /// Deletes the oldest of those that are too many, and returns their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn evict(&self, integration_ref: &IntegrationRef) -> Result<Vec<String>, StoreError> {
         let mut evicted = Vec::new();
-        for rejected in self
-            .all(integration_ref)
-            .await?
-            .into_iter()
-            .skip(MAX_REJECTED)
-        {
+        let all = self.all(integration_ref).await?;
+        for (rejected, is_whole) in all.into_iter().skip(MAX_REJECTED) {
             if self.evict_one(integration_ref, &rejected).await? {
+                if !is_whole {
+                    let key = format!("{ENVELOPE}{}", rejected.event_id);
+                    self.table.delete(&partition(integration_ref), &key).await?;
+                }
                 evicted.push(rejected.event_id);
             }
         }
         Ok(evicted)
     }
 
-    /// Deletes both items of a rejected event, as long as they are those of the rejection that was read: the same event may be
-    /// rejected again meanwhile, and has to stay then. Returns whether this call deleted it, and no other one.
+    /// Deletes a rejected event, as long as it is the rejection that was read: the same event may be rejected again meanwhile, and
+    /// has to stay then. Returns whether this call deleted it, and no other one.
     async fn evict_one(
         &self,
         integration_ref: &IntegrationRef,
         rejected: &Rejected,
     ) -> Result<bool, StoreError> {
-        let conditions = [(PREFIX, "created_at = :read"), (ENVELOPE, ENVELOPE_OF)];
-        let mut deletions = Vec::new();
-        for (prefix, condition) in conditions {
-            let deletion = Delete::builder()
-                .table_name(&self.table.name)
-                .key("pk", text(partition(integration_ref)))
-                .key("sk", text(format!("{prefix}{}", rejected.event_id)))
-                .condition_expression(condition)
-                .expression_attribute_values(":read", number(rejected.created_at.0))
-                .build()
-                .map_err(unreadable)?;
-            deletions.push(TransactWriteItem::builder().delete(deletion).build());
-        }
-        let result = self
+        let deleted = self
             .table
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(deletions))
+            .deletion(
+                &partition(integration_ref),
+                &format!("{PREFIX}{}", rejected.event_id),
+            )
+            .condition_expression("created_at = :read")
+            .expression_attribute_values(":read", number(rejected.created_at.0))
             .send()
             .await;
-        let Err(error) = result else { return Ok(true) };
-        match error.as_service_error() {
-            Some(TransactWriteItemsError::TransactionCanceledException(_)) => Ok(false),
-            _ => Err(unavailable(error)),
+        match deleted.map_err(|error| failure(error, StoreError::Changed)) {
+            Ok(_) => Ok(true),
+            Err(StoreError::Changed) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    async fn all(&self, integration_ref: &IntegrationRef) -> Result<Vec<Rejected>, StoreError> {
+    /// All of them, newest first, and whether each is one item with its envelope.
+    async fn all(
+        &self,
+        integration_ref: &IntegrationRef,
+    ) -> Result<Vec<(Rejected, bool)>, StoreError> {
         let mut rejected = Vec::new();
         let mut pages = self
             .table
             .list(&partition(integration_ref), PREFIX)
+            .projection_expression("sk, created_at, answer, is_whole")
             .into_paginator()
             .items()
             .send();
         while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-            rejected.push(read(&item)?);
+            rejected.push((read(&item)?, item.contains_key("is_whole")));
         }
-        rejected.sort_by(|one, other| {
+        rejected.sort_by(|(one, _), (other, _)| {
             other
                 .created_at
                 .cmp(&one.created_at)

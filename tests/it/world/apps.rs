@@ -62,7 +62,9 @@ pub async fn serve_function(app: Arc<delivery::App>) -> String {
         runtime.block_on(async {
             while let Some((body, answered)) = called.recv().await {
                 let invocation = serde_json::from_str(&body).unwrap();
-                let answer = delivery::handle(&app, invocation).await.unwrap();
+                let answer = delivery::handle(&app, invocation, std::time::Duration::from_secs(30))
+                    .await
+                    .unwrap();
                 let _ = answered.send(serde_json::to_string(&answer).unwrap());
             }
         });

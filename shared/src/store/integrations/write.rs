@@ -13,7 +13,6 @@ use aws_sdk_dynamodb::types::{
 use domain::integration::{Integration, IntegrationRef, MAX_INTEGRATIONS};
 use domain::integration_log::Entry;
 use domain::lifecycle::{self, Applied, Input, Rules, StepRequest};
-use domain::stream::chunk::Chunk;
 use domain::time::Millis;
 use ulid::Ulid;
 use uuid::Uuid;
@@ -21,9 +20,7 @@ use uuid::Uuid;
 use super::items::{INDEX_PARTITION, INTEGRATION, Integrations, item, tombstone};
 use crate::clock::Clock;
 use crate::store::integration_log::{self, IntegrationLog};
-use crate::store::{
-    Item, StoreError, chunks, failure, number, text, text_of, unavailable, unreadable,
-};
+use crate::store::{Item, StoreError, failure, number, text, text_of, unavailable, unreadable};
 
 /// How many integrations the tenant has, and its external id.
 const COUNTER: &str = "counter";
@@ -74,7 +71,7 @@ impl Integrations {
     }
 
     /// Applies an input to an integration (see [`lifecycle::apply`]) and writes the result, with the entries of its log, on
-    /// condition that no other writer came in between; where one did, it reads and applies again. `chunk` is written with it.
+    /// condition that no other writer came in between; where one did, it reads and applies again.
     /// Returns what became of the input and the step to ask for; none when the integration is gone, or is one of another
     /// generation.
     ///
@@ -84,7 +81,6 @@ impl Integrations {
         &self,
         integration_ref: &IntegrationRef,
         input: &Input,
-        chunk: Option<&Chunk>,
         clock: &Clock,
         rules: &Rules,
     ) -> Result<Option<(Applied, Option<StepRequest>)>, StoreError> {
@@ -116,7 +112,7 @@ impl Integrations {
                     reason,
                 })
                 .collect();
-            match self.replace(next, &entries, chunk).await {
+            match self.replace(next, &entries).await {
                 Ok(written) => return Ok(Some((applied(written), change.step))),
                 Err(StoreError::Changed) if attempt < MAX_TRIES => back_off(attempt).await,
                 Err(error) => return Err(error),
@@ -125,7 +121,7 @@ impl Integrations {
         Err(StoreError::Changed)
     }
 
-    /// Writes an integration that was read and changed, with entries of its log and a chunk, on condition that no other writer
+    /// Writes an integration that was read and changed, with entries of its log, on condition that no other writer
     /// came in between. Returns it as it is stored now: its version counts the write.
     ///
     /// # Errors
@@ -134,7 +130,6 @@ impl Integrations {
         &self,
         mut integration: Integration,
         entries: &[Entry],
-        chunk: Option<&Chunk>,
     ) -> Result<Integration, StoreError> {
         let read_version = integration.version;
         integration.version += 1;
@@ -146,7 +141,7 @@ impl Integrations {
             .expression_attribute_values(":generation", text(integration.generation.to_string()))
             .expression_attribute_values(":version", number(read_version));
         let put = build(put.build())?;
-        if entries.is_empty() && chunk.is_none() {
+        if entries.is_empty() {
             self.put_alone(put).await?;
             return Ok(integration);
         }
@@ -154,9 +149,6 @@ impl Integrations {
         let mut items = vec![TransactWriteItem::builder().put(put)];
         for entry in entries {
             items.push(self.entry(&integration_ref, entry)?);
-        }
-        if let Some(chunk) = chunk {
-            items.push(self.put(chunks::item(&integration_ref, chunk)?)?);
         }
         let written = self.transact(items).await;
         written.map_err(|error| match cancelled(&error) {

@@ -1,0 +1,230 @@
+//! The events that a sender knows of: what waits for an attempt, in which items it is stored, and what of the owed range is open.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ulid::Ulid;
+
+use super::posting::UnderWay;
+use crate::log::position::EventRef;
+use crate::stream::waiting::{StoredWaiting, WaitingKey};
+use crate::time::Millis;
+
+/// From this attempt on an event is one of those that may fail for ever.
+const TIRED: u32 = 3;
+
+/// An event that waits for an attempt, or is under way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    /// Which attempt is the next one, from 1.
+    pub attempt: u32,
+    /// When its first attempt failed.
+    pub failing_since: Option<Millis>,
+    /// When the next one is due.
+    pub due_at: Millis,
+    /// Why the last one failed.
+    pub reason: Option<String>,
+    /// The items that it is in.
+    pub keys: Vec<WaitingKey>,
+    /// Whether one of them says all of the above.
+    pub is_stored: bool,
+    /// Whether the position may not pass it.
+    pub is_open: bool,
+}
+
+impl Tried {
+    /// An event that is in no item, for this attempt.
+    pub fn new(attempt: u32, failing_since: Option<Millis>, due_at: Millis) -> Tried {
+        Tried {
+            attempt,
+            failing_since,
+            due_at,
+            reason: None,
+            keys: Vec::new(),
+            is_stored: false,
+            is_open: false,
+        }
+    }
+
+    /// Whether it has failed so often that it may be one of those that are never taken.
+    pub fn is_tired(&self) -> bool {
+        self.attempt >= TIRED
+    }
+}
+
+/// What a sender knows of.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    waits: BTreeMap<EventRef, Tried>,
+    /// By due time: those that are not tired, and those that are.
+    due: [BTreeSet<(Millis, EventRef)>; 2],
+    /// How many events are in each item that is stored.
+    items: BTreeMap<WaitingKey, usize>,
+    /// Items of which nothing is needed any more.
+    to_drop: Vec<WaitingKey>,
+    /// Items that are deleted, or are about to be: a list may still show them.
+    dropped: BTreeSet<WaitingKey>,
+    /// Events of the owed range that are neither done with nor in an item.
+    open: BTreeSet<EventRef>,
+}
+
+impl Held {
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// How many events of the owed range are open.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The first event of the owed range that is open.
+    pub fn lowest(&self) -> Option<EventRef> {
+        self.open.first().copied()
+    }
+
+    /// When the first event is due.
+    pub fn first_due(&self) -> Option<Millis> {
+        let first = |due: &BTreeSet<(Millis, EventRef)>| due.first().map(|(at, _)| *at);
+        self.due.iter().filter_map(first).min()
+    }
+
+    /// An event waits from now on. One of before `floor` is not to be sent any more.
+    pub fn wait(&mut self, event: EventRef, tried: Tried, floor: Ulid) {
+        if event.segment < floor {
+            return self.finish(event, &tried);
+        }
+        let mut tried = tried;
+        if let Some(other) = self.take(event) {
+            // It is in two items: it was stored twice.
+            tried.keys.extend(other.keys);
+            tried.is_open |= other.is_open;
+            tried.is_stored |= other.is_stored;
+        }
+        self.due[usize::from(tried.is_tired())].insert((tried.due_at, event));
+        self.waits.insert(event, tried);
+    }
+
+    /// Takes an event that waits, to send it.
+    pub fn take(&mut self, event: EventRef) -> Option<Tried> {
+        let tried = self.waits.remove(&event)?;
+        self.due[usize::from(tried.is_tired())].remove(&(tried.due_at, event));
+        Some(tried)
+    }
+
+    /// The event that is due first, of those that are tired or of the others.
+    pub fn due(&self, now: Millis, is_tired: bool) -> Option<EventRef> {
+        let (at, event) = self.due[usize::from(is_tired)].first()?;
+        (*at <= now).then_some(*event)
+    }
+
+    /// Whether every event that waits is tired.
+    pub fn is_all_tired(&self) -> bool {
+        self.due[0].is_empty()
+    }
+
+    /// The next waiting event behind `cursor`, due or not, and round again: to probe with.
+    pub fn behind(&self, cursor: Option<EventRef>) -> Option<EventRef> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let behind = cursor.and_then(|cursor| {
+            let mut behind = self.waits.range((Excluded(cursor), Unbounded));
+            behind.next()
+        });
+        let first = self.waits.first_key_value();
+        behind.or(first).map(|(event, _)| *event)
+    }
+
+    /// Items were listed.
+    pub fn found(&mut self, items: Vec<StoredWaiting>, floor: Ulid) {
+        for StoredWaiting { key, waiting } in items {
+            if self.items.contains_key(&key) || self.dropped.contains(&key) {
+                continue;
+            }
+            self.items.insert(key, waiting.indices.len());
+            if waiting.indices.is_empty() {
+                self.release(key);
+            }
+            for event in waiting.events() {
+                let tried = Tried {
+                    reason: waiting.reason.clone(),
+                    keys: vec![key],
+                    is_stored: true,
+                    ..Tried::new(waiting.attempt, waiting.failing_since, waiting.due_at)
+                };
+                self.wait(event, tried, floor);
+            }
+        }
+    }
+
+    /// An event of the owed range was read; `false` when it waits already or is under way.
+    pub fn read(&mut self, event: EventRef, under_way: &UnderWay) -> bool {
+        if self.waits.contains_key(&event) || under_way.has(event) {
+            return false;
+        }
+        self.open.insert(event)
+    }
+
+    /// An event is done with.
+    pub fn finish(&mut self, event: EventRef, tried: &Tried) {
+        self.open.remove(&event);
+        for key in &tried.keys {
+            self.release(*key);
+        }
+    }
+
+    /// Events that wait, and of which no item says since when and until when.
+    pub fn unstored(&self) -> impl Iterator<Item = (EventRef, &Tried)> {
+        let waits = self.waits.iter();
+        waits
+            .filter(|(_, tried)| !tried.is_stored)
+            .map(|(event, tried)| (*event, tried))
+    }
+
+    /// An event that waits is in this item now, as it was for `attempt`. Whether there is such an event.
+    pub fn is_stored(&mut self, event: EventRef, key: WaitingKey, attempt: u32) -> bool {
+        let Some(mut tried) = self.waits.remove(&event) else {
+            return false;
+        };
+        self.move_to(event, &mut tried, key, attempt);
+        self.waits.insert(event, tried);
+        true
+    }
+
+    /// Notes that `tried` is in item `key`, and in no other one any more.
+    pub fn move_to(&mut self, event: EventRef, tried: &mut Tried, key: WaitingKey, attempt: u32) {
+        for old in std::mem::replace(&mut tried.keys, vec![key]) {
+            self.release(old);
+        }
+        tried.is_stored = tried.attempt == attempt;
+        tried.is_open = false;
+        self.open.remove(&event);
+    }
+
+    /// Items are stored, with so many events each.
+    pub fn stored(&mut self, key: WaitingKey, count: usize) {
+        self.items.insert(key, count);
+    }
+
+    /// An event does not need this item any more.
+    pub fn release(&mut self, key: WaitingKey) {
+        let Some(left) = self.items.get_mut(&key) else {
+            return;
+        };
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.items.remove(&key);
+            self.dropped.insert(key);
+            self.to_drop.push(key);
+        }
+    }
+
+    /// The items to delete.
+    pub fn take_dropped(&mut self) -> Vec<WaitingKey> {
+        std::mem::take(&mut self.to_drop)
+    }
+
+    /// Whether there are items to delete.
+    pub fn has_dropped(&self) -> bool {
+        !self.to_drop.is_empty()
+    }
+}

@@ -1,0 +1,393 @@
+//! What a sender posts next, and what it makes of what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ulid::Ulid;
+
+use super::held::Tried;
+use super::{Do, Now, Phase, Posted, Sender};
+use crate::backoff;
+use crate::log::position::{EventRef, Position};
+use crate::receiver::outcome::{Failure, Outcome};
+use crate::stream::Because;
+use crate::stream::health::Interruption;
+use crate::stream::pace::Verdict;
+use crate::time::Millis;
+
+/// An attempt under way, or its event on its way to the rejected ones.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// The event.
+    pub event: EventRef,
+    /// What is known of it.
+    pub tried: Tried,
+    /// When the attempt began.
+    pub began: u64,
+    is_probe: bool,
+}
+
+/// The attempts under way.
+#[derive(Clone, Debug, Default)]
+pub struct UnderWay {
+    attempts: BTreeMap<u64, Sending>,
+    events: BTreeSet<EventRef>,
+    /// How many of them are tired, and for how many milliseconds such attempts have lasted that have ended.
+    tired: u32,
+    tired_for: u64,
+}
+
+impl UnderWay {
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+    }
+
+    /// Whether this event is.
+    pub fn has(&self, event: EventRef) -> bool {
+        self.events.contains(&event)
+    }
+
+    fn insert(&mut self, id: u64, sending: Sending) {
+        self.tired += u32::from(sending.tried.is_tired());
+        self.events.insert(sending.event);
+        self.attempts.insert(id, sending);
+    }
+
+    /// An attempt has ended.
+    pub fn remove(&mut self, id: u64) -> Option<Sending> {
+        let sending = self.attempts.remove(&id)?;
+        self.events.remove(&sending.event);
+        self.tired -= u32::from(sending.tried.is_tired());
+        Some(sending)
+    }
+
+    /// Attempts that began before this instant, of events that the position may not pass.
+    pub fn stragglers(&self, before: u64) -> impl Iterator<Item = (EventRef, &Tried)> {
+        let late = move |sending: &&Sending| sending.began <= before && sending.tried.is_open;
+        let late = self.attempts.values().filter(late);
+        late.map(|sending| (sending.event, &sending.tried))
+    }
+
+    /// What is known of an event that is under way.
+    pub fn tried_mut(&mut self, event: EventRef) -> Option<&mut Tried> {
+        if !self.has(event) {
+            return None;
+        }
+        let mut attempts = self.attempts.values_mut();
+        attempts
+            .find(|sending| sending.event == event)
+            .map(|sending| &mut sending.tried)
+    }
+}
+
+impl Sender {
+    /// Begins the next attempt, if the pace allows one and there is something to send.
+    pub(super) fn post(&mut self, now: Now) -> Option<Do> {
+        let chosen = self.choose(now)?;
+        if self
+            .pacer
+            .may_begin_at(now.tick)
+            .is_none_or(|at| at > now.tick)
+        {
+            self.pacer.waits(now.tick);
+            return None;
+        }
+        let (event, tried) = match chosen {
+            Chosen::Waiting(event) => (event, self.held.take(event)?),
+            Chosen::Owed => {
+                let event = self.ahead.pop_front()?;
+                let mut tried = Tried::new(1, None, now.wall);
+                tried.is_open = true;
+                (event, tried)
+            }
+        };
+        self.takes_waiting = matches!(chosen, Chosen::Owed);
+        let is_probe = self.is_probing();
+        if let Some(it) = &mut self.health.interruption
+            && matches!(chosen, Chosen::Waiting(_))
+        {
+            it.cursor = Some(event);
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.pacer.begin(id, now.tick);
+        let sending = Sending {
+            event,
+            tried,
+            began: now.tick,
+            is_probe,
+        };
+        self.under_way.insert(id, sending);
+        Some(Do::Post { id, event })
+    }
+
+    /// What is sent next: a waiting event that is due and the next owed one in turn. Those that failed before get a quarter of the
+    /// time at the most, as long as there is anything else.
+    fn choose(&self, now: Now) -> Option<Chosen> {
+        let owed = self.has_owed().then_some(Chosen::Owed);
+        if let Some(it) = self.health.interruption {
+            let waiting = self.held.behind(it.cursor).map(Chosen::Waiting);
+            if it.probes % 2 == 1 && owed.is_none() && (self.is_reading || self.can_read()) {
+                return None;
+            }
+            // In turn: either kind alone might be of those that the receiver never takes.
+            return match it.probes % 2 {
+                0 => waiting.or(owed),
+                _ => owed.or(waiting),
+            };
+        }
+        let fresh = self.held.due(now.wall, false).map(Chosen::Waiting);
+        let tired = self.held.due(now.wall, true).map(Chosen::Waiting);
+        let window = u64::from(self.pacer.window());
+        let may_tire = u64::from(self.under_way.tired) < (window / 4).max(1)
+            && self.under_way.tired_for * 4 <= now.tick * window;
+        if may_tire && self.takes_waiting && tired.is_some() {
+            return tired;
+        }
+        let others = match self.takes_waiting {
+            true => fresh.or(owed),
+            false => owed.or(fresh),
+        };
+        let has_others = !self.ahead.is_empty() || self.is_reading || !self.held.is_all_tired();
+        others.or(tired.filter(|_| may_tire || !has_others))
+    }
+
+    /// Takes note of what came of an attempt.
+    pub(super) fn posted(&mut self, id: u64, posted: Posted, jitter: f64, now: Now) {
+        let Some(sending) = self.under_way.remove(id) else {
+            return;
+        };
+        if sending.tried.is_tired() {
+            self.under_way.tired_for += now.tick - sending.began;
+        }
+        let verdict = match &posted {
+            Posted::Made(Outcome::Delivered | Outcome::Rejected(_), _) => Verdict::Taken,
+            Posted::Made(Outcome::Failed(failure), _) if failure.is_refusal => {
+                Verdict::Refused(failure.retry_after)
+            }
+            Posted::Made(..) => Verdict::Failed,
+            Posted::Unwanted | Posted::Over => Verdict::Void,
+        };
+        self.pacer.end(id, verdict, now.tick);
+        if matches!(posted, Posted::Made(..)) {
+            self.has_moved = true;
+            self.saving.changed();
+        }
+        match posted {
+            Posted::Over => {
+                let Sending { event, tried, .. } = sending;
+                if !tried.is_open {
+                    self.held.wait(event, tried, Ulid(0));
+                }
+                self.end();
+            }
+            Posted::Unwanted => {
+                self.saving.changed();
+                self.finish(sending.event, sending.tried);
+            }
+            Posted::Made(Outcome::Delivered, _) => {
+                self.taken(&sending, now);
+                self.finish(sending.event, sending.tried);
+            }
+            Posted::Made(Outcome::Rejected(answer), reason) => {
+                self.taken(&sending, now);
+                self.reject(id, sending, reason, answer);
+            }
+            Posted::Made(Outcome::Gone, reason) => {
+                let mut tried = sending.tried;
+                (tried.attempt, tried.failing_since) = (1, None);
+                (tried.due_at, tried.is_stored) = (now.wall, false);
+                self.held.wait(sending.event, tried, Ulid(0));
+                self.saving.is_gone(reason);
+                self.end();
+            }
+            Posted::Made(Outcome::Failed(failure), reason) => {
+                self.failed(id, sending, &failure, reason, jitter, now);
+            }
+        }
+    }
+
+    /// The receiver has taken an event, or refused it for good.
+    fn taken(&mut self, sending: &Sending, now: Now) {
+        if self.health.notes_success(now.wall) {
+            self.health.succeed_of(now.wall);
+        }
+        self.saving.taken_at(sending.began, now.tick);
+        if self.is_probing() {
+            self.health.succeed_of(now.wall);
+            self.resumed(now, true);
+        }
+    }
+
+    /// The stream is not interrupted any more.
+    pub(super) fn resumed(&mut self, now: Now, is_taken: bool) {
+        if is_taken {
+            self.health.last_success_at = Some(now.wall);
+        }
+        self.health.resume(now.wall);
+        self.pacer.resume(now.tick);
+        self.saving.request();
+    }
+
+    /// An attempt has failed: the event waits for the next one, or is given up.
+    fn failed(
+        &mut self,
+        id: u64,
+        sending: Sending,
+        failure: &Failure,
+        reason: String,
+        jitter: f64,
+        now: Now,
+    ) {
+        let Sending {
+            event,
+            tried,
+            began,
+            is_probe,
+        } = &sending;
+        let pause = backoff::pause(tried.attempt, failure.retry_after, jitter);
+        let failing_since = tried.failing_since.unwrap_or(now.wall);
+        let due_at = now.wall.after(pause);
+        if failure.is_refusal {
+            self.was_refused = true;
+            self.pace.refused_at = Some(now.wall);
+            if self
+                .stream()
+                .is_some_and(|stream| stream.served().is_none())
+            {
+                self.saving.serve(Because::Refused);
+            }
+        }
+        // What began before something was taken says nothing about now.
+        if self.saving.is_since_taken(*began) {
+            let name = format!("{}/{}", event.segment, event.index);
+            if self.is_probing() {
+                if *is_probe {
+                    self.probed(failure, jitter, now);
+                    self.saving.failed(reason.clone());
+                }
+            } else {
+                if self.health.notes_failure(now.wall, due_at) {
+                    self.saving.failed(reason.clone());
+                    self.health.fail(now.wall, &name, due_at);
+                } else {
+                    self.health.count(now.wall, &name);
+                }
+                if self.health.is_down(now.wall) {
+                    self.interrupted(failure, jitter, now);
+                }
+            }
+        } else if self.health.notes_failure(now.wall, due_at) {
+            self.saving.failed(reason.clone());
+            self.health.retry(due_at);
+        }
+        if self.is_given_up(failing_since, now.wall) {
+            let reason = self.given_up_reason(&reason, failure, tried, failing_since);
+            return self.reject(id, sending, reason, failure.reason.clone());
+        }
+        let (event, mut tried) = (sending.event, sending.tried);
+        tried.attempt = tried.attempt.saturating_add(1);
+        tried.failing_since = Some(failing_since);
+        tried.due_at = due_at;
+        tried.reason = Some(failure.reason.clone());
+        tried.is_stored = false;
+        self.held.wait(event, tried, Ulid(0));
+        if self.held.len() >= self.limits.waiting
+            && self
+                .stream()
+                .is_some_and(|stream| stream.served().is_none())
+        {
+            self.saving.serve(Because::Full);
+        }
+    }
+
+    /// A probe has failed.
+    fn probed(&mut self, failure: &Failure, jitter: f64, now: Now) {
+        let Some(it) = &mut self.health.interruption else {
+            return;
+        };
+        it.probes = it.probes.saturating_add(1);
+        let pause = backoff::probe_pause(it.probes + 1, failure.retry_after, jitter);
+        it.next_probe_at = now.wall.after(pause);
+        self.health.last_failure_at = Some(now.wall);
+        self.health.next_attempt_at = Some(now.wall.after(pause));
+        self.pacer.interrupt(now.tick, pause);
+        self.saving.request();
+    }
+
+    /// The receiver is considered down.
+    fn interrupted(&mut self, failure: &Failure, jitter: f64, now: Now) {
+        let pause = backoff::probe_pause(1, failure.retry_after, jitter);
+        self.health.interruption = Some(Interruption {
+            since: now.wall,
+            probes: 0,
+            cursor: None,
+            next_probe_at: now.wall.after(pause),
+        });
+        self.pacer.interrupt(now.tick, pause);
+        self.saving.request();
+    }
+
+    /// Whether it is this event that the receiver does not take, for too long by now: it has taken another one since this one began
+    /// to fail. Time before the last start, or before the end of the last interruption, is not the event's.
+    fn is_given_up(&self, failing_since: Millis, now: Millis) -> bool {
+        let since = self.health.resumed_at.max(Some(failing_since));
+        self.health.last_success_at > Some(failing_since)
+            && since.is_some_and(|since| now.since(since) >= self.rules.give_up)
+    }
+
+    fn given_up_reason(
+        &self,
+        reason: &str,
+        failure: &Failure,
+        tried: &Tried,
+        failing_since: Millis,
+    ) -> String {
+        let longer = format!(
+            "{}, after {} attempts since {failing_since}",
+            failure.reason, tried.attempt
+        );
+        reason.replacen(&failure.reason, &longer, 1)
+    }
+
+    /// The event goes to the rejected ones; it is done with when it is there.
+    fn reject(&mut self, id: u64, sending: Sending, reason: String, answer: String) {
+        let event = sending.event;
+        self.under_way.insert(id, sending);
+        self.pending.push_back(Do::Reject {
+            id,
+            event,
+            reason,
+            answer,
+        });
+    }
+
+    /// An event is done with.
+    pub(super) fn finish(&mut self, event: EventRef, tried: Tried) {
+        self.held.finish(event, &tried);
+        self.saving.finished();
+        if let Some(range) = &mut self.range
+            && tried.is_open
+        {
+            let behind = Position {
+                segment: event.segment,
+                index: event.index + 1,
+            };
+            range.sent = range.sent.max(behind);
+        }
+    }
+
+    /// Whether nothing may be begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase != Phase::Working
+    }
+}
+
+/// What is sent next.
+#[derive(Clone, Copy, Debug)]
+enum Chosen {
+    /// An event that waits.
+    Waiting(EventRef),
+    /// The next event of the owed range.
+    Owed,
+}

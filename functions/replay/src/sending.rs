@@ -1,0 +1,289 @@
+//! Carries out what a sender wants, on the stores and on the receiver.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use domain::integration::{Integration, IntegrationRef, Target};
+use domain::integration_log::request_failed;
+use domain::log::position::{EventRef, Position};
+use domain::receiver::outcome::Outcome;
+use domain::replay::selection::Selection;
+use domain::replay::sender::{Do, LIMITS, Now, Posted, Seen, Sender};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use receivers::Post;
+use shared::rejections::Rejections;
+use shared::store::event_log::Reader;
+use shared::telemetry::chain;
+use ulid::Ulid;
+
+use crate::segments::{Event, Segments};
+use crate::{App, ReplayError};
+
+/// How long the event log is read for one read of a sender: a range may have much that does not pass the filter.
+const LONGEST_READ: Duration = Duration::from_secs(2);
+/// How much is unpacked ahead of what is sent, in bytes.
+const MAX_AHEAD: usize = 8 * 1024 * 1024;
+/// How long a read waits for what is unpacked to be sent.
+const AHEAD_PAUSE: Duration = Duration::from_millis(20);
+
+/// Carries out the step of the task of `turn`, in an invocation that has `left` to live.
+///
+/// # Errors
+/// When it cannot begin, or cannot even leave, for a reason of ours.
+pub async fn step(
+    app: &App,
+    integration_ref: &IntegrationRef,
+    turn: u64,
+    left: Duration,
+) -> Result<(), ReplayError> {
+    let began = Instant::now();
+    let now = || Now {
+        wall: app.clock.now(),
+        tick: began.elapsed().as_millis() as u64,
+    };
+    let over = app.clock.now().after(left);
+    let holder = app.clock.ulid();
+    let mut sender = Sender::new(turn, holder, now(), over, app.rules, LIMITS);
+    let work = Work::new(app, integration_ref, left);
+    let mut under_way: FuturesUnordered<BoxFuture<'_, Result<Seen, ReplayError>>> =
+        FuturesUnordered::new();
+    while !sender.is_over() {
+        while let Some(todo) = sender.next(now(), app.clock.ulid()) {
+            let (turn, epoch) = (sender.turn(), sender.epoch());
+            under_way.push(Box::pin(work.carry_out(todo, turn, epoch)));
+        }
+        if sender.is_over() {
+            break;
+        }
+        let tick = now();
+        let pause = Duration::from_millis(sender.wake(tick) - tick.tick);
+        let Ok(Some(done)) = tokio::time::timeout(pause, under_way.next()).await else {
+            if under_way.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            continue;
+        };
+        match done {
+            Ok(seen) => sender.seen(seen, now()),
+            // Its message cannot begin this turn again, so the step leaves, and another one is due soon.
+            Err(error) => {
+                let Some(leave) = sender.fail() else {
+                    return Err(error);
+                };
+                tracing::error!(
+                    tenant = integration_ref.tenant,
+                    integration = integration_ref.integration_id,
+                    error = chain(&error),
+                    "a step failed, and leaves"
+                );
+                let (turn, epoch) = (sender.turn(), sender.epoch());
+                return work.carry_out(leave, turn, epoch).await.map(drop);
+            }
+        }
+    }
+    Ok(work.rejections.end(integration_ref).await?)
+}
+
+/// What a step needs while it is at work.
+struct Work<'a> {
+    app: &'a App,
+    integration_ref: &'a IntegrationRef,
+    began: Instant,
+    left: Duration,
+    /// Where the last read ended, to continue there.
+    reading: Mutex<Option<Reading>>,
+    /// The integration as it was written last: which filter it reads under.
+    integration: Mutex<Option<Integration>>,
+    segments: Segments<'a>,
+    rejections: Rejections<'a>,
+}
+
+/// A read under way.
+struct Reading {
+    until: Ulid,
+    reader: Reader,
+    selection: Selection,
+    /// The segment that was not used up, and its shard.
+    rest: Option<(domain::log::segment::Segment, u32)>,
+}
+
+impl<'a> Work<'a> {
+    fn new(app: &'a App, integration_ref: &'a IntegrationRef, left: Duration) -> Work<'a> {
+        Work {
+            app,
+            integration_ref,
+            began: Instant::now(),
+            left,
+            reading: Mutex::default(),
+            integration: Mutex::default(),
+            segments: Segments::new(&app.event_log, &integration_ref.tenant),
+            rejections: Rejections::new(&app.rejected_events, &app.integration_log, &app.clock),
+        }
+    }
+
+    async fn carry_out(&self, todo: Do, turn: u64, epoch: u64) -> Result<Seen, ReplayError> {
+        let (app, integration_ref) = (self.app, self.integration_ref);
+        Ok(match todo {
+            Do::Apply(input) => {
+                let asked_at = Instant::now();
+                let applied = app.lifecycle.apply(integration_ref, &input).await?;
+                if let Some(applied) = &applied {
+                    // What was read before this turn began would end it.
+                    app.recent.note(&applied.integration, asked_at).await;
+                    *lock(&self.integration) = Some(applied.integration.clone());
+                }
+                Seen::Applied(applied.map(Box::new))
+            }
+            Do::List => Seen::Waiting(app.waiting_events.list(integration_ref).await?),
+            Do::ListChunk(chunk) => {
+                Seen::Chunk(app.chunks.outstanding(integration_ref, chunk).await?)
+            }
+            Do::Put(items) => {
+                let now = app.clock.now();
+                app.waiting_events.put(integration_ref, &items, now).await?;
+                Seen::Put
+            }
+            Do::Drop(keys) => {
+                app.waiting_events.delete(integration_ref, &keys).await?;
+                Seen::Dropped
+            }
+            Do::Read { from, until, limit } => self.read(from, until, limit).await?,
+            Do::Post { id, event } => {
+                let posted = self.post(event, turn, epoch).await?;
+                let jitter = rand::random();
+                Seen::Posted { id, posted, jitter }
+            }
+            Do::Reject {
+                id,
+                event,
+                reason,
+                answer,
+            } => {
+                // The event log may have forgotten it by now: then there is nothing to keep.
+                if let Some(found) = self.segments.get(event).await? {
+                    let kept = self.rejections.keep(
+                        integration_ref,
+                        found.id(),
+                        found.body(),
+                        reason,
+                        answer,
+                    );
+                    kept.await?;
+                }
+                Seen::Rejected { id }
+            }
+        })
+    }
+
+    /// Posts one event, if the integration as it is at this moment lets it be sent.
+    async fn post(&self, event: EventRef, turn: u64, epoch: u64) -> Result<Posted, ReplayError> {
+        let Some(found) = self.segments.get(event).await? else {
+            return Ok(Posted::Unwanted);
+        };
+        let is_ours = |integration: &Integration| {
+            integration.is_running()
+                && integration
+                    .stream()
+                    .is_some_and(|it| it.epoch == epoch && it.schedule.turn == turn)
+        };
+        let is_sent =
+            |integration: &Integration| is_ours(integration) && integration.passes(found.name());
+        let ready = self.app.recent.ready(self.integration_ref, is_sent).await?;
+        let Some(ready) = ready.filter(|ready| is_ours(&ready.integration)) else {
+            return Ok(Posted::Over);
+        };
+        let Target::Webhook { callback, .. } = &ready.integration.target else {
+            return Ok(Posted::Over);
+        };
+        if !ready.integration.passes(found.name()) {
+            return Ok(Posted::Unwanted);
+        }
+        let post = Post {
+            url: &callback.callback_url,
+            api_key: ready.api_key.as_ref(),
+            event_id: found.id(),
+            body: found.body(),
+        };
+        let outcome = self.app.receivers.post(&post, self.app.clock.now()).await;
+        Ok(made(outcome, &callback.callback_url, &found))
+    }
+
+    /// Reads on, from where the last read ended if that is where to continue.
+    async fn read(&self, from: Position, until: Ulid, limit: usize) -> Result<Seen, ReplayError> {
+        let continues =
+            |reading: &Reading| reading.selection.next() == from && reading.until == until;
+        let known = lock(&self.reading).take().filter(continues);
+        let mut reading = known.unwrap_or_else(|| self.begin_reading(from, until));
+        let began = Instant::now();
+        while self.segments.bytes() >= MAX_AHEAD && began.elapsed() < LONGEST_READ {
+            tokio::time::sleep(AHEAD_PAUSE).await;
+        }
+        let mut events = Vec::new();
+        let is_in_time = || began.elapsed() < LONGEST_READ && self.began.elapsed() < self.left;
+        while events.len() < limit && self.segments.bytes() < MAX_AHEAD {
+            let has_moved = reading.selection.next() > from;
+            if has_moved && !is_in_time() {
+                break;
+            }
+            let next = match reading.rest.take() {
+                Some(rest) => Some(rest),
+                None => reading.reader.next().await?,
+            };
+            let Some((segment, shard)) = next else {
+                reading.selection.end(until);
+                break;
+            };
+            let room = limit - events.len();
+            let id = segment.id;
+            let taken = {
+                let integration = lock(&self.integration);
+                let passes = |name: &str| integration.as_ref().is_some_and(|it| it.passes(name));
+                reading.selection.take(id, segment.events(), passes, room)
+            };
+            self.segments.hold(&segment, taken.indices.len())?;
+            if !taken.is_used_up {
+                reading.rest = Some((segment, shard));
+            }
+            events.extend(taken.indices.into_iter().map(|index| EventRef {
+                segment: id,
+                index,
+                shard,
+            }));
+        }
+        let next = reading.selection.next();
+        *lock(&self.reading) = Some(reading);
+        Ok(Seen::Read { events, next })
+    }
+
+    /// What the event log has forgotten is not read.
+    fn begin_reading(&self, from: Position, until: Ulid) -> Reading {
+        let log = &self.app.event_log;
+        let first = from.segment.max(log.oldest().first_id());
+        Reading {
+            until,
+            reader: log.read(&self.integration_ref.tenant, first, until),
+            selection: Selection::new(from),
+            rest: None,
+        }
+    }
+}
+
+/// An attempt that was made.
+fn made(outcome: Outcome, url: &str, event: &Event) -> Posted {
+    let why = match &outcome {
+        Outcome::Delivered => return Posted::Made(outcome, String::new()),
+        Outcome::Rejected(_) => "bad request (HTTP status code 400)",
+        Outcome::Gone => "gone (HTTP status code 410), so the integration was stopped",
+        Outcome::Failed(failure) => &failure.reason,
+    };
+    let reason = request_failed(url, why, event.body());
+    Posted::Made(outcome, reason)
+}
+
+/// What the lock guards is whole after every statement.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

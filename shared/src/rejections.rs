@@ -1,0 +1,195 @@
+//! Keeps events that a receiver has refused for good, and logs them: of a storm only as much as anyone can read.
+//!
+//! A receiver that refuses everything refuses as many events a second as there are. Of those of one run or one sender, 30 a second
+//! are kept, which is as many as are shown, and an entry a second is logged. The others are counted.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::integration::IntegrationRef;
+use domain::integration_log::{Action, Entry};
+use ulid::Ulid;
+
+use crate::clock::Clock;
+use crate::store::StoreError;
+use crate::store::integration_log::IntegrationLog;
+use crate::store::rejected_events::{MAX_REJECTED, Rejected, RejectedEvents};
+use crate::telemetry::chain;
+
+/// How often what was rejected is logged, and for how long what is kept is counted.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The rejections of one run or one sender.
+#[derive(Debug)]
+pub struct Rejections<'a> {
+    rejected_events: &'a RejectedEvents,
+    integration_log: &'a IntegrationLog,
+    clock: &'a Clock,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// When the second began in which events are counted that are kept, and how many there are.
+    second: Option<Instant>,
+    kept: usize,
+    /// Kept since others were evicted.
+    unevicted: usize,
+    /// Since the last entry: how many were rejected, why the last one was, and how many of them are not kept.
+    unlogged: usize,
+    reason: String,
+    dropped: usize,
+    logged: Option<Instant>,
+}
+
+impl<'a> Rejections<'a> {
+    /// None yet.
+    pub fn new(
+        rejected_events: &'a RejectedEvents,
+        integration_log: &'a IntegrationLog,
+        clock: &'a Clock,
+    ) -> Rejections<'a> {
+        Rejections {
+            rejected_events,
+            integration_log,
+            clock,
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Keeps an event, or counts it where too many are; `reason` is for the integration log.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn keep(
+        &self,
+        integration_ref: &IntegrationRef,
+        event_id: &str,
+        envelope: &str,
+        reason: String,
+        answer: String,
+    ) -> Result<(), StoreError> {
+        if self.count(reason) {
+            let rejected = Rejected {
+                event_id: event_id.to_owned(),
+                created_at: self.clock.now(),
+                answer,
+            };
+            let put = self
+                .rejected_events
+                .put(integration_ref, &rejected, envelope);
+            if let Err(error) = put.await {
+                // It is evicted at once, so to say: to send it again would be refused again.
+                tracing::warn!(error = chain(&error), "a rejected event is not kept");
+                self.lock().dropped += 1;
+            }
+        }
+        let (is_due, is_full) = {
+            let counts = self.lock();
+            let is_due = counts.logged.is_none_or(|at| at.elapsed() >= PACE);
+            (is_due, counts.unevicted >= MAX_REJECTED)
+        };
+        if is_full {
+            self.evict(integration_ref).await?;
+        }
+        match is_due {
+            true => self.log(integration_ref).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Counts a rejection; whether its event is kept.
+    fn count(&self, reason: String) -> bool {
+        let mut counts = self.lock();
+        if counts.second.is_none_or(|began| began.elapsed() >= PACE) {
+            (counts.second, counts.kept) = (Some(Instant::now()), 0);
+        }
+        counts.unlogged += 1;
+        counts.reason = reason;
+        let is_kept = counts.kept < MAX_REJECTED;
+        match is_kept {
+            true => {
+                counts.kept += 1;
+                counts.unevicted += 1;
+            }
+            false => counts.dropped += 1,
+        }
+        is_kept
+    }
+
+    /// Nothing more is rejected: logs what is not logged yet, and makes room.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn end(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+        self.log(integration_ref).await?;
+        let is_to_evict = self.lock().unevicted > 0;
+        match is_to_evict {
+            true => self.evict(integration_ref).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn log(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+        let (reason, dropped) = {
+            let mut counts = self.lock();
+            if counts.unlogged == 0 {
+                return Ok(());
+            }
+            let others = std::mem::take(&mut counts.unlogged) - 1;
+            let mut reason = std::mem::take(&mut counts.reason);
+            if others > 0 {
+                reason += &format!(" {others} more events were rejected since the entry before.");
+            }
+            counts.logged = Some(Instant::now());
+            (reason, std::mem::take(&mut counts.dropped))
+        };
+        let entry = (Action::EventRejected, reason);
+        let evicted = (dropped > 0).then(|| {
+            let reason = format!(
+                "{dropped} rejected events were not kept, since {MAX_REJECTED} a second are. {AGAIN}"
+            );
+            (Action::RejectedEventEvicted, reason)
+        });
+        self.append(integration_ref, [entry].into_iter().chain(evicted))
+            .await
+    }
+
+    async fn evict(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+        self.lock().unevicted = 0;
+        let evicted = self.rejected_events.evict(integration_ref).await?;
+        if evicted.is_empty() {
+            return Ok(());
+        }
+        let (what, were) = match evicted.len() {
+            1 => ("event", "was"),
+            _ => ("events", "were"),
+        };
+        let ids = evicted.join(", ");
+        let reason = format!(
+            "Rejected {what} {ids} {were} removed to make room: only the last {MAX_REJECTED} are kept. {AGAIN}"
+        );
+        self.append(integration_ref, [(Action::RejectedEventEvicted, reason)])
+            .await
+    }
+
+    async fn append(
+        &self,
+        integration_ref: &IntegrationRef,
+        entries: impl IntoIterator<Item = (Action, String)>,
+    ) -> Result<(), StoreError> {
+        let first = self.clock.ulid().0;
+        for (id, (action, reason)) in (first..).map(Ulid).zip(entries) {
+            let entry = Entry { id, action, reason };
+            self.integration_log.append(integration_ref, &entry).await?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How an event is sent again that is not kept.
+const AGAIN: &str = "To send such events again, register a temporary integration whose range of dates and filter include them.";

@@ -1,0 +1,348 @@
+//! Waiting events: references into the event log, kept until a sender has sent them. One item has up to 50 events of a segment.
+//!
+//! Each item is less than 1 KB: a write unit. All of an integration are in one partition, which takes 1,000 of them a second.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, PutRequest, WriteRequest};
+use domain::integration::{CATCH_UP, IntegrationRef};
+use domain::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
+use domain::time::Millis;
+use futures_util::future::try_join;
+use ulid::Ulid;
+
+use super::{
+    Item, StoreError, Table, failure, number, number_of, partition, text, text_of, unavailable,
+    unreadable,
+};
+
+const PREFIX: &str = "waiting#";
+/// Items of an earlier version, of one event each.
+const PARKED: &str = "parked#";
+/// The most requests of a batch (DynamoDB).
+const MAX_BATCH: usize = 25;
+/// How often what DynamoDB has not processed of a batch is sent again before the whole call fails.
+const MAX_TRIES: u32 = 8;
+
+/// The waiting events of all integrations.
+#[derive(Clone, Debug)]
+pub struct WaitingEvents {
+    table: Table,
+}
+
+impl WaitingEvents {
+    /// The store in a table.
+    pub fn new(table: Table) -> WaitingEvents {
+        WaitingEvents { table }
+    }
+
+    /// Stores items at `now`, for as long as a stopped integration can be started again to catch up, and as long again.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: some may have been stored.
+    pub async fn put(
+        &self,
+        integration_ref: &IntegrationRef,
+        items: &[StoredWaiting],
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        let mut writes = Vec::with_capacity(items.len());
+        for stored in items {
+            let put = PutRequest::builder().set_item(Some(item(integration_ref, stored, now)));
+            let put = put.build().map_err(unreadable)?;
+            writes.push(WriteRequest::builder().put_request(put).build());
+        }
+        self.write(writes).await
+    }
+
+    /// Deletes items.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: some may have been deleted.
+    pub async fn delete(
+        &self,
+        integration_ref: &IntegrationRef,
+        keys: &[WaitingKey],
+    ) -> Result<(), StoreError> {
+        let pk = partition(integration_ref);
+        let mut writes = Vec::with_capacity(keys.len());
+        for key in keys {
+            if key.parked.is_some() {
+                self.delete_parked(&pk, key).await?;
+                continue;
+            }
+            let delete = DeleteRequest::builder()
+                .key("pk", text(pk.as_str()))
+                .key("sk", text(sort_key(key)));
+            let delete = delete.build().map_err(unreadable)?;
+            writes.push(WriteRequest::builder().delete_request(delete).build());
+        }
+        self.write(writes).await
+    }
+
+    /// An item of an earlier version, unless it was parked again since it was read.
+    async fn delete_parked(&self, pk: &str, key: &WaitingKey) -> Result<(), StoreError> {
+        let deleted = self
+            .table
+            .deletion(pk, &sort_key(key))
+            .condition_expression("#token = :token")
+            .expression_attribute_names("#token", "token")
+            .expression_attribute_values(":token", text(key.token.to_string()))
+            .send()
+            .await;
+        match deleted.map_err(|error| failure(error, StoreError::Changed)) {
+            Ok(_) | Err(StoreError::Changed) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends writes in batches, and what was not processed of them again: an item that is not processed is not stored.
+    async fn write(&self, mut writes: Vec<WriteRequest>) -> Result<(), StoreError> {
+        let mut attempt = 0;
+        while !writes.is_empty() {
+            let rest = writes.split_off(writes.len().min(MAX_BATCH));
+            let answer = self
+                .table
+                .client
+                .batch_write_item()
+                .request_items(&self.table.name, writes)
+                .send()
+                .await
+                .map_err(unavailable)?;
+            let unprocessed = answer.unprocessed_items.unwrap_or_default();
+            let mut left: Vec<WriteRequest> = unprocessed.into_values().flatten().collect();
+            if !left.is_empty() {
+                attempt += 1;
+                if attempt > MAX_TRIES {
+                    return Err(StoreError::Unavailable("a batch is throttled".into()));
+                }
+                tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
+            }
+            left.extend(rest);
+            writes = left;
+        }
+        Ok(())
+    }
+
+    /// All items of an integration, read consistently: those of an earlier version, too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn list(
+        &self,
+        integration_ref: &IntegrationRef,
+    ) -> Result<Vec<StoredWaiting>, StoreError> {
+        let (mut items, parked) = try_join(
+            self.all(integration_ref, PREFIX),
+            self.all(integration_ref, PARKED),
+        )
+        .await?;
+        items.extend(parked);
+        Ok(items)
+    }
+
+    /// When the first of the waiting events was published; none where none waits.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn oldest(
+        &self,
+        integration_ref: &IntegrationRef,
+    ) -> Result<Option<Millis>, StoreError> {
+        let first = |prefix| async move {
+            let first = self.table.list(&partition(integration_ref), prefix);
+            let found = first.limit(1).send().await.map_err(unavailable)?;
+            let stored = found.items().first().map(read).transpose()?;
+            Ok(stored.map(|stored| Millis(stored.key.segment.timestamp_ms())))
+        };
+        let (waiting, parked) = try_join(first(PREFIX), first(PARKED)).await?;
+        Ok(waiting.into_iter().chain(parked).min())
+    }
+
+    async fn all(
+        &self,
+        integration_ref: &IntegrationRef,
+        prefix: &str,
+    ) -> Result<Vec<StoredWaiting>, StoreError> {
+        let mut items = Vec::new();
+        let pages = self.table.list(&partition(integration_ref), prefix);
+        let mut pages = pages.into_paginator().items().send();
+        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
+            items.push(read(&item)?);
+        }
+        Ok(items)
+    }
+}
+
+fn sort_key(key: &WaitingKey) -> String {
+    match key.parked {
+        Some(index) => format!("{PARKED}{}#{index:05}", key.segment),
+        None => format!("{PREFIX}{}#{}", key.segment, key.token),
+    }
+}
+
+fn item(integration_ref: &IntegrationRef, stored: &StoredWaiting, now: Millis) -> Item {
+    let StoredWaiting { key, waiting } = stored;
+    let indices = waiting.indices.iter().map(u32::to_string).collect();
+    let mut item: Item = HashMap::from([
+        ("pk".into(), text(partition(integration_ref))),
+        ("sk".into(), text(sort_key(key))),
+        ("indices".into(), AttributeValue::Ns(indices)),
+        ("shard".into(), number(u64::from(waiting.shard))),
+        ("attempt".into(), number(u64::from(waiting.attempt))),
+        ("due_at".into(), number(waiting.due_at.0)),
+        (
+            "expires_at".into(),
+            number(now.after(CATCH_UP * 2).epoch_seconds()),
+        ),
+    ]);
+    if let Some(failing_since) = waiting.failing_since {
+        item.insert("failing_since".into(), number(failing_since.0));
+    }
+    if let Some(reason) = &waiting.reason {
+        item.insert("reason".into(), text(reason.as_str()));
+    }
+    item
+}
+
+fn read(item: &Item) -> Result<StoredWaiting, StoreError> {
+    let sk = text_of(item, "sk")?;
+    let (key, mut indices) = match sk.strip_prefix(PREFIX) {
+        Some(rest) => (key(rest), Vec::new()),
+        None => {
+            let key = parked_key(item, sk.strip_prefix(PARKED));
+            let indices = key.and_then(|key| key.parked).into_iter().collect();
+            (key, indices)
+        }
+    };
+    let key = key.ok_or_else(|| unreadable("a waiting item's key"))?;
+    if let Some(AttributeValue::Ns(numbers)) = item.get("indices") {
+        for number in numbers {
+            indices.push(number.parse().map_err(unreadable)?);
+        }
+        indices.sort_unstable();
+    }
+    let number32 = |name| u32::try_from(number_of(item, name)?).map_err(unreadable);
+    Ok(StoredWaiting {
+        key,
+        waiting: Waiting {
+            segment: key.segment,
+            shard: number32("shard")?,
+            indices,
+            attempt: number32("attempt")?,
+            failing_since: number_of(item, "failing_since").ok().map(Millis),
+            due_at: Millis(number_of(item, "due_at").unwrap_or_default()),
+            reason: text_of(item, "reason").ok(),
+        },
+    })
+}
+
+fn key(rest: &str) -> Option<WaitingKey> {
+    let (segment, token) = rest.split_once('#')?;
+    Some(WaitingKey {
+        segment: Ulid::from_string(segment).ok()?,
+        token: Ulid::from_string(token).ok()?,
+        parked: None,
+    })
+}
+
+fn parked_key(item: &Item, rest: Option<&str>) -> Option<WaitingKey> {
+    let (segment, index) = rest?.split_once('#')?;
+    Some(WaitingKey {
+        segment: Ulid::from_string(segment).ok()?,
+        token: Ulid::from_string(&text_of(item, "token").ok()?).ok()?,
+        parked: Some(index.parse().ok()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::log::position::EventRef;
+
+    use super::*;
+
+    fn integration_ref() -> IntegrationRef {
+        IntegrationRef {
+            tenant: "acme".into(),
+            integration_id: "erp-1".into(),
+            generation: Ulid(9),
+        }
+    }
+
+    #[test]
+    fn an_item_is_read_as_it_was_stored_and_takes_less_than_a_kilobyte() {
+        let segment = Ulid::from_parts(1_700_000_000_001, 5);
+        let stored = StoredWaiting {
+            key: WaitingKey {
+                segment,
+                token: Ulid(7),
+                parked: None,
+            },
+            waiting: Waiting {
+                segment,
+                shard: 1,
+                indices: (10_000..10_050).collect(),
+                attempt: 2,
+                failing_since: Some(Millis(8)),
+                due_at: Millis(1_700_000_000_000),
+                reason: Some("x".repeat(200)),
+            },
+        };
+        let written = item(&integration_ref(), &stored, Millis(0));
+        let sk = "waiting#01HF7YAT010000000000000005#00000000000000000000000007";
+        assert_eq!(written["sk"], text(sk));
+        assert_eq!(read(&written).unwrap(), stored);
+        let bytes: usize = written
+            .iter()
+            .map(|(name, value)| {
+                name.len()
+                    + match value {
+                        AttributeValue::S(text) => text.len(),
+                        // Two digits to a byte, and one more for each number.
+                        AttributeValue::Ns(numbers) => {
+                            numbers.iter().map(|it| it.len() / 2 + 2).sum()
+                        }
+                        _ => 10,
+                    }
+            })
+            .sum();
+        assert!(bytes < 1_000, "{bytes}");
+    }
+
+    #[test]
+    fn an_event_that_an_earlier_version_parked_is_read() {
+        let mut stored: Item = HashMap::from([
+            ("pk".into(), text("acme#erp-1#00000000000000000000000009")),
+            ("sk".into(), text("parked#01HF7YAT010000000000000005#00003")),
+            ("token".into(), text("00000000000000000000000007")),
+            ("expires_at".into(), number(1_705_184_000)),
+            ("shard".into(), number(1)),
+            ("attempt".into(), number(2)),
+        ]);
+        let segment = Ulid::from_parts(1_700_000_000_001, 5);
+        let found = read(&stored).unwrap();
+        assert_eq!(text(sort_key(&found.key)), stored["sk"]);
+        let waiting = Waiting {
+            segment,
+            shard: 1,
+            indices: vec![3],
+            attempt: 2,
+            failing_since: None,
+            due_at: Millis(0),
+            reason: None,
+        };
+        assert_eq!((found.key.token, found.waiting), (Ulid(7), waiting));
+        let event = EventRef {
+            segment,
+            index: 3,
+            shard: 1,
+        };
+        assert_eq!(read(&stored).unwrap().waiting.events().next(), Some(event));
+        stored.insert("failing_since".into(), number(8));
+        assert_eq!(
+            read(&stored).unwrap().waiting.failing_since,
+            Some(Millis(8))
+        );
+    }
+}

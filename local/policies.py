@@ -330,7 +330,7 @@ BREAKS = {
     "a table in the clear": lambda it: properties(it, "EventsTable").pop("SSESpecification"),
     "logs forever": lambda it: properties(it, "ApiAccessLogGroup").pop("RetentionInDays"),
     "a route without a token": lambda it: properties(it, "ApiRoute").update(AuthorizationType="NONE"),
-    "retries that Lambda takes for a loop": lambda it: properties(it, "DeliveryFunction").pop("RecursiveLoop"),
+    "steps that Lambda takes for a loop": lambda it: properties(it, "ReplayFunction").pop("RecursiveLoop"),
     "a loop that Lambda lets run": lambda it: properties(it, "IngestFunction").update(RecursiveLoop="Allow"),
     "a writer ahead of readers": lambda it: it["Rules"]["ReadersCoverWriters"]["Assertions"][0]["Assert"]["Fn::Or"][2]["Fn::And"][1]["Fn::Contains"][0].append("2"),
     "no rule for seals": lambda it: it["Rules"]["ReadersCoverWriters"]["Assertions"].pop(),

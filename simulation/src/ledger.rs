@@ -184,19 +184,11 @@ impl Ledger {
         promise.unheard = event;
     }
 
-    /// A worker posts, at `local` by its clock: within the limit of requests at a time, and no two senders at once.
-    pub fn posts(
-        &mut self,
-        generation: Ulid,
-        process: u64,
-        is_sender: bool,
-        limit: Option<u32>,
-        local: Millis,
-    ) {
+    /// A worker posts: within the limit of requests at a time, and no two senders at once.
+    pub fn posts(&mut self, generation: Ulid, process: u64, is_sender: bool, limit: Option<u32>) {
         let Some(promise) = self.promises.get_mut(&generation) else {
             return;
         };
-        let _ = local;
         promise.under_way.entry(process).or_insert((0, is_sender)).0 += 1;
         let total: usize = promise.under_way.values().map(|(count, _)| *count).sum();
         let others = promise

@@ -1,10 +1,13 @@
 //! A deterministic simulation of streams: many workers, clocks that differ, crashes between any two effects, queues that
 //! repeat and reorder, writes that are applied and reported as failed, receivers that fail, hang and recover.
 //!
-//! What decides is the code that the functions run: [`domain::lifecycle::apply`], delivery's `admit` and `judge`, replay's
-//! `Step` and `Selection`. What carries it out is simulated. Everything is drawn from a seed, so that a history that breaks a
+//! What decides is the code that the functions run: [`domain::lifecycle::apply`], delivery's `Posting`, replay's
+//! `Sender` and `Selection`. What carries it out is simulated. Everything is drawn from a seed, so that a history that breaks a
 //! promise can be run again.
 
+mod attempts;
+mod bending;
+mod carrying;
 mod check;
 mod history;
 mod ledger;

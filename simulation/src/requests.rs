@@ -3,14 +3,9 @@
 use std::time::Duration;
 
 use domain::integration::{Integration, Target};
-use domain::lifecycle::{
-    self, Applied, Change, Checkpoint, Input, StepInput, StepRequest, Verdict,
-};
-use domain::log::position::{EventRef, Position};
-use domain::receiver::outcome::Outcome;
-use domain::replay::selection::Selection;
-use domain::replay::sender::{Do, Now, Posted, Seen};
-use domain::run::{Admission, admit};
+use domain::lifecycle::{self, Applied, Change, Input, StepInput, StepRequest, Verdict};
+use domain::log::position::Position;
+use domain::replay::sender::{Now, Seen};
 use domain::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
 use domain::tasks::{LONGEST_DELAY, Run, RunEvent};
 use domain::time::Millis;
@@ -19,11 +14,10 @@ use serde_json::value::RawValue;
 use ulid::Ulid;
 
 use crate::Broken;
-use crate::history::{FRESH, MINUTE, SEAL, STOP_ANSWERED, URLS, name};
+use crate::history::{MINUTE, SEAL, STOP_ANSWERED, name};
 use crate::mutant::Mutant;
-use crate::receiver::REFUSAL;
 use crate::work::{Body, DeliveryAt, Happening, IntegrationRef, Op, Process, Role, Write};
-use crate::world::{World, url_index};
+use crate::world::World;
 
 impl World {
     /// Does one request of a worker that does one after another; how long it takes, where that is not like any other.
@@ -160,7 +154,7 @@ impl World {
                 }
             }
             Op::Request(attempt, event, read) => {
-                self.attempt(process, id, attempt, event, read, local);
+                self.attempt(process, id, attempt, event, read);
             }
             Op::Ended(attempt, event, made, is_over) => {
                 self.ended(process, attempt, event, made, is_over, local);
@@ -230,268 +224,9 @@ impl World {
         self.seen(process, Seen::Applied(applied), local);
     }
 
-    fn find(&self, integration_ref: IntegrationRef) -> Option<Integration> {
+    pub fn find(&self, integration_ref: IntegrationRef) -> Option<Integration> {
         let stored = self.integrations[integration_ref.0].clone();
         stored.filter(|integration| integration.generation == integration_ref.1)
-    }
-
-    fn is_fresh(&self, process: &Process) -> bool {
-        let for_so_long = match self.mutant {
-            Some(Mutant::StaleStatus) => 10 * MINUTE,
-            _ => FRESH,
-        };
-        let asked_at = process.fresh.as_ref().map(|(_, asked_at)| *asked_at);
-        asked_at.is_some_and(|asked_at| self.now < asked_at + for_so_long)
-    }
-
-    /// Reads the integration of a run, and decides what becomes of it.
-    fn admit(&mut self, process: &mut Process, id: u64, local: Millis) {
-        let found = self.find(of(process));
-        let asked_at = self.now;
-        let mutant = self.mutant;
-        let Role::Deliver(it) = &mut process.role else {
-            return;
-        };
-        it.busy = 0;
-        let admission = match &found {
-            None => Admission::Drop,
-            Some(found) => {
-                it.epoch = found.stream().map_or(0, |stream| stream.epoch);
-                match admit(found, &it.run) {
-                    Admission::Wait
-                        if mutant == Some(Mutant::ServedPosted) && found.is_running() =>
-                    {
-                        Admission::Post
-                    }
-                    other => other,
-                }
-            }
-        };
-        process.fresh = found.map(|found| (Box::new(found), asked_at));
-        match admission {
-            Admission::Post => it.at = DeliveryAt::Posting,
-            Admission::Wait => {
-                self.file(process, local);
-                self.next_of(process, id);
-            }
-            Admission::Drop => it.at = DeliveryAt::Writing,
-        }
-    }
-
-    /// Looks once more whether the event may be sent, and sends it.
-    fn attempt(
-        &mut self,
-        process: &mut Process,
-        id: u64,
-        attempt: u64,
-        event: EventRef,
-        read: Option<Box<Integration>>,
-        local: Millis,
-    ) {
-        let event_id = self.id_of(&event);
-        let integration = match read {
-            Some(read) => read,
-            None if !self.is_fresh(process) && process.fresh.is_some() => {
-                return self.at(self.now, Happening::Work(id, Op::Attempt(attempt, event)));
-            }
-            None => {
-                let found = process.fresh.as_ref().map(|(found, _)| found.clone());
-                let is_over = match (&found, &process.role) {
-                    (None, _) => true,
-                    (Some(found), Role::Replay(_, sender)) => {
-                        let stream = found.stream();
-                        !found.is_running()
-                            || stream.is_none_or(|stream| {
-                                stream.epoch != sender.epoch()
-                                    || stream.schedule.turn != sender.turn()
-                            })
-                    }
-                    (Some(found), Role::Deliver(it)) => {
-                        let epoch = found.stream().map_or(0, |stream| stream.epoch);
-                        let is_posted = match self.mutant {
-                            Some(Mutant::ServedPosted) => found.is_running(),
-                            _ => admit(found, &it.run) == Admission::Post,
-                        };
-                        epoch != it.epoch || !is_posted
-                    }
-                    _ => true,
-                };
-                let Some(found) = found.filter(|_| !is_over) else {
-                    return self.at(
-                        self.now,
-                        Happening::Work(id, Op::Ended(attempt, event, None, true)),
-                    );
-                };
-                if !found.passes(name(event_id)) {
-                    return self.at(
-                        self.now,
-                        Happening::Work(id, Op::Ended(attempt, event, None, false)),
-                    );
-                }
-                // Held up between the look and the request, but not for long.
-                let freezes = self.history.freezes;
-                if self.unlucky(freezes) {
-                    let at = self.now + self.random.random_range(0..150);
-                    return self.at(
-                        at,
-                        Happening::Work(id, Op::Request(attempt, event, Some(found))),
-                    );
-                }
-                found
-            }
-        };
-        let Target::Webhook { callback, .. } = &integration.target else {
-            return;
-        };
-        let (who, generation) = of(process);
-        let receiver = who * URLS + url_index(&callback.callback_url);
-        let flip = self.random.random_bool(0.5);
-        let busy = self.busy.entry(receiver).or_default();
-        let (outcome, took) =
-            self.history.receivers[receiver].answer(self.now, event_id, flip, busy.len());
-        busy.insert((id, attempt));
-        self.report.attempts += 1;
-        let took = took + self.latency();
-        let times = (self.now, self.now + took);
-        self.ledger
-            .attempt(generation, event_id, event.segment, &outcome, times);
-        let is_sender = matches!(process.role, Role::Replay(..));
-        self.ledger
-            .posts(generation, id, is_sender, callback.max_in_flight, local);
-        self.at(
-            self.now + took,
-            Happening::Free(receiver, generation, id, attempt),
-        );
-        let reason = domain::integration_log::request_failed(&callback.callback_url, "no", "");
-        let ended = Op::Ended(attempt, event, Some((outcome, reason)), false);
-        self.at(self.now + took, Happening::Work(id, ended));
-    }
-
-    /// An attempt has ended, or was not made.
-    fn ended(
-        &mut self,
-        process: &mut Process,
-        attempt: u64,
-        event: EventRef,
-        made: Option<(Outcome, String)>,
-        is_over: bool,
-        local: Millis,
-    ) {
-        let tick = self.now - process.began;
-        let jitter = self.random.random();
-        if let Some((Outcome::Delivered, _)) = made {
-            self.highest.insert(of(process).1, event);
-        }
-        match &mut process.role {
-            Role::Replay(..) => {
-                let posted = match made {
-                    Some((outcome, reason)) => Posted::Made(outcome, reason),
-                    None if is_over => Posted::Over,
-                    None => Posted::Unwanted,
-                };
-                let seen = Seen::Posted {
-                    id: attempt,
-                    posted,
-                    jitter,
-                };
-                self.seen(process, seen, local);
-            }
-            Role::Deliver(it) => {
-                it.busy = it.busy.saturating_sub(1);
-                let number = attempt as usize;
-                match made {
-                    Some((outcome, reason)) => {
-                        it.posting.ended(number, &outcome, reason.clone(), tick);
-                        match outcome {
-                            Outcome::Rejected(answer) => {
-                                let todo = Do::Reject {
-                                    id: attempt,
-                                    event,
-                                    reason,
-                                    answer,
-                                };
-                                process.ops.push_back(Op::Carry(todo));
-                            }
-                            Outcome::Gone => {
-                                let epoch = it.epoch;
-                                let gone = Input::Gone { epoch, reason };
-                                process.ops.push_back(Op::Apply(it.integration_ref, gone));
-                            }
-                            _ => {}
-                        }
-                    }
-                    None if is_over => it.posting.halted(number),
-                    None => it.posting.skipped(number),
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Does what a sender wants that is neither a write nor an attempt.
-    fn carry_out(&mut self, process: &mut Process, todo: Do, local: Millis) {
-        let (who, generation) = of(process);
-        match todo {
-            Do::List => {
-                let ours = self.waiting.iter().filter(|((of, _), _)| *of == generation);
-                let mut items: Vec<StoredWaiting> = ours
-                    .map(|((_, key), waiting)| StoredWaiting {
-                        key: *key,
-                        waiting: waiting.clone(),
-                    })
-                    .collect();
-                if self.mutant == Some(Mutant::NudgeUnlisted)
-                    && let Role::Replay(_, sender) = &process.role
-                    && sender.is_working()
-                {
-                    items.clear();
-                }
-                self.seen(process, Seen::Waiting(items), local);
-            }
-            Do::ListChunk(_) => self.seen(process, Seen::Chunk(Vec::new()), local),
-            Do::Read { from, until, limit } => {
-                let integration = self.integrations[who].as_ref();
-                let passes = |name: &str| integration.is_some_and(|it| it.passes(name));
-                let until = match self.mutant {
-                    Some(Mutant::UnsealedRead) => local.first_id(),
-                    _ => until,
-                };
-                let from = match self.mutant {
-                    Some(Mutant::MidSegment) if from.index > 0 => Position::behind(from.segment),
-                    _ => from,
-                };
-                let mut selection = Selection::new(from);
-                let mut events = Vec::new();
-                for (segment, ids) in self.log.range(from.segment..until.max(from.segment)) {
-                    let texts: Vec<String> = ids.iter().map(u32::to_string).collect();
-                    let named = texts.iter().zip(ids);
-                    let named = named.map(|(text, id)| (text.as_str(), name(*id)));
-                    let taken = selection.take(*segment, named, passes, limit - events.len());
-                    events.extend(taken.indices.into_iter().map(|index| EventRef {
-                        segment: *segment,
-                        index,
-                        shard: 0,
-                    }));
-                    if events.len() >= limit {
-                        break;
-                    }
-                }
-                if events.len() < limit {
-                    selection.end(until);
-                }
-                let next = selection.next();
-                self.seen(process, Seen::Read { events, next }, local);
-            }
-            Do::Reject {
-                id, event, answer, ..
-            } => {
-                let is_given_up = answer != REFUSAL;
-                let event = self.id_of(&event);
-                self.ledger.reject(generation, event, is_given_up, self.now);
-                self.seen(process, Seen::Rejected { id }, local);
-            }
-            Do::Apply(_) | Do::Post { .. } | Do::Put(_) | Do::Drop(_) => {}
-        }
     }
 
     /// How long it takes to read a part of the event log.
@@ -531,71 +266,6 @@ impl World {
             }
             self.waiting.insert((integration_ref.1, key), waiting);
         }
-    }
-
-    /// Deletes what is stored of the events of these items.
-    fn forget(&mut self, integration_ref: IntegrationRef, items: &[StoredWaiting]) {
-        let events: Vec<EventRef> = items.iter().flat_map(|it| it.waiting.events()).collect();
-        self.waiting.retain(|(generation, _), waiting| {
-            *generation != integration_ref.1 || !waiting.events().any(|it| events.contains(&it))
-        });
-    }
-
-    /// An input as it is applied, with a bug put in or not.
-    pub fn bent_input(&mut self, process: &Process, mut input: Input) -> Input {
-        if let Input::Step {
-            step: StepInput::Begin { until, .. },
-            ..
-        } = &mut input
-            && self.mutant == Some(Mutant::LateAttempts)
-        {
-            *until = self.local(process).after(Duration::from_secs(10));
-        }
-        let highest = self.highest.get(&of(process).1).copied();
-        if let Input::Step {
-            step: StepInput::Checkpoint(checkpoint),
-            ..
-        } = &mut input
-        {
-            let Checkpoint { from, to, sent, .. } = &mut **checkpoint;
-            match self.mutant {
-                Some(Mutant::HighestPosition) if from.is_some() => {
-                    let highest = highest.map_or(*to, |event| Position {
-                        segment: event.segment,
-                        index: event.index + 1,
-                    });
-                    *to = highest.max(*to);
-                    *sent = *to;
-                }
-                Some(Mutant::FilterPassed) => *sent = *to,
-                _ => {}
-            }
-        }
-        input
-    }
-
-    /// What a step gets to see, with a bug put in or not.
-    fn bent(&self, mut applied: Applied, local: Millis) -> Applied {
-        if self.mutant == Some(Mutant::UnconfirmedEnds) {
-            applied.decided_at = local;
-        }
-        let Some(stream) = applied.integration.stream_mut() else {
-            return applied;
-        };
-        match self.mutant {
-            Some(Mutant::ProbesWaitingOnly) => {
-                if let Some(it) = &mut stream.health.interruption {
-                    it.probes &= !1;
-                }
-            }
-            Some(Mutant::AloneUnproven) if stream.health.failing_since.is_some() => {
-                stream.health.last_success_at = Some(local);
-                stream.health.resumed_at = None;
-            }
-            Some(Mutant::HoldForgotten) => stream.pace.hold_until = None,
-            _ => {}
-        }
-        applied
     }
 
     /// Reads an integration and applies an input to what was read; none when it is gone.

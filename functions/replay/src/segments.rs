@@ -11,7 +11,6 @@ use tokio::sync::OnceCell;
 use ulid::Ulid;
 
 use crate::ReplayError;
-use crate::sending::lock;
 
 /// How many segments are kept of which no event that was read waits to be sent.
 const MAX_IDLE: usize = 16;
@@ -199,4 +198,11 @@ fn open(segment: &Segment) -> Result<Opened, ReplayError> {
         ends: lines.match_indices('\n').map(|(at, _)| at).collect(),
         lines,
     })
+}
+
+/// What the lock guards is whole after every statement.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -17,7 +17,7 @@ use shared::store::event_log::Reader;
 use shared::telemetry::chain;
 use ulid::Ulid;
 
-use crate::segments::{Event, Segments};
+use crate::segments::{Event, Segments, lock};
 use crate::{App, ReplayError};
 
 /// How long the event log is read for one read of a sender: a range may have much that does not pass the filter.
@@ -279,11 +279,4 @@ fn made(outcome: Outcome, url: &str, event: &Event) -> Posted {
     };
     let reason = request_failed(url, why, event.body());
     Posted::Made(outcome, reason)
-}
-
-/// What the lock guards is whole after every statement.
-pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ulid::Ulid;
 
-use super::posting::UnderWay;
 use crate::log::position::EventRef;
 use crate::stream::waiting::{StoredWaiting, WaitingKey};
 use crate::time::Millis;
@@ -157,8 +156,8 @@ impl Held {
     }
 
     /// An event of the owed range was read; `false` when it waits already or is under way.
-    pub fn read(&mut self, event: EventRef, under_way: &UnderWay) -> bool {
-        if self.waits.contains_key(&event) || under_way.has(event) {
+    pub fn read(&mut self, event: EventRef, is_under_way: bool) -> bool {
+        if is_under_way || self.waits.contains_key(&event) {
             return false;
         }
         self.open.insert(event)

@@ -1,11 +1,11 @@
 //! What a sender posts next, and what it makes of what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use ulid::Ulid;
 
 use super::held::Tried;
-use super::{Do, Now, Phase, Posted, Sender};
+use super::machine::{Phase, Sender};
+use super::types::{Do, Now, Posted};
+use super::under_way::Sending;
 use crate::backoff;
 use crate::log::position::{EventRef, Position};
 use crate::receiver::outcome::{Failure, Outcome};
@@ -13,72 +13,6 @@ use crate::stream::Because;
 use crate::stream::health::Interruption;
 use crate::stream::pace::Verdict;
 use crate::time::Millis;
-
-/// An attempt under way, or its event on its way to the rejected ones.
-#[derive(Clone, Debug)]
-pub struct Sending {
-    /// The event.
-    pub event: EventRef,
-    /// What is known of it.
-    pub tried: Tried,
-    /// When the attempt began.
-    pub began: u64,
-    is_probe: bool,
-}
-
-/// The attempts under way.
-#[derive(Clone, Debug, Default)]
-pub struct UnderWay {
-    attempts: BTreeMap<u64, Sending>,
-    events: BTreeSet<EventRef>,
-    /// How many of them are tired, and for how many milliseconds such attempts have lasted that have ended.
-    tired: u32,
-    tired_for: u64,
-}
-
-impl UnderWay {
-    /// Whether nothing is under way.
-    pub fn is_empty(&self) -> bool {
-        self.attempts.is_empty()
-    }
-
-    /// Whether this event is.
-    pub fn has(&self, event: EventRef) -> bool {
-        self.events.contains(&event)
-    }
-
-    fn insert(&mut self, id: u64, sending: Sending) {
-        self.tired += u32::from(sending.tried.is_tired());
-        self.events.insert(sending.event);
-        self.attempts.insert(id, sending);
-    }
-
-    /// An attempt has ended.
-    pub fn remove(&mut self, id: u64) -> Option<Sending> {
-        let sending = self.attempts.remove(&id)?;
-        self.events.remove(&sending.event);
-        self.tired -= u32::from(sending.tried.is_tired());
-        Some(sending)
-    }
-
-    /// Attempts that began before this instant, of events that the position may not pass.
-    pub fn stragglers(&self, before: u64) -> impl Iterator<Item = (EventRef, &Tried)> {
-        let late = move |sending: &&Sending| sending.began <= before && sending.tried.is_open;
-        let late = self.attempts.values().filter(late);
-        late.map(|sending| (sending.event, &sending.tried))
-    }
-
-    /// What is known of an event that is under way.
-    pub fn tried_mut(&mut self, event: EventRef) -> Option<&mut Tried> {
-        if !self.has(event) {
-            return None;
-        }
-        let mut attempts = self.attempts.values_mut();
-        attempts
-            .find(|sending| sending.event == event)
-            .map(|sending| &mut sending.tried)
-    }
-}
 
 impl Sender {
     /// Begins the next attempt, if the pace allows one and there is something to send.

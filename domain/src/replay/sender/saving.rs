@@ -2,159 +2,16 @@
 
 use ulid::Ulid;
 
-use super::{Do, Now, Phase, Sender};
+use super::held::Tried;
+use super::machine::{Phase, Sender};
+use super::progress::At;
+use super::types::{Do, Now};
 use crate::lifecycle::{Checkpoint, Input, StepInput};
 use crate::log::position::{EventRef, Position};
-use crate::stream::Because;
 use crate::stream::waiting::{StoredWaiting, WaitingKey, items};
 
 /// How long an attempt holds the position at the least before its event is stored as a waiting one: milliseconds.
 const STRAGGLES: u64 = 1_000;
-
-/// How far the current checkpoint is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Nothing,
-    Putting,
-    HasPut,
-    Dropping,
-    HasDropped,
-    Writing,
-}
-
-/// What is to be written down.
-#[derive(Clone, Debug)]
-pub struct Saving {
-    at: At,
-    /// When the last checkpoint was written.
-    written_at: u64,
-    finished: usize,
-    is_changed: bool,
-    is_requested: bool,
-    /// The events that are being stored: in which item, and for which attempt.
-    putting: Vec<(EventRef, WaitingKey, u32)>,
-    failure: Option<String>,
-    serve: Option<Because>,
-    drained: Option<Ulid>,
-    gone: Option<String>,
-    /// When the attempt began that was taken last.
-    taken_began: Option<u64>,
-    taken_ended: u64,
-    is_nudged: bool,
-    hears: bool,
-    heard_at: u64,
-}
-
-impl Saving {
-    /// Nothing is to be written down yet.
-    pub fn new(now: u64) -> Saving {
-        Saving {
-            at: At::Nothing,
-            written_at: now,
-            finished: 0,
-            is_changed: false,
-            is_requested: false,
-            putting: Vec::new(),
-            failure: None,
-            serve: None,
-            drained: None,
-            gone: None,
-            taken_began: None,
-            taken_ended: 0,
-            is_nudged: false,
-            hears: false,
-            heard_at: now,
-        }
-    }
-
-    /// Whether a checkpoint is under way.
-    pub fn is_at_work(&self) -> bool {
-        self.at != At::Nothing
-    }
-
-    /// A checkpoint is due at once.
-    pub fn request(&mut self) {
-        self.is_requested = true;
-        self.is_changed = true;
-    }
-
-    /// Whether there is something to write down.
-    pub fn is_changed(&self) -> bool {
-        self.is_changed
-    }
-
-    /// There is something to write down.
-    pub fn changed(&mut self) {
-        self.is_changed = true;
-    }
-
-    /// An event is done with.
-    pub fn finished(&mut self) {
-        self.finished += 1;
-        self.is_changed = true;
-    }
-
-    /// An attempt has failed: the reason is for the integration log.
-    pub fn failed(&mut self, reason: String) {
-        self.failure = Some(reason);
-    }
-
-    /// The stream is to be served from now on.
-    pub fn serve(&mut self, because: Because) {
-        self.serve = Some(because);
-        self.request();
-    }
-
-    /// The events of this chunk are made waiting ones.
-    pub fn drains(&mut self, chunk: Ulid) {
-        self.drained = Some(chunk);
-    }
-
-    /// The receiver wants nothing any more: the reason is for the integration log.
-    pub fn is_gone(&mut self, reason: String) {
-        self.gone.get_or_insert(reason);
-    }
-
-    /// An attempt that began at `began` was taken.
-    pub fn taken_at(&mut self, began: u64, ended: u64) {
-        self.taken_began = self.taken_began.max(Some(began));
-        self.taken_ended = ended;
-    }
-
-    /// Whether an attempt that began then began after all that were taken.
-    pub fn is_since_taken(&self, began: u64) -> bool {
-        self.taken_began.is_none() || began >= self.taken_ended
-    }
-
-    /// Whether delivery has stored waiting events meanwhile.
-    pub fn heard(&mut self, is_nudged: bool, _now: u64) {
-        self.is_nudged = is_nudged;
-    }
-
-    /// An input was applied. Whether it was a checkpoint after which waiting events are to be listed.
-    pub fn wrote(&mut self, now: u64) -> bool {
-        if self.at != At::Writing {
-            return false;
-        }
-        self.at = At::Nothing;
-        let hears = std::mem::take(&mut self.hears);
-        if hears {
-            self.heard_at = now;
-        }
-        hears
-    }
-
-    /// Items were deleted.
-    pub fn dropped(&mut self) {
-        self.at = At::HasDropped;
-    }
-
-    fn is_due(&self, now: Now, is_ending: bool, limit: usize, pause: u64) -> bool {
-        let wants_to_hear = self.is_nudged && !is_ending && now.tick >= self.heard_at + pause;
-        let is_old = self.is_changed && now.tick >= self.written_at + pause;
-        self.is_requested || self.finished >= limit || is_old || wants_to_hear
-    }
-}
 
 impl Sender {
     /// The next write of a checkpoint, if one is due.
@@ -207,7 +64,7 @@ impl Sender {
             )
         });
         let mut stored: Vec<StoredWaiting> = Vec::new();
-        let is_like = |one: &StoredWaiting, (event, tried): &(EventRef, &super::Tried)| {
+        let is_like = |one: &StoredWaiting, (event, tried): &(EventRef, &Tried)| {
             one.waiting.segment == event.segment
                 && one.waiting.attempt == tried.attempt
                 && one.waiting.failing_since == tried.failing_since

@@ -1,10 +1,17 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ulid::Ulid;
 
 use super::*;
+use crate::integration::Integration;
 use crate::integration::tests::webhook;
-use crate::lifecycle::{Ran, apply};
-use crate::receiver::outcome::Failure;
-use crate::stream::waiting::Waiting;
+use crate::lifecycle::{Applied, Input, Ran, Rules, apply};
+use crate::log::position::{EventRef, Position};
+use crate::receiver::outcome::{Failure, Outcome};
+use crate::stream::Stream;
+use crate::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
+use crate::time::Millis;
 
 const RULES: Rules = Rules {
     seal: Duration::from_secs(10),

@@ -1,0 +1,458 @@
+//! The sender itself: its state, what it does next, and what it makes of what it sees. Its other parts are in the files beside this.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ulid::Ulid;
+
+use super::held::{Held, Tried};
+use super::progress::Saving;
+use super::types::{Do, Limits, Now, Seen};
+use super::under_way::UnderWay;
+use crate::integration::Integration;
+use crate::lifecycle::{Applied, Input, Rest, Rules, StepInput, Verdict as Written};
+use crate::log::position::{EventRef, Position};
+use crate::stream::health::Health;
+use crate::stream::pace::{Pace, Pacer};
+use crate::stream::{Because, Stream};
+use crate::time::Millis;
+
+/// A hold that is longer is waited for by the next step: milliseconds.
+const LONGEST_HOLD: u64 = 2_000;
+/// How long before its end a step begins no request any more: one may take 15 seconds, and 5 are for the last checkpoint.
+const LAST_REQUEST: Duration = Duration::from_secs(20);
+/// How often the time is looked at while there is nothing to begin: milliseconds.
+const TICK: u64 = 500;
+
+/// How far the step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    New,
+    Beginning,
+    Chunk,
+    Listing,
+    Working,
+    /// Nothing is begun any more; what is under way ends.
+    Ending,
+    Leaving,
+    Over,
+}
+
+/// A step under way.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    pub(super) turn: u64,
+    pub(super) holder: Ulid,
+    pub(super) over: Millis,
+    pub(super) rules: Rules,
+    pub(super) limits: Limits,
+    pub(super) horizon: Millis,
+    /// When nothing is begun any more.
+    pub(super) last_request: u64,
+    pub(super) phase: Phase,
+    /// The integration as it was written or read last.
+    pub(super) integration: Option<Integration>,
+    pub(super) epoch: u64,
+    pub(super) pacer: Pacer,
+    pub(super) pace: Pace,
+    pub(super) health: Health,
+    pub(super) held: Held,
+    pub(super) under_way: UnderWay,
+    pub(super) saving: Saving,
+    pub(super) ahead: VecDeque<EventRef>,
+    /// The owed range that is being read: where it stood, how far it is read, and its end.
+    pub(super) range: Option<Range>,
+    pub(super) is_reading: bool,
+    pub(super) is_listing: bool,
+    /// Whether it is known what waits.
+    pub(super) has_listed: bool,
+    /// Whether an input is being applied.
+    pub(super) is_applying: bool,
+    pub(super) opening: bool,
+    pub(super) confirmed: bool,
+    pub(super) has_moved: bool,
+    pub(super) has_failed: bool,
+    /// Whether anything was refused since the step began.
+    pub(super) was_refused: bool,
+    pub(super) takes_waiting: bool,
+    pub(super) next_id: u64,
+    pub(super) pending: VecDeque<Do>,
+}
+
+/// An owed range as far as this step has read it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    /// The position as it is stored.
+    pub(super) from: Position,
+    /// The position behind what was read.
+    pub(super) next: Position,
+    /// The first id not to read.
+    pub(super) until: Ulid,
+    /// The position behind the last event that was sent.
+    pub(super) sent: Position,
+}
+
+impl Sender {
+    /// The step of the task of `turn`, which begins at `now` and has to be over at `over`. `holder` is a new ULID.
+    pub fn new(
+        turn: u64,
+        holder: Ulid,
+        now: Now,
+        over: Millis,
+        rules: Rules,
+        limits: Limits,
+    ) -> Sender {
+        let lasts = over.since(now.wall);
+        let until_last = lasts.saturating_sub(LAST_REQUEST).max(lasts / 3);
+        Sender {
+            turn,
+            holder,
+            over,
+            rules,
+            limits,
+            horizon: rules.horizon(now.wall),
+            last_request: now.tick + until_last.as_millis() as u64,
+            phase: Phase::New,
+            integration: None,
+            epoch: 0,
+            pacer: Pacer::new(&Pace::default(), None, now.tick, now.wall),
+            pace: Pace::default(),
+            health: Health::default(),
+            held: Held::default(),
+            under_way: UnderWay::default(),
+            saving: Saving::new(now.tick),
+            ahead: VecDeque::new(),
+            range: None,
+            is_reading: false,
+            is_listing: false,
+            has_listed: false,
+            is_applying: false,
+            opening: false,
+            confirmed: false,
+            has_moved: false,
+            has_failed: false,
+            was_refused: false,
+            takes_waiting: true,
+            next_id: 0,
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// Whether the step is over.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Whether it has begun to send.
+    pub fn is_working(&self) -> bool {
+        self.phase == Phase::Working
+    }
+
+    /// The turn that the step holds.
+    pub fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    /// The start for which its attempts are made.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Something of ours failed: the step leaves, and another one is due soon. What it was at is done again.
+    /// Returns what is still to be done, if it can be: nothing else will be asked for.
+    pub fn fail(&mut self) -> Option<Do> {
+        let has_begun = !matches!(
+            self.phase,
+            Phase::New | Phase::Beginning | Phase::Leaving | Phase::Over
+        );
+        self.has_failed = true;
+        self.phase = Phase::Over;
+        has_begun.then(|| self.leaving())
+    }
+
+    /// When to call [`Sender::next`] again at the latest, by the clock of [`Now::tick`].
+    pub fn wake(&self, now: Now) -> u64 {
+        let due = match (self.has_owed(), self.held.first_due()) {
+            (true, _) => Some(now.tick),
+            (false, due) => due.map(|due| now.tick + due.since(now.wall).as_millis() as u64),
+        };
+        let begins = due.and_then(|due| Some(due.max(self.pacer.may_begin_at(now.tick)?)));
+        let latest = now.tick + TICK;
+        begins.map_or(latest, |at| at.min(latest)).max(now.tick + 1)
+    }
+
+    /// The next thing to begin; none until something is seen, or [`Sender::wake`] has come. `id` is a new ULID.
+    pub fn next(&mut self, now: Now, id: Ulid) -> Option<Do> {
+        self.pacer.pass(now.tick);
+        if let Some(todo) = self.pending.pop_front() {
+            return Some(todo);
+        }
+        match self.phase {
+            Phase::New => {
+                self.phase = Phase::Beginning;
+                let (holder, until) = (self.holder, self.over);
+                Some(self.apply(StepInput::Begin { holder, until }))
+            }
+            Phase::Working => {
+                if let Some(todo) = self.save(now, id) {
+                    return Some(todo);
+                }
+                if self.is_done_for_now(now) {
+                    self.phase = Phase::Ending;
+                    return self.next(now, id);
+                }
+                self.read().or_else(|| self.post(now))
+            }
+            Phase::Ending => {
+                if let Some(todo) = self.save(now, id) {
+                    return Some(todo);
+                }
+                let is_busy = !self.under_way.is_empty()
+                    || self.is_applying
+                    || self.is_reading
+                    || self.is_listing
+                    || self.saving.is_at_work();
+                if is_busy {
+                    return None;
+                }
+                self.phase = Phase::Leaving;
+                Some(self.leaving())
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes note of what came of something.
+    pub fn seen(&mut self, seen: Seen, now: Now) {
+        match seen {
+            Seen::Applied(applied) => self.applied(applied, now),
+            Seen::Chunk(events) => {
+                for (event, attempt, failing_since) in events {
+                    let tried = Tried::new(attempt, failing_since, now.wall);
+                    self.held.wait(event, tried, self.floor());
+                }
+                self.saving.request();
+                self.begin_listing();
+            }
+            Seen::Waiting(found) => {
+                (self.is_listing, self.has_listed) = (false, true);
+                self.held.found(found, self.floor());
+                if self.phase == Phase::Listing {
+                    self.phase = Phase::Working;
+                    if self.may_open_now(now) {
+                        self.open();
+                    }
+                }
+            }
+            Seen::Read { events, next } => self.has_read(events, next),
+            Seen::Posted { id, posted, jitter } => self.posted(id, posted, jitter, now),
+            Seen::Rejected { id } => {
+                if let Some(sending) = self.under_way.remove(id) {
+                    self.finish(sending.event, sending.tried);
+                }
+            }
+            Seen::Put => self.stored(),
+            Seen::Dropped => self.saving.dropped(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, step: StepInput) -> Do {
+        self.is_applying = true;
+        let turn = self.turn;
+        Do::Apply(Input::Step { turn, step })
+    }
+
+    fn list(&mut self) {
+        self.is_listing = true;
+        self.pending.push_back(Do::List);
+    }
+
+    fn begin_listing(&mut self) {
+        self.phase = Phase::Listing;
+        self.list();
+    }
+
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        self.integration.as_ref().and_then(Integration::stream)
+    }
+
+    pub(super) fn floor(&self) -> Ulid {
+        self.stream()
+            .map_or(Ulid(0), |stream| stream.floor.first_id())
+    }
+
+    pub(super) fn is_probing(&self) -> bool {
+        self.health.interruption.is_some()
+    }
+
+    fn applied(&mut self, applied: Option<Box<Applied>>, now: Now) {
+        self.is_applying = false;
+        let Some(applied) = applied.filter(|applied| applied.integration.stream().is_some()) else {
+            self.phase = Phase::Over;
+            return;
+        };
+        let Applied {
+            integration,
+            verdict,
+            decided_at,
+        } = *applied;
+        let is_refused = verdict == Written::Refuse;
+        let Some(stream) = integration.stream() else {
+            return;
+        };
+        match self.phase {
+            Phase::Leaving => self.phase = Phase::Over,
+            Phase::Beginning if is_refused => self.phase = Phase::Over,
+            Phase::Beginning => {
+                self.turn = stream.schedule.turn;
+                self.epoch = stream.epoch;
+                self.health = stream.health.clone();
+                self.pace = stream.pace;
+                let most = integration.max_in_flight();
+                self.pacer = Pacer::new(&stream.pace, most, now.tick, now.wall);
+                self.begin(&integration, now);
+            }
+            _ if stream.schedule.turn != self.turn => self.phase = Phase::Over,
+            _ if self.opening => self.opened(verdict == Written::Write, decided_at, now),
+            _ => {
+                let hears = self.saving.wrote(now.tick);
+                if hears {
+                    self.list();
+                }
+                self.saving.heard(stream.schedule.nudged && !hears);
+                if let Some(range) = &mut self.range {
+                    match stream.owed.first() {
+                        Some(owed)
+                            if range.from <= owed.from
+                                && owed.from <= range.next
+                                && owed.from.segment < range.until =>
+                        {
+                            range.from = owed.from;
+                        }
+                        _ => self.range = None,
+                    }
+                }
+                if is_refused || !integration.is_running() || stream.epoch != self.epoch {
+                    self.end();
+                }
+            }
+        }
+        self.integration = Some(integration);
+        if self.phase == Phase::Working && !self.is_applying && self.may_open_now(now) {
+            self.open();
+        }
+    }
+
+    /// The turn has begun.
+    fn begin(&mut self, integration: &Integration, now: Now) {
+        let Some(stream) = integration.stream().filter(|_| integration.is_running()) else {
+            self.phase = Phase::Ending;
+            return;
+        };
+        if let Some(it) = stream.health.interruption {
+            let wait = it.next_probe_at.since(now.wall);
+            if !wait.is_zero() {
+                self.phase = Phase::Ending;
+                return;
+            }
+            self.pacer.interrupt(now.tick, Duration::ZERO);
+        } else if self.pacer.hold_until() > now.tick + LONGEST_HOLD {
+            self.phase = Phase::Ending;
+            return;
+        }
+        match stream.unsent {
+            Some(chunk) => {
+                self.phase = Phase::Chunk;
+                self.saving.drains(chunk);
+                self.pending.push_back(Do::ListChunk(chunk));
+            }
+            None => self.begin_listing(),
+        }
+    }
+
+    /// Nothing is begun any more.
+    pub(super) fn end(&mut self) {
+        self.phase = Phase::Ending;
+        // What was read and not begun stays open: the position does not pass it, and the next step reads it again.
+        self.ahead.clear();
+    }
+
+    /// Whether anything of what is owed can be sent now.
+    pub(super) fn has_owed(&self) -> bool {
+        !self.ahead.is_empty() && !self.is_full()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let because = self.stream().and_then(Stream::served).map(|it| it.because);
+        let limit = match because {
+            Some(Because::Full) => self.limits.waiting * 4 / 5,
+            _ => self.limits.waiting,
+        };
+        self.held.len() >= limit
+    }
+
+    /// Whether there is nothing to do for this step, or no time.
+    fn is_done_for_now(&mut self, now: Now) -> bool {
+        if now.tick >= self.last_request {
+            self.end();
+            return true;
+        }
+        if self.pacer.hold_until() > now.tick + LONGEST_HOLD && !self.is_reading {
+            self.end();
+            return true;
+        }
+        let is_at_work = self.is_applying
+            || self.is_reading
+            || self.is_listing
+            || self.saving.is_at_work()
+            || !self.pending.is_empty()
+            || !self.under_way.is_empty();
+        if is_at_work || self.has_owed() || self.can_read() {
+            return false;
+        }
+        if self.is_probing() && self.held.len() > 0 {
+            return false;
+        }
+        if self.is_probing() {
+            // Nothing to probe with: what comes next shows how the receiver is.
+            self.resumed(now, false);
+            self.saving.request();
+            return false;
+        }
+        let soon = now.wall.after(Duration::from_millis(LONGEST_HOLD));
+        let is_done = self.held.first_due().is_none_or(|due| due > soon);
+        if is_done && self.saving.is_changed() {
+            // Written down first: a stream that has caught up may go live in this step.
+            self.saving.request();
+            return false;
+        }
+        is_done
+    }
+
+    fn leaving(&mut self) -> Do {
+        let rest = Rest {
+            next: self.next_at(),
+            waits: !self.has_listed || self.held.len() > 0,
+            has_moved: self.has_moved,
+            has_failed: self.has_failed,
+        };
+        let confirmed = self.confirmed;
+        self.apply(StepInput::Leave { confirmed, rest })
+    }
+
+    /// When there is something to do next: at once where this step had no time for it, when a pause ends, or when the first event is
+    /// due.
+    fn next_at(&self) -> Option<Millis> {
+        let stream = self.stream()?;
+        if let Some(it) = self.health.interruption {
+            return Some(it.next_probe_at);
+        }
+        let has_more =
+            !self.has_listed || stream.readable(self.horizon).is_some() && !self.is_full();
+        let due = match has_more {
+            true => Some(Millis(0)),
+            false => self.held.first_due(),
+        };
+        due.map(|due| due.max(self.pace.hold_until.unwrap_or_default()))
+    }
+}

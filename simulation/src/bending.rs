@@ -1,0 +1,80 @@
+//! Bugs that change what is written or seen.
+
+use std::time::Duration;
+
+use domain::lifecycle::{Applied, Checkpoint, Input, StepInput};
+use domain::log::position::{EventRef, Position};
+use domain::stream::waiting::StoredWaiting;
+use domain::time::Millis;
+
+use crate::mutant::Mutant;
+use crate::requests::of;
+use crate::work::{IntegrationRef, Process};
+use crate::world::World;
+
+impl World {
+    /// Deletes what is stored of the events of these items.
+    pub fn forget(&mut self, integration_ref: IntegrationRef, items: &[StoredWaiting]) {
+        let events: Vec<EventRef> = items.iter().flat_map(|it| it.waiting.events()).collect();
+        self.waiting.retain(|(generation, _), waiting| {
+            *generation != integration_ref.1 || !waiting.events().any(|it| events.contains(&it))
+        });
+    }
+
+    /// An input as it is applied, with a bug put in or not.
+    pub fn bent_input(&mut self, process: &Process, mut input: Input) -> Input {
+        if let Input::Step {
+            step: StepInput::Begin { until, .. },
+            ..
+        } = &mut input
+            && self.mutant == Some(Mutant::LateAttempts)
+        {
+            *until = self.local(process).after(Duration::from_secs(10));
+        }
+        let highest = self.highest.get(&of(process).1).copied();
+        if let Input::Step {
+            step: StepInput::Checkpoint(checkpoint),
+            ..
+        } = &mut input
+        {
+            let Checkpoint { from, to, sent, .. } = &mut **checkpoint;
+            match self.mutant {
+                Some(Mutant::HighestPosition) if from.is_some() => {
+                    let highest = highest.map_or(*to, |event| Position {
+                        segment: event.segment,
+                        index: event.index + 1,
+                    });
+                    *to = highest.max(*to);
+                    *sent = *to;
+                }
+                Some(Mutant::FilterPassed) => *sent = *to,
+                _ => {}
+            }
+        }
+        input
+    }
+
+    /// What a step gets to see, with a bug put in or not.
+    pub fn bent(&self, mut applied: Applied, local: Millis) -> Applied {
+        if self.mutant == Some(Mutant::UnconfirmedEnds) {
+            applied.decided_at = local;
+        }
+        let Some(stream) = applied.integration.stream_mut() else {
+            return applied;
+        };
+        match self.mutant {
+            Some(Mutant::ProbesWaitingOnly) => {
+                if let Some(it) = &mut stream.health.interruption {
+                    it.probes &= !1;
+                }
+            }
+            Some(Mutant::AloneUnproven) if stream.health.failing_since.is_some() => {
+                stream.health.last_success_at = Some(local);
+                stream.health.resumed_at = None;
+            }
+            Some(Mutant::HoldForgotten) => stream.pace.hold_until = None,
+            _ => {}
+        }
+        applied
+    }
+}

@@ -47,7 +47,6 @@ impl World {
                     *to = highest.max(*to);
                     *sent = *to;
                 }
-                Some(Mutant::FilterPassed) => *sent = *to,
                 _ => {}
             }
         }

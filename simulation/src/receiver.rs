@@ -74,7 +74,7 @@ impl Receiver {
             Some((_, _, Down::Refuses(pause))) => return (fail(*pause), 5),
             Some((_, _, Down::Hangs)) => return (fail(None), 15_000),
             Some((_, _, Down::Gone(took))) => return (Outcome::Gone, *took),
-            Some((_, _, Down::Flaps)) if flip => return (fail(None), 20),
+            Some((_, _, Down::Flaps)) if flip => return (poison(), 20),
             _ => {}
         }
         let took = match self.limit {

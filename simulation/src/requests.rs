@@ -291,13 +291,6 @@ impl World {
                 _ => {}
             }
         }
-        if self.mutant == Some(Mutant::ConcurrentFailures)
-            && let (Input::Ran(_), Some(stream)) = (&input, integration.stream_mut())
-        {
-            let health = &mut stream.health;
-            let earlier = |since: Millis| since.before(Duration::from_secs(3));
-            health.several_since = health.several_since.or(health.failing_since).map(earlier);
-        }
         let mut change = lifecycle::apply(&integration, &input, local, &self.rules);
         let is_checkpoint = matches!(
             &input,

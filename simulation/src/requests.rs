@@ -1,7 +1,5 @@
 //! The requests of workers, one by one: what each does to the simulated cloud.
 
-use std::time::Duration;
-
 use domain::integration::{Integration, Target};
 use domain::lifecycle::{self, Applied, Change, Input, StepInput, StepRequest, Verdict};
 use domain::log::position::Position;

@@ -102,7 +102,11 @@ async fn an_outage_interrupts_a_stream_and_the_first_success_resumes_it() {
     assert_eq!(shown["health"], "healthy");
     assert_eq!(shown["pending"], json!({"catching_up": false}));
     assert_eq!(shown["failing_since"], Value::Null);
-    assert_eq!(world.actions("down").await[0], "delivery_resumed");
+    let actions = world.actions("down").await;
+    assert!(
+        actions.contains(&"delivery_resumed".to_owned()),
+        "{actions:?}"
+    );
     // And it is live again.
     ids.extend(world.publish(&[event(8)]).await);
     world.drain().await;

@@ -50,14 +50,21 @@ impl Tried {
     }
 }
 
+/// An item that is stored.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    left: usize,
+    all: usize,
+}
+
 /// What a sender knows of.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     waits: BTreeMap<EventRef, Tried>,
     /// By due time: those that are not tired, and those that are.
     due: [BTreeSet<(Millis, EventRef)>; 2],
-    /// How many events are in each item that is stored.
-    items: BTreeMap<WaitingKey, usize>,
+    /// How many events are in each item that is stored, and how many of them are not done with.
+    items: BTreeMap<WaitingKey, Item>,
     /// Items of which nothing is needed any more.
     to_drop: Vec<WaitingKey>,
     /// Items that are deleted, or are about to be: a list may still show them.
@@ -139,7 +146,7 @@ impl Held {
             if self.items.contains_key(&key) || self.dropped.contains(&key) {
                 continue;
             }
-            self.items.insert(key, waiting.indices.len());
+            self.stored(key, waiting.indices.len());
             if waiting.indices.is_empty() {
                 self.release(key);
             }
@@ -171,11 +178,16 @@ impl Held {
         }
     }
 
-    /// Events that wait, and of which no item says since when and until when.
+    /// Events that wait and have to be stored: no item says since when and until when, or the item that does has others that are
+    /// done with, which the next sender would send again.
     pub fn unstored(&self) -> impl Iterator<Item = (EventRef, &Tried)> {
+        let is_partly_done = |key: &WaitingKey| {
+            let item = self.items.get(key);
+            item.is_some_and(|item| item.left < item.all)
+        };
         let waits = self.waits.iter();
         waits
-            .filter(|(_, tried)| !tried.is_stored)
+            .filter(move |(_, tried)| !tried.is_stored || tried.keys.iter().any(is_partly_done))
             .map(|(event, tried)| (*event, tried))
     }
 
@@ -201,16 +213,17 @@ impl Held {
 
     /// Items are stored, with so many events each.
     pub fn stored(&mut self, key: WaitingKey, count: usize) {
-        self.items.insert(key, count);
+        let (left, all) = (count, count);
+        self.items.insert(key, Item { left, all });
     }
 
     /// An event does not need this item any more.
     pub fn release(&mut self, key: WaitingKey) {
-        let Some(left) = self.items.get_mut(&key) else {
+        let Some(item) = self.items.get_mut(&key) else {
             return;
         };
-        *left = left.saturating_sub(1);
-        if *left == 0 {
+        item.left = item.left.saturating_sub(1);
+        if item.left == 0 {
             self.items.remove(&key);
             self.dropped.insert(key);
             self.to_drop.push(key);

@@ -392,3 +392,37 @@ fn a_receiver_that_is_down_gets_probes_and_resumes_with_the_first_that_is_taken(
     assert!(second <= 11, "{second} in the first second");
     assert!(!world.stream().is_interrupted());
 }
+
+#[test]
+fn a_step_that_ends_in_the_middle_of_an_item_leaves_nothing_of_it_that_was_sent() {
+    let mut world = World::owing(100);
+    if let Some(stream) = world.integration.stream_mut() {
+        stream.owed[0].from = Position::behind(world.log[99]);
+    }
+    if let crate::integration::Target::Webhook { callback, .. } = &mut world.integration.target {
+        callback.max_in_flight = Some(1);
+    }
+    // Two items of fifty events, as delivery stores what is left of runs; here each event is a segment of its own.
+    let segment = world.log[0];
+    let key = WaitingKey {
+        segment,
+        token: Ulid(1),
+        parked: None,
+    };
+    let waiting = Waiting {
+        segment,
+        shard: 0,
+        indices: (0..50).collect(),
+        attempt: 1,
+        failing_since: None,
+        due_at: at(1),
+        reason: None,
+    };
+    world.waiting.insert(key, waiting);
+    let sent = world.step(&|_, _| (delivered(), 3_000)).len();
+    assert!((15..50).contains(&sent), "{sent}");
+    let left: usize = world.waiting.values().map(|it| it.indices.len()).sum();
+    assert_eq!(left, 50 - sent);
+    let rest = world.step(&|_, _| (delivered(), 20)).len();
+    assert_eq!(sent + rest, 50, "each once");
+}

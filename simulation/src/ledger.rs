@@ -232,7 +232,7 @@ impl Ledger {
         let is_new =
             is_interrupted && !std::mem::replace(&mut promise.was_interrupted, is_interrupted);
         // A success takes some requests to be written down.
-        let just_before = now.saturating_sub(2_500)..now.saturating_sub(200);
+        let just_before = now.saturating_sub(1_000)..now.saturating_sub(200);
         if is_new && promise.taken.range(just_before).next().is_some() {
             let text = format!("{} is interrupted right behind a success", promise.who);
             self.broken.get_or_insert(Broken(text));

@@ -144,6 +144,11 @@ impl Sender {
     /// The receiver has taken an event, or refused it for good.
     fn taken(&mut self, sending: &Sending, now: Now) {
         if self.health.notes_success(now.wall) {
+            // Of a stream that is live, delivery counts failures at the same time: this clears them.
+            let is_live = self.stream().is_some_and(|it| it.served().is_none());
+            if is_live && self.health.failing_since.is_some() {
+                self.saving.request();
+            }
             self.health.succeed_of(now.wall);
         }
         self.saving.taken_at(sending.began, now.tick);

@@ -383,6 +383,10 @@ impl Sender {
     }
 
     pub(super) fn is_full(&self) -> bool {
+        // A probe may take what is owed: all that waits may be of those that the receiver never takes.
+        if self.is_probing() {
+            return false;
+        }
         let because = self.stream().and_then(Stream::served).map(|it| it.because);
         let limit = match because {
             Some(Because::Full) => self.limits.waiting * 4 / 5,

@@ -1,4 +1,4 @@
-//! Workers: how each goes on, request by request. Between any two it may crash.
+//! Workers: what each does next, request by request. Between any two it may crash.
 
 use domain::log::position::EventRef;
 use domain::replay::sender::{Do, Now};

@@ -15,6 +15,18 @@ pub enum Outcome {
     Failed(Failure),
 }
 
+impl Outcome {
+    /// Why the event was not taken, for the integration log; none where it was.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Outcome::Delivered => None,
+            Outcome::Rejected(_) => Some("bad request (HTTP status code 400)"),
+            Outcome::Gone => Some("gone (HTTP status code 410), so the integration was stopped"),
+            Outcome::Failed(failure) => Some(&failure.reason),
+        }
+    }
+}
+
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

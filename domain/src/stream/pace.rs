@@ -280,7 +280,7 @@ impl Pacer {
         }
     }
 
-    /// Takes note of the time. To be called at least ten times a second while anything is under way or waits.
+    /// Takes note of the time. To be called at least twice a second while anything is under way or waits.
     pub fn pass(&mut self, now: u64) {
         let patience = UNANSWERED.max(4 * self.usual as u64);
         let late = self
@@ -382,10 +382,9 @@ impl Pacer {
         second.held = second.held.saturating_sub(carried);
         self.second = Second {
             began_at: ends_at,
-            held: carried.min(SECOND),
+            held: carried,
             ..Second::default()
         };
-        self.second.held = carried;
         if self.past.len() >= 10 {
             self.past.remove(0);
         }

@@ -19,7 +19,8 @@ use crate::{App, DeliveryError};
 
 /// What came of an attempt; none where none was made.
 enum Made {
-    Outcome(Outcome, String, String),
+    /// What came of it, and what went wrong, for the integration log.
+    Outcome(Outcome, String),
     Skipped,
     Halted,
 }
@@ -87,10 +88,10 @@ async fn post_all(
             continue;
         };
         match made {
-            Ok(Made::Outcome(outcome, reason, answer)) => {
+            Ok(Made::Outcome(outcome, reason)) => {
                 posting.ended(number, &outcome, reason.clone(), tick());
                 match outcome {
-                    Outcome::Rejected(_) => {
+                    Outcome::Rejected(answer) => {
                         let event = &run.events[number];
                         let body = event.body.get();
                         let kept =
@@ -175,17 +176,10 @@ async fn attempt(
         body: event.body.get(),
     };
     let outcome = app.receivers.post(&post, app.clock.now()).await;
-    let (why, answer) = match &outcome {
-        Outcome::Delivered => return Ok(Made::Outcome(outcome, String::new(), String::new())),
-        Outcome::Rejected(answer) => ("bad request (HTTP status code 400)", answer.clone()),
-        Outcome::Gone => (
-            "gone (HTTP status code 410), so the integration was stopped",
-            String::new(),
-        ),
-        Outcome::Failed(failure) => (failure.reason.as_str(), String::new()),
-    };
-    let reason = request_failed(&callback.callback_url, why, event.body.get());
-    Ok(Made::Outcome(outcome, reason, answer))
+    let (url, body) = (&callback.callback_url, event.body.get());
+    let reason = outcome.reason();
+    let reason = reason.map(|reason| request_failed(url, reason, body));
+    Ok(Made::Outcome(outcome, reason.unwrap_or_default()))
 }
 
 /// Stores what waits, then says what was seen: in this order, so that a sender that is asked for finds it.

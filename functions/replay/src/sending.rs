@@ -271,12 +271,7 @@ impl<'a> Work<'a> {
 
 /// An attempt that was made.
 fn made(outcome: Outcome, url: &str, event: &Event) -> Posted {
-    let why = match &outcome {
-        Outcome::Delivered => return Posted::Made(outcome, String::new()),
-        Outcome::Rejected(_) => "bad request (HTTP status code 400)",
-        Outcome::Gone => "gone (HTTP status code 410), so the integration was stopped",
-        Outcome::Failed(failure) => &failure.reason,
-    };
-    let reason = request_failed(url, why, event.body());
-    Posted::Made(outcome, reason)
+    let reason = outcome.reason();
+    let reason = reason.map(|reason| request_failed(url, reason, event.body()));
+    Posted::Made(outcome, reason.unwrap_or_default())
 }

@@ -10,6 +10,7 @@ use crate::time::Millis;
 
 /// How long after its beginning a stream that catches up, and that nothing limits, goes live before it has caught up: milliseconds.
 const LIVE_AFTER: u64 = 30_000;
+
 impl Sender {
     pub(super) fn open(&mut self) {
         self.opening = true;

@@ -420,7 +420,6 @@ impl Sender {
         if self.is_probing() {
             // Nothing to probe with: what comes next shows how the receiver is.
             self.resumed(now, false);
-            self.saving.request();
             return false;
         }
         let soon = now.wall.after(Duration::from_millis(LONGEST_HOLD));

@@ -3,7 +3,7 @@
 use ulid::Ulid;
 
 use super::held::Tried;
-use super::machine::{Phase, Sender};
+use super::machine::Sender;
 use super::types::{Do, Now, Posted};
 use super::under_way::Sending;
 use crate::backoff;
@@ -314,11 +314,6 @@ impl Sender {
             };
             range.sent = range.sent.max(behind);
         }
-    }
-
-    /// Whether nothing may be begun.
-    pub(super) fn is_ending(&self) -> bool {
-        self.phase != Phase::Working
     }
 }
 

@@ -146,8 +146,8 @@ impl Saving {
     }
 
     /// Whether a checkpoint is due.
-    pub fn is_due(&self, now: Now, is_ending: bool, limit: usize, pause: u64) -> bool {
-        let wants_to_hear = self.is_nudged && !is_ending && now.tick >= self.heard_at + pause;
+    pub fn is_due(&self, now: Now, limit: usize, pause: u64) -> bool {
+        let wants_to_hear = self.is_nudged && now.tick >= self.heard_at + pause;
         let is_old = self.is_changed && now.tick >= self.written_at + pause;
         self.is_requested || self.finished >= limit || is_old || wants_to_hear
     }

@@ -30,10 +30,7 @@ impl Sender {
                 let limits = self.limits;
                 let is_due = match self.phase == Phase::Ending {
                     true => is_last && !self.is_reading && self.saving.is_changed,
-                    false => {
-                        self.saving
-                            .is_due(now, self.is_ending(), limits.events, limits.checkpoint)
-                    }
+                    false => self.saving.is_due(now, limits.events, limits.checkpoint),
                 };
                 if !is_due {
                     return None;

@@ -8,7 +8,7 @@ STACK := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench test check unit house docs lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
+.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz openapi fmt token logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,9 @@ simulate:  ## 100,000 random histories of streams, and every bug that has to be 
 bench:  ## what exports cost: from segments to a file, and whole runs against canned answers over TLS
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench file
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench whole_run
+
+bench-flow:  ## what webhooks cost: catch-up and live runs, in events/s, CPU and what AWS bills, against canned services
+	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench flow
 
 unit:  ## the tests of the rules alone: no AWS, no stack, under a minute from nothing
 	@cargo test --locked --profile unit --package domain

@@ -6,23 +6,20 @@
     reason = "what is measured is printed, and children report to their parent where they are"
 )]
 
-use std::error::Error;
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 use std::{env, fs};
 
 use bench::canned::{self, INTEGRATION, TOTALS};
 use bench::corpus::{Corpus, TENANT};
+use bench::measure::{Failure, cpu_seconds, peak_mib, said};
 use crc_fast::{CrcAlgorithm, Digest};
 use domain::log::segment::Unpacker;
 use domain::time::Millis;
 use serde_json::{Value, json};
 use shared::clock::Clock;
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Which part of the benchmark a process is; none for the one that was started by cargo.
 const ROLE: &str = "BENCH_ROLE";
@@ -116,14 +113,6 @@ fn command(role: &str) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// The line of JSON that a child writes.
-fn said(child: &mut Child) -> Result<Value, Failure> {
-    let stdout = child.stdout.take().ok_or("the child's output is taken")?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
-}
-
 fn number(name: &str) -> Result<u64, Failure> {
     Ok(env::var(name)?.parse()?)
 }
@@ -183,23 +172,4 @@ async fn run() -> Result<(), Failure> {
         json!({"wall": wall, "cpu": cpu, "peak": peak, "totals": totals})
     );
     Ok(())
-}
-
-/// What this process has used of a processor: all its threads, in user and kernel.
-fn cpu_seconds() -> Result<f64, Failure> {
-    let mut nanoseconds = 0;
-    for thread in fs::read_dir("/proc/self/task")? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let ran = text.split(' ').next().ok_or("schedstat is empty")?;
-        nanoseconds += ran.parse::<u64>()?;
-    }
-    Ok(nanoseconds as f64 / 1e9)
-}
-
-/// The most memory that this process ever had.
-fn peak_mib() -> Result<f64, Failure> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.ok_or("VmHWM is missing")?.trim().parse::<f64>()? / 1024.0)
 }

@@ -20,27 +20,17 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
 use crate::corpus::{Corpus, TENANT};
+use crate::event_log::EventLog;
 
 /// The id of the one integration.
 pub const INTEGRATION: &str = "sap-1";
 /// Where the totals of what was uploaded are read.
 pub const TOTALS: &str = "/_totals";
 
-/// DynamoDB's pages end at 1 MB of items.
-const PAGE_BYTES: usize = 1024 * 1024;
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
-/// A segment as DynamoDB answers it.
-struct Item {
-    day: String,
-    id: String,
-    size_bytes: usize,
-    whole: String,
-    ids: String,
-}
-
 struct Services {
-    items: Vec<Item>,
+    event_log: EventLog,
     document: Mutex<(String, String)>,
     uploads: Mutex<Uploads>,
 }
@@ -62,23 +52,8 @@ pub async fn serve(
     tls: Option<(Vec<u8>, Vec<u8>)>,
     ready: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
-    let items = corpus.segments.iter().map(|segment| {
-        let id = segment.id.to_string();
-        let size_bytes = segment.ids.len() + segment.names.len() + segment.envelopes.len() + 100;
-        let (ids, names) = (json!(segment.ids), json!(segment.names));
-        let envelopes = BASE64_STANDARD.encode(&segment.envelopes);
-        Item {
-            day: segment.published_at().day(),
-            size_bytes,
-            ids: format!(r#"{{"sk":{{"S":"{id}"}},"ids":{{"S":{ids}}}}}"#),
-            whole: format!(
-                r#"{{"pk":{{"S":"p"}},"sk":{{"S":"{id}"}},"ids":{{"S":{ids}}},"names":{{"S":{names}}},"envelopes":{{"B":"{envelopes}"}},"expires_at":{{"N":"1"}}}}"#
-            ),
-            id,
-        }
-    });
     let services = Arc::new(Services {
-        items: items.collect(),
+        event_log: EventLog::new(corpus),
         document: Mutex::new((document, "1".to_owned())),
         uploads: Mutex::new(Uploads {
             files: 0,
@@ -142,7 +117,7 @@ async fn answer(State(services): State<Arc<Services>>, request: Request) -> Resp
     let json = match operation {
         Some("GetItem") => services.get(),
         Some("PutItem") => services.put(&request),
-        Some("Query") => services.query(&request),
+        Some("Query") => services.event_log.query(&request).json,
         Some("Decrypt") => {
             json!({"KeyId": "k", "Plaintext": BASE64_STANDARD.encode("secret")}).to_string()
         }
@@ -172,43 +147,6 @@ impl Services {
             *lock(&self.document) = (text(&item["document"]["S"]), text(&item["version"]["N"]));
         }
         "{}".to_owned()
-    }
-
-    fn query(&self, request: &Value) -> String {
-        let value = |name: &str| {
-            let value = &request["ExpressionAttributeValues"][name]["S"];
-            value.as_str().unwrap_or_default()
-        };
-        let (partition, from, last) = (value(":partition"), value(":from"), value(":last"));
-        let after = request["ExclusiveStartKey"]["sk"]["S"].as_str();
-        let projection = request["ProjectionExpression"].as_str();
-        let limit = request["Limit"].as_u64().unwrap_or(u64::MAX) as usize;
-        let start = self.items.partition_point(|item| {
-            item.id.as_str() < from || after.is_some_and(|after| item.id.as_str() <= after)
-        });
-        let found = self.items[start..].iter().filter(|item| {
-            item.id.as_str() <= last && partition == format!("{TENANT}#{}#0", item.day)
-        });
-        let (mut page, mut size, mut count, mut more) = (String::new(), 0, 0, None);
-        let mut found = found.peekable();
-        while let Some(item) = found.next() {
-            if count > 0 {
-                page.push(',');
-            }
-            page.push_str(match projection {
-                Some(_) => &item.ids,
-                None => &item.whole,
-            });
-            (size, count) = (size + item.size_bytes, count + 1);
-            if (size >= PAGE_BYTES || count >= limit) && found.peek().is_some() {
-                more = Some(&item.id);
-                break;
-            }
-        }
-        let more = more.map_or_else(String::new, |id| {
-            format!(r#","LastEvaluatedKey":{{"pk":{{"S":"{partition}"}},"sk":{{"S":"{id}"}}}}"#)
-        });
-        format!(r#"{{"Items":[{page}],"Count":{count},"ScannedCount":{count}{more}}}"#)
     }
 
     fn upload(&self, body: &Bytes, crc32: Option<&axum::http::HeaderValue>) -> String {

@@ -1,8 +1,8 @@
 //! A fixed corpus: a shop's events, the same in every run. Ids, amounts and times are random, as real ones are, so that zstd
 //! finds what it would find in production and no more: its ratio is checked to be at most 8.
 
-use domain::log::segment::{NewEvent, Segment};
 use domain::log::segment;
+use domain::log::segment::{NewEvent, Segment};
 use domain::time::Millis;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};

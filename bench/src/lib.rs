@@ -2,3 +2,6 @@
 
 pub mod canned;
 pub mod corpus;
+pub mod counted;
+pub mod event_log;
+pub mod measure;

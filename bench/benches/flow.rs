@@ -1,0 +1,259 @@
+//! What webhooks cost: a sender that catches up on 20,000 events, and delivery of live runs, with the real handlers and the real
+//! SDK, against canned services and a receiver that count what AWS bills. Services and functions are processes of their own.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "what is measured is printed, and children report to their parent where they are"
+)]
+
+use std::env;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bench::corpus::{Corpus, TENANT};
+use bench::counted::{self, DOCUMENT, RECEIVER, TOTALS};
+use bench::measure::{Failure, cpu_seconds, peak_mib, said};
+use domain::integration::{Callback, Integration, IntegrationRef, IntegrationType, Status, Target};
+use domain::stream::Stream;
+use domain::tasks::{ReplayTask, Run, RunEvent, message};
+use domain::time::Millis;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use shared::clock::Clock;
+use shared::services::Services;
+use ulid::Ulid;
+
+/// Which part of the benchmark a process is; none for the one that was started by cargo.
+const ROLE: &str = "BENCH_ROLE";
+/// About 20,000 events of 2.5 KB.
+const BYTES: usize = 50_000_000;
+/// The time limit of replay and of delivery, as in the cloud.
+const REPLAY: Duration = Duration::from_secs(90);
+const DELIVERY: Duration = Duration::from_secs(40);
+
+fn main() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match env::var(ROLE).as_deref() {
+        Ok("services") => runtime.block_on(services()),
+        Ok("catch-up") => runtime.block_on(catch_up()),
+        Ok("live") => runtime.block_on(live()),
+        _ => all(),
+    }
+}
+
+/// Measures each combination, each in processes of its own.
+fn all() -> Result<(), Failure> {
+    println!(
+        "| | receiver | events | events/s | most at once | CPU s per 1,000 | WCU per event | RCU of the log | other RCU | SQS requests per event | repeated | peak MiB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    for (role, took) in [
+        ("catch-up", 20),
+        ("catch-up", 200),
+        ("catch-up", 1),
+        ("live", 1),
+    ] {
+        let mut services = command("services")?
+            .env("BENCH_TOOK", took.to_string())
+            .env("BENCH_LIVE", if role == "live" { "1" } else { "0" })
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let port = said(&mut services)?["port"].clone();
+        let runner = command(role)?
+            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
+            .stdout(Stdio::piped())
+            .spawn();
+        let measured = runner.map_err(Failure::from).and_then(|mut runner| {
+            let measured = said(&mut runner)?;
+            runner.wait()?;
+            Ok(measured)
+        });
+        services.kill()?;
+        services.wait()?;
+        let measured = measured?;
+        let of = |name: &str| measured[name].as_f64().unwrap_or_default();
+        let total = |name: &str| measured["totals"][name].as_f64().unwrap_or_default();
+        let events = total("events");
+        println!(
+            "| {role} | {took} ms | {events} | {:.0} | {} | {:.3} | {:.4} | {:.4} | {:.4} | {:.4} | {} | {:.0} |",
+            events / of("wall"),
+            total("most"),
+            of("cpu") * 1_000.0 / events,
+            total("write_units") / events,
+            total("log_read_units") / events,
+            total("other_read_units") / events,
+            total("sqs_requests") / events,
+            total("repeated"),
+            of("peak"),
+        );
+    }
+    Ok(())
+}
+
+/// This program once more, in another role. It has an environment of its own.
+fn command(role: &str) -> Result<Command, Failure> {
+    let mut command = Command::new(env::current_exe()?);
+    command.env_clear().env(ROLE, role);
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "eu-central-1"),
+        ("INTEGRATIONS_TABLE", "integrations"),
+        ("EVENTS_TABLE", "events"),
+        ("SECRETS_KEY_ID", "k"),
+        ("REPLAY_QUEUE_URL", "http://127.0.0.1:9/r"),
+        ("REPLAY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d"),
+        ("DELIVERY_QUEUE_URL", "http://127.0.0.1:9/q"),
+        ("DELIVERY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d"),
+        ("ALLOW_PRIVATE_RECEIVERS", "true"),
+        ("SEAL_MILLIS", "10000"),
+        ("RETENTION_DAYS", "90"),
+        ("EVENT_LOG_SHARDS", "1"),
+        ("GIVE_UP_DAYS", "5"),
+    ] {
+        command.env(name, value);
+    }
+    Ok(command)
+}
+
+fn number(name: &str) -> Result<u64, Failure> {
+    Ok(env::var(name)?.parse()?)
+}
+
+/// A webhook: a temporary one of the last 45 minutes, or one that is live.
+fn integration(url: String, is_live: bool) -> Integration {
+    let now = Clock::system().now();
+    let (from, until) = (Millis(now.0 - 45 * 60_000), Millis(now.0 - 60_000));
+    let ends_at = (!is_live).then_some(until);
+    let mut stream = Stream::registered(from, from, ends_at);
+    if is_live {
+        stream.resume(from, Duration::from_secs(10));
+        stream.confirm();
+        stream.owed.clear();
+        stream.health.last_success_at = Some(now);
+    }
+    Integration {
+        tenant: TENANT.to_owned(),
+        id: "erp-1".to_owned(),
+        generation: from.first_id(),
+        version: 1,
+        integration_type: match ends_at {
+            Some(_) => IntegrationType::Temporary,
+            None => IntegrationType::Permanent,
+        },
+        target: Target::Webhook {
+            callback: Callback {
+                callback_url: url,
+                api_key: None,
+                max_in_flight: None,
+            },
+            stream: Box::new(stream),
+        },
+        starts_at: from,
+        ends_at,
+        filter: None,
+        status: Status::Running,
+        stopped_at: None,
+        is_finished: false,
+    }
+}
+
+async fn services() -> Result<(), Failure> {
+    let now = Clock::system().now();
+    let (from, until) = (Millis(now.0 - 44 * 60_000), Millis(now.0 - 2 * 60_000));
+    let corpus = Corpus::new(BYTES, 50, from, until);
+    let took = Duration::from_millis(number("BENCH_TOOK")?);
+    let document = serde_json::to_string(&integration(
+        RECEIVER.to_owned(),
+        number("BENCH_LIVE")? == 1,
+    ))?;
+    counted::serve(&corpus, document, took, |address| {
+        println!("{}", json!({"port": address.port()}));
+    })
+    .await?;
+    Ok(())
+}
+
+async fn get(path: &str) -> Result<Value, Failure> {
+    let url = format!("{}{path}", env::var("AWS_ENDPOINT_URL")?);
+    let text = reqwest::get(url).await?.text().await?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Steps of replay, one after another, until the range has been sent.
+async fn catch_up() -> Result<(), Failure> {
+    let app = replay::App::new(&Services::from_env().await);
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
+    loop {
+        let integration: Integration = serde_json::from_value(get(DOCUMENT).await?)?;
+        let Some(stream) = integration.stream().filter(|_| integration.is_running()) else {
+            break;
+        };
+        let task = ReplayTask::Step {
+            integration_ref: IntegrationRef::from(&integration),
+            turn: stream.schedule.turn,
+        };
+        let body = message(&task, Duration::ZERO)?.body;
+        let batch = json!({"Records": [{"messageId": "1", "body": body}]});
+        let batch = replay::Invocation::Batch(serde_json::from_value(batch)?);
+        let answer = replay::handle(&app, batch, REPLAY).await?;
+        assert!(answer.batch_item_failures.is_empty());
+    }
+    report(began, cpu).await
+}
+
+/// Batches of ten runs of fifty events each.
+async fn live() -> Result<(), Failure> {
+    let app = delivery::App::new(&Services::from_env().await);
+    let integration: Integration = serde_json::from_value(get(DOCUMENT).await?)?;
+    let integration_ref = IntegrationRef::from(&integration);
+    let payload = "x".repeat(900);
+    let event = |index: u32| {
+        RunEvent {
+        index: index % 50,
+        id: format!("event-{index}"),
+        name: "order.created".to_owned(),
+        body: RawValue::from_string(format!(
+            "{{\"tenant\":\"acme\",\"name\":\"order.created\",\"payload\":{{\"text\":\"{payload}\"}}}}"
+        ))
+        .unwrap_or_default(),
+    }
+    };
+    let segment = |n: u32| Ulid::from_parts(integration.starts_at.0 + 60_000 + u64::from(n), 1);
+    let mut batches = Vec::new();
+    for batch in 0..40 {
+        let mut records = Vec::new();
+        for run in 0..10 {
+            let first = (batch * 10 + run) * 50;
+            let runs = Run::of(
+                &integration_ref,
+                segment(first),
+                0,
+                (first..first + 50).map(event),
+                |_| false,
+            );
+            for run in runs {
+                records.push(json!({"messageId": first.to_string(), "body": run.message()?.body}));
+            }
+        }
+        batches.push(serde_json::from_value(json!({"Records": records}))?);
+    }
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
+    for batch in batches {
+        delivery::handle(&app, delivery::Invocation::Batch(batch), DELIVERY).await?;
+    }
+    report(began, cpu).await
+}
+
+async fn report(began: Instant, cpu: f64) -> Result<(), Failure> {
+    let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+    let peak = peak_mib()?;
+    let totals = get(TOTALS).await?;
+    println!(
+        "{}",
+        json!({"wall": wall, "cpu": cpu, "peak": peak, "totals": totals})
+    );
+    Ok(())
+}

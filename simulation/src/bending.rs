@@ -69,7 +69,7 @@ impl World {
             }
             Some(Mutant::AloneUnproven) if stream.health.failing_since.is_some() => {
                 stream.health.last_success_at = Some(local);
-                stream.health.resumed_at = None;
+                (stream.health.started_at, stream.health.resumed_at) = (None, None);
             }
             Some(Mutant::HoldForgotten) => stream.pace.hold_until = None,
             _ => {}

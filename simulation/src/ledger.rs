@@ -40,6 +40,8 @@ pub struct Promise {
     pub periods: Vec<Period>,
     /// When it was started, or its last interruption ended.
     pub resumed_at: u64,
+    /// When it was started last, by the clock of the process that wrote it.
+    pub started_at: u64,
     /// When the last attempt began.
     pub last_attempt: u64,
     /// When attempts ended whose events were taken, or refused for good.
@@ -110,6 +112,7 @@ impl Ledger {
                 until: None,
             }],
             resumed_at: now,
+            started_at: now,
             last_attempt: 0,
             taken: BTreeSet::new(),
             unheard: None,
@@ -140,7 +143,15 @@ impl Ledger {
         let failed = promise.failed.get(&event).copied().unwrap_or(now);
         // A success may be written down by a worker that was held up.
         let is_alone = promise.taken.range(failed - 2 * MINUTE..).next().is_some();
-        let is_long = now + 2 * SEAL >= failed.max(promise.resumed_at) + GIVE_UP;
+        let is_long = |since: u64| now + 2 * SEAL >= since + GIVE_UP;
+        // Where the receiver came back three times, some time apart, it is the event that is not taken.
+        let began = failed.max(promise.started_at);
+        let mut proofs = 0;
+        let mut after = began.saturating_sub(2 * MINUTE);
+        while let Some(taken) = promise.taken.range(after..).next() {
+            (proofs, after) = (proofs + 1, taken + GIVE_UP / 50 - SEAL);
+        }
+        let is_long = is_long(failed.max(promise.resumed_at)) || proofs >= 3 && is_long(began);
         if is_given_up && !(is_alone && is_long) {
             let text = format!("event {event} was given up too early for {}", promise.who);
             self.broken.get_or_insert(Broken(text));
@@ -270,6 +281,7 @@ impl Ledger {
         if !promise.was_running && running {
             promise.is_stopped = false;
             promise.resumed_at = decided_at.0;
+            promise.started_at = decided_at.0;
             promise.periods.push(Period {
                 filter: integration.filter.clone(),
                 until: None,

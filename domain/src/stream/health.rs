@@ -20,6 +20,8 @@ const SUCCESS_EVERY: Duration = Duration::from_secs(60);
 /// For how long nothing but failures, of several events, has to be seen before a stream is interrupted. A success that began
 /// meanwhile has cleared them by then: failures among successes are no outage.
 const OUTAGE: Duration = Duration::from_secs(3);
+/// How often a receiver has to have come back before the time of interruptions is an event's own.
+const PROOFS: usize = 3;
 /// How much later than the next attempt an event counts as being retried: one write covers the retries of as long a time.
 const RETRY_SLACK: Duration = Duration::from_secs(10);
 
@@ -46,9 +48,16 @@ pub struct Health {
     pub last_success_at: Option<Millis>,
     /// The interruption, while the receiver is considered down.
     pub interruption: Option<Interruption>,
-    /// When the integration was last started, or its last interruption ended: before it, no event failed on its own account.
+    /// When the integration was last started, or its last interruption ended.
     #[serde(default)]
     pub resumed_at: Option<Millis>,
+    /// When the integration was last started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Millis>,
+    /// When its last interruptions ended, oldest first: at most [`PROOFS`], each a fiftieth of the give-up time behind the one
+    /// before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumptions: Vec<Millis>,
     /// Until when an event may be in retry, waiting in the queue for its next attempt. A success does not clear it: the event
     /// that was taken is not the one that waits.
     #[serde(default)]
@@ -127,6 +136,22 @@ impl Health {
             .is_some_and(|since| now.since(since) >= give_up)
     }
 
+    /// Whether it is the event that a receiver does not take: it has failed for `give_up`, and another one was taken since.
+    ///
+    /// Time before the last start is not the event's. Nor is time before the end of an interruption: the receiver was down. But
+    /// where an interruption ends again and again and the event fails all the same, it is the events that wait which interrupt the
+    /// stream; were their time to begin again with each of them, it would never end.
+    pub fn is_of_event(&self, failing_since: Millis, now: Millis, give_up: Duration) -> bool {
+        let began = self.started_at.max(Some(failing_since));
+        let is_proven =
+            self.resumptions.len() == PROOFS && began <= self.resumptions.first().copied();
+        let since = match is_proven {
+            true => began,
+            false => began.max(self.resumed_at),
+        };
+        self.last_success_at > began && since.is_some_and(|since| now.since(since) >= give_up)
+    }
+
     /// Whether a successful attempt at `now` has to be written down: there are failures to clear, or the last one that was is
     /// a minute old.
     pub fn notes_success(&self, now: Millis) -> bool {
@@ -141,6 +166,8 @@ impl Health {
         *self = Health {
             last_success_at: Some(now),
             resumed_at: self.resumed_at,
+            started_at: self.started_at,
+            resumptions: std::mem::take(&mut self.resumptions),
             retrying_until: self.retrying_until,
             ..Health::default()
         };
@@ -154,7 +181,13 @@ impl Health {
     }
 
     /// Takes note that events are sent again after an interruption.
-    pub fn resume(&mut self, now: Millis) {
+    pub fn resume(&mut self, now: Millis, give_up: Duration) {
+        let last = self.resumptions.last();
+        if last.is_none_or(|last| now.since(*last) >= give_up / 50) {
+            self.resumptions.push(now);
+            let too_many = self.resumptions.len().saturating_sub(PROOFS);
+            self.resumptions.drain(..too_many);
+        }
         self.interruption = None;
         self.failures = 0;
         self.first_failed = None;
@@ -175,6 +208,7 @@ impl Health {
         *self = Health {
             last_success_at: self.last_success_at,
             resumed_at: Some(now),
+            started_at: Some(now),
             retrying_until: self.retrying_until,
             ..Health::default()
         };
@@ -266,6 +300,38 @@ mod tests {
             }
         }
         assert!(written <= 22, "{written} in ten seconds");
+    }
+
+    #[test]
+    fn events_that_interrupt_a_stream_again_and_again_are_given_up() {
+        let hours = |n: u64| at(0).after(Duration::from_secs(n * 3600));
+        let give_up = Duration::from_secs(100 * 3600);
+        let mut health = Health::default();
+        health.start(at(0));
+        let resume = |health: &mut Health, n| {
+            health.succeed(hours(n));
+            health.resume(hours(n), give_up);
+        };
+        for n in [1, 10, 11] {
+            resume(&mut health, n);
+        }
+        // It came back twice: what came after an hour counts as the same.
+        assert!(!health.is_of_event(at(0), hours(110), give_up));
+        assert!(health.is_of_event(at(0), hours(111), give_up));
+        resume(&mut health, 90);
+        assert!(!health.is_of_event(at(0), hours(99), give_up));
+        assert!(health.is_of_event(at(0), hours(100), give_up));
+        // It has come back twice since this one began to fail.
+        assert!(!health.is_of_event(hours(2), hours(110), give_up));
+        // Before a start nothing counts.
+        health.start(hours(120));
+        assert!(!health.is_of_event(at(0), hours(219), give_up));
+        assert!(
+            !health.is_of_event(at(0), hours(220), give_up),
+            "nothing was taken"
+        );
+        health.succeed(hours(130));
+        assert!(health.is_of_event(at(0), hours(220), give_up));
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Sender {
         if is_taken {
             self.health.last_success_at = Some(now.wall);
         }
-        self.health.resume(now.wall);
+        self.health.resume(now.wall, self.rules.give_up);
         self.pacer.resume(now.tick);
         self.saving.request();
     }
@@ -220,7 +220,8 @@ impl Sender {
             self.saving.failed(reason.clone());
             self.health.retry(due_at);
         }
-        if self.is_given_up(failing_since, now.wall) {
+        let give_up = self.rules.give_up;
+        if self.health.is_of_event(failing_since, now.wall, give_up) {
             let reason = self.given_up_reason(&reason, failure, tried, failing_since);
             return self.reject(id, sending, reason, failure.reason.clone());
         }
@@ -265,14 +266,6 @@ impl Sender {
         });
         self.pacer.interrupt(now.tick, pause);
         self.saving.request();
-    }
-
-    /// Whether it is this event that the receiver does not take, for too long by now: it has taken another one since this one began
-    /// to fail. Time before the last start, or before the end of the last interruption, is not the event's.
-    fn is_given_up(&self, failing_since: Millis, now: Millis) -> bool {
-        let since = self.health.resumed_at.max(Some(failing_since));
-        self.health.last_success_at > Some(failing_since)
-            && since.is_some_and(|since| now.since(since) >= self.rules.give_up)
     }
 
     fn given_up_reason(

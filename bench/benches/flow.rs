@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bench::corpus::{Corpus, TENANT};
-use bench::counted::{self, DOCUMENT, RECEIVER, TOTALS};
+use bench::counted::{self, DOCUMENT, END_LEASE, RECEIVER, TOTALS};
 use bench::measure::{Failure, cpu_seconds, peak_mib, said};
 use domain::integration::{Callback, Integration, IntegrationRef, IntegrationType, Status, Target};
 use domain::stream::Stream;
@@ -27,6 +27,8 @@ use ulid::Ulid;
 const ROLE: &str = "BENCH_ROLE";
 /// About 20,000 events of 2.5 KB.
 const BYTES: usize = 50_000_000;
+/// How often a sender is killed in the middle of catching up.
+const KILLS: usize = 50;
 /// The time limit of replay and of delivery, as in the cloud.
 const REPLAY: Duration = Duration::from_secs(90);
 const DELIVERY: Duration = Duration::from_secs(40);
@@ -89,7 +91,68 @@ fn all() -> Result<(), Failure> {
             of("peak"),
         );
     }
+    kills()
+}
+
+/// Kills senders in the middle of catching up, and counts what their successors send again.
+fn kills() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut repeated = Vec::new();
+    let (mut rounds, mut most) = (0, 0);
+    while repeated.len() < KILLS {
+        let mut services = command("services")?
+            .env("BENCH_TOOK", "20")
+            .env("BENCH_LIVE", "0")
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let endpoint = format!("http://127.0.0.1:{}", said(&mut services)?["port"]);
+        let ended = runtime.block_on(round(&endpoint, &mut repeated));
+        services.kill()?;
+        services.wait()?;
+        most = ended?.max(most);
+        rounds += 1;
+    }
+    let (kills, all) = (repeated.len(), repeated.iter().sum::<u64>());
+    println!(
+        "\n{kills} kills in {rounds} rounds: {:.0} events repeated by a kill, at most {}; most requests at once {most}",
+        all as f64 / kills as f64,
+        repeated.iter().max().unwrap_or(&0)
+    );
     Ok(())
+}
+
+/// Catches up with senders that are killed, until all has been sent. Adds what each kill repeated; the most requests at once.
+async fn round(endpoint: &str, repeated: &mut Vec<u64>) -> Result<u64, Failure> {
+    let number = |totals: &Value, name: &str| totals[name].as_u64().unwrap_or_default();
+    let mut before = None;
+    loop {
+        let mut sender = command("catch-up")?
+            .env("AWS_ENDPOINT_URL", endpoint)
+            .stdout(Stdio::null())
+            .spawn()?;
+        let lives = Duration::from_millis(rand::random_range(1_000..6_000));
+        let begun = Instant::now();
+        let mut ended = None;
+        while ended.is_none() && begun.elapsed() < lives {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            ended = sender.try_wait()?;
+        }
+        if ended.is_none() {
+            sender.kill()?;
+            sender.wait()?;
+        }
+        // What the killed one before has sent was repeated by this one, if by any.
+        let totals = get(endpoint, TOTALS).await?;
+        let now = number(&totals, "repeated");
+        repeated.extend(before.map(|before| now - before));
+        before = Some(now);
+        if ended.is_some() {
+            return Ok(number(&totals, "most"));
+        }
+        get(endpoint, END_LEASE).await?;
+    }
 }
 
 /// This program once more, in another role. It has an environment of its own.
@@ -176,10 +239,18 @@ async fn services() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn get(path: &str) -> Result<Value, Failure> {
-    let url = format!("{}{path}", env::var("AWS_ENDPOINT_URL")?);
-    let text = reqwest::get(url).await?.text().await?;
+async fn get(endpoint: &str, path: &str) -> Result<Value, Failure> {
+    let text = reqwest::get(format!("{endpoint}{path}"))
+        .await?
+        .text()
+        .await?;
     Ok(serde_json::from_str(&text)?)
+}
+
+/// The integration as it is stored.
+async fn stored() -> Result<Integration, Failure> {
+    let document = get(&env::var("AWS_ENDPOINT_URL")?, DOCUMENT).await?;
+    Ok(serde_json::from_value(document)?)
 }
 
 /// Steps of replay, one after another, until the range has been sent.
@@ -187,7 +258,7 @@ async fn catch_up() -> Result<(), Failure> {
     let app = replay::App::new(&Services::from_env().await);
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
     loop {
-        let integration: Integration = serde_json::from_value(get(DOCUMENT).await?)?;
+        let integration = stored().await?;
         let Some(stream) = integration.stream().filter(|_| integration.is_running()) else {
             break;
         };
@@ -207,7 +278,7 @@ async fn catch_up() -> Result<(), Failure> {
 /// Batches of ten runs of fifty events each.
 async fn live() -> Result<(), Failure> {
     let app = delivery::App::new(&Services::from_env().await);
-    let integration: Integration = serde_json::from_value(get(DOCUMENT).await?)?;
+    let integration = stored().await?;
     let integration_ref = IntegrationRef::from(&integration);
     let payload = "x".repeat(900);
     let event = |index: u32| {
@@ -250,7 +321,7 @@ async fn live() -> Result<(), Failure> {
 async fn report(began: Instant, cpu: f64) -> Result<(), Failure> {
     let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
     let peak = peak_mib()?;
-    let totals = get(TOTALS).await?;
+    let totals = get(&env::var("AWS_ENDPOINT_URL")?, TOTALS).await?;
     println!(
         "{}",
         json!({"wall": wall, "cpu": cpu, "peak": peak, "totals": totals})

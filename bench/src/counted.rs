@@ -22,6 +22,8 @@ use crate::event_log::EventLog;
 pub const TOTALS: &str = "/_totals";
 /// Where the document of the integration is read.
 pub const DOCUMENT: &str = "/_document";
+/// What ends the lease of a step that was killed, so that nobody has to wait for its time limit.
+pub const END_LEASE: &str = "/_end_lease";
 /// Where webhooks go.
 pub const HOOK: &str = "/hook";
 /// Stands for the receiver's address in a document, until the port is known.
@@ -87,6 +89,7 @@ async fn answer(State(services): State<Arc<Services>>, request: Request) -> Resp
         }
         None if head.uri.path() == TOTALS => services.lock().totals(),
         None if head.uri.path() == DOCUMENT => services.lock().document.clone(),
+        None if head.uri.path() == END_LEASE => services.lock().end_lease(),
         None => {
             let id = head.headers.get("webhook-id");
             let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
@@ -186,8 +189,15 @@ impl Counted {
         }
     }
 
+    fn end_lease(&mut self) -> String {
+        let mut document: Value = serde_json::from_str(&self.document).unwrap_or_default();
+        document["target"]["webhook"]["stream"]["duty"]["busy"] = Value::Null;
+        self.document = document.to_string();
+        self.document.clone()
+    }
+
     fn totals(&self) -> String {
-        let repeated = self.webhooks.values().filter(|times| **times > 1).count();
+        let repeated: usize = self.webhooks.values().map(|times| times - 1).sum();
         json!({
             "events": self.webhooks.len(), "repeated": repeated, "write_units": self.write_units,
             "log_read_units": self.log_read_units, "other_read_units": self.other_read_units,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::integration::CATCH_UP;
 use serde_json::json;
-use tests::receiver::Receiver;
+use tests::receiver::{Answer, Receiver};
 
 use crate::world::{SEAL, World};
 
@@ -121,6 +121,39 @@ async fn a_large_replay_is_sent_by_one_sender_and_stops_by_itself() {
     let shown = world.call("GET", "/replay-1", "").await.body;
     assert_eq!(shown["status"], "stopped");
     assert_eq!(shown["pending"]["progress"], 1.0);
+}
+
+#[tokio::test]
+async fn no_request_begins_after_a_stop_in_the_middle_of_a_replay_is_answered() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    receiver.answer(|_| Answer::status(200).delay(Duration::from_millis(50)));
+    let starts_at = world.now().to_string();
+    let mut ids = Vec::new();
+    for batch in 0..4 {
+        let events: Vec<_> = (0..500).map(|n| event(batch * 500 + n)).collect();
+        ids.extend(world.publish(&events).await);
+    }
+    world.drain().await;
+    world.pass(SEAL * 3);
+    let ends_at = world.now().to_string();
+    let callback = json!({"callback_url": receiver.url()});
+    let body = json!({"id": "replay-1", "integration_type": "temporary", "callback_parameters": callback, "starts_at": starts_at, "ends_at": ends_at});
+    assert_eq!(world.call("POST", "/", body).await.status, 200);
+    let stop = async {
+        receiver
+            .wait_for(200, Duration::from_secs(30))
+            .await
+            .unwrap();
+        world.call("POST", "/replay-1/_stop", "").await;
+        receiver.count()
+    };
+    let ((), sent) = tokio::join!(world.drain_replay(), stop);
+    assert!((200..2_000).contains(&sent), "{sent}");
+    world.settle().await;
+    assert_eq!(receiver.count(), sent);
+    world.call("POST", "/replay-1/_start", "").await;
+    world.settle().await;
+    assert_eq!(arrived(&receiver), sorted(ids), "each once");
 }
 
 #[tokio::test]

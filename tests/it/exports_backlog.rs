@@ -11,7 +11,7 @@ use shared::store::event_log;
 use tests::proxy::Action;
 use tests::receiver::Answer;
 
-use crate::exports_world::{export_through, proxy, run, s3, take_tasks};
+use crate::exports_world::{export_through, number, proxy, run, s3, take_tasks};
 use crate::world::World;
 
 const BACKLOG: usize = 130 * 1024 * 1024;
@@ -100,6 +100,76 @@ async fn a_backlog_of_130_mib_becomes_files_of_at_most_50_mib_with_every_byte_in
         written.len(),
         expected.len()
     );
+}
+
+/// A tick is 300 s, 20 processes at a time work at 61 integrations, and a run with a backlog takes 150 s: 40 runs for 61 tasks. Here
+/// one run follows another, 20 times as fast.
+#[tokio::test]
+async fn sixty_backlogs_delay_another_tenant_by_less_than_two_ticks_and_pile_up_no_tasks() {
+    const TICK: Duration = Duration::from_secs(300);
+    let (mut world, proxy) = (World::start().await, proxy().await);
+    world.export.time_limit = Duration::from_millis(9_000);
+    world.export.max_file_bytes = 500;
+    let (app, bucket) = (export_through(&world, &proxy).await, world.bucket().await);
+    let quiet = std::mem::take(&mut world.tenant);
+    let event =
+        |n: u64| json!({"name": "order.created", "payload": {"n": n, "pad": "x".repeat(200)}});
+    for tenant in ["a", "b", "c"] {
+        world.tenant = format!("{tenant}{}", &quiet[1..]);
+        for n in 0..20 {
+            let mut body = s3(&format!("erp-{n}"), &bucket);
+            body["s3_parameters"]["key_prefix"] =
+                json!(format!("newstore_integration_002/{tenant}{n}"));
+            assert_eq!(world.call("POST", "/", body).await.status, 200);
+        }
+        for n in 0..30 {
+            world.pass(Duration::from_millis(1));
+            world.publish(&[event(n)]).await;
+            // A segment each: a file holds whole segments.
+            world.drain_ingest().await;
+        }
+    }
+    world.tenant = quiet;
+    assert_eq!(
+        world.call("POST", "/", s3("sap-1", &bucket)).await.status,
+        200
+    );
+    let clock = world.clock.clone();
+    proxy.rule(move |passing| {
+        if passing.is_upload() {
+            clock.set(clock.now().after(Duration::from_millis(3_750)));
+        }
+        Action::Forward
+    });
+    let mut waiting = Vec::new();
+    for tick in 0..6 {
+        world.publish(&[event(1_000 + tick)]).await;
+        world.drain_ingest().await;
+        world.pass(Duration::from_secs(75));
+        let next = world.now().after(TICK);
+        let invocation = export::Invocation::Tick {
+            tick: "export".to_owned(),
+        };
+        export::handle(&app, invocation).await.unwrap();
+        while world.now() < next && world.pump_exports(&app).await > 0 {}
+        let left: usize = world.waiting(&world.queues.export).await.parse().unwrap();
+        waiting.push(left);
+        world.clock.set(next.max(world.now()));
+        let files = world.files(&bucket).await;
+        let is_quiet = |(key, _): &&(String, String)| key.contains(&world.tenant);
+        let mut sent: Vec<u64> = files
+            .iter()
+            .filter(is_quiet)
+            .map(|(_, text)| number(text))
+            .collect();
+        sent.sort_unstable();
+        assert!(
+            sent.len() as u64 >= tick,
+            "what was published a tick ago is in a file: {sent:?}"
+        );
+        assert!(waiting.iter().all(|left| *left <= 61), "{waiting:?}");
+    }
+    assert!(world.files(&bucket).await.len() > 6 * 61);
 }
 
 #[tokio::test]

@@ -382,6 +382,20 @@ impl World {
         while self.pump_queues(&[&self.queues.replay]).await > 0 {}
     }
 
+    /// Hands up to ten tasks of exports to another process, one by one; returns how many.
+    pub async fn pump_exports(&self, app: &export::App) -> usize {
+        let messages = receive(&self.sqs, &self.queues.export, 0).await;
+        for message in messages.chunks(1) {
+            let batch = export::Invocation::Batch(event(message));
+            let response = export::handle(app, batch).await.unwrap();
+            assert!(response.batch_item_failures.is_empty());
+        }
+        if !messages.is_empty() {
+            delete(&self.sqs, &self.queues.export, &messages).await;
+        }
+        messages.len()
+    }
+
     async fn pump(&self) -> usize {
         let Queues {
             ingest,

@@ -394,6 +394,35 @@ fn a_receiver_that_is_down_gets_probes_and_resumes_with_the_first_that_is_taken(
 }
 
 #[test]
+fn requests_that_were_under_way_when_a_stream_was_interrupted_do_not_lengthen_the_pauses_between_probes()
+ {
+    let mut world = World::owing(2_000);
+    let began = world.now;
+    let respond = |_, now| match now - began {
+        0..5_000 => (delivered(), 500),
+        // Many are under way when the first ones fail.
+        5_000..40_000 => (failed(false), 15_000),
+        _ => (delivered(), 20),
+    };
+    let mut posts = Vec::new();
+    while world.now < began + 240_000 {
+        posts.extend(world.step(&respond));
+        let next = world.stream().schedule.wake_at;
+        let Some(next) = next else { break };
+        world.now += next.since(world.wall()).as_millis() as u64;
+    }
+    let at_once = posts
+        .iter()
+        .filter(|(_, at)| (5_000..20_000).contains(&(at - began)));
+    assert!(at_once.count() >= 20);
+    let back = posts
+        .iter()
+        .map(|(_, at)| at - began)
+        .find(|at| *at >= 40_000);
+    assert!(back.is_some_and(|back| back < 70_000), "{back:?}");
+}
+
+#[test]
 fn a_step_that_ends_in_the_middle_of_an_item_leaves_nothing_of_it_that_was_sent() {
     let mut world = World::owing(100);
     if let Some(stream) = world.integration.stream_mut() {

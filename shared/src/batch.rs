@@ -81,8 +81,12 @@ fn pause(count: u32, jitter: f64) -> Duration {
     Duration::from_secs(PAUSES[index]).mul_f64(1.0 - jitter / 4.0)
 }
 
-/// Carries out a batch of tasks side by side. What fails is handed back to `queue`; what cannot be read goes to `dead_letters`
-/// at once, rather than in circles.
+/// At which receive a task that cannot be read is given up. Before, it may be one of a newer version, sent while a deployment is
+/// under way or before it was rolled back: the first five receives take two minutes.
+const BURIED_AT: u32 = 5;
+
+/// Carries out a batch of tasks side by side. What fails is handed back to `queue`; so is what cannot be read, until it goes to
+/// `dead_letters` at its fifth receive, rather than in circles.
 pub async fn each<T, E>(
     event: SqsEvent,
     queue: &Queue,
@@ -93,19 +97,29 @@ where
     T: DeserializeOwned + Subject,
     E: Error + 'static,
 {
-    let (mut tasks, mut unreadable, mut buried) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tasks, mut failed) = (Vec::new(), Vec::new());
+    let (mut unreadable, mut buried) = (Vec::new(), Vec::new());
     for Record { receipt, body } in records(event) {
         match serde_json::from_str::<T>(&body) {
             Ok(task) => tasks.push((receipt, task)),
             Err(error) => {
-                let message_id = &receipt.message_id;
-                tracing::warn!(message_id, error = chain(&error), "a task cannot be read");
-                unreadable.push(body);
-                buried.push(receipt);
+                let (message_id, receives) = (&receipt.message_id, receipt.count);
+                tracing::warn!(
+                    message_id,
+                    receives,
+                    error = chain(&error),
+                    "a task cannot be read"
+                );
+                if receives < BURIED_AT {
+                    failed.push(receipt);
+                } else {
+                    unreadable.push(body);
+                    buried.push(receipt);
+                }
             }
         }
     }
-    let mut failed = bury(dead_letters, unreadable, buried).await;
+    failed.extend(bury(dead_letters, unreadable, buried).await);
     let results = join_all(tasks.iter().map(|(_, task)| carry_out(task))).await;
     for ((receipt, task), result) in tasks.into_iter().zip(results) {
         if let Err(error) = result {

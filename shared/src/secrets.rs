@@ -14,10 +14,10 @@ use domain::time::Millis;
 
 use crate::clock::Clock;
 
-/// For how long a decrypted secret is kept.
-const KEPT: Duration = Duration::from_secs(5 * 60);
+/// For how long a decrypted secret is kept. A secret that is changed is another one: what is kept is found by its cipher text.
+const KEPT: Duration = Duration::from_secs(60 * 60);
 /// How many decrypted secrets are kept at the most.
-const MAX_KEPT: usize = 1_000;
+const MAX_KEPT: usize = 10_000;
 
 /// KMS did not respond, or refused.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ impl Secrets {
         })
     }
 
-    /// Decrypts a secret of an integration; kept in memory for five minutes.
+    /// Decrypts a secret of an integration; kept in memory for an hour.
     ///
     /// # Errors
     /// [`SecretError`] when KMS fails, or when the secret was encrypted for another integration.
@@ -116,7 +116,7 @@ impl Secrets {
         Ok(secret)
     }
 
-    /// A secret of an integration that was decrypted in the last five minutes: without asking KMS, so at once.
+    /// A secret of an integration that was decrypted in the last hour: without asking KMS, so at once.
     pub fn at_hand(
         &self,
         tenant: &str,

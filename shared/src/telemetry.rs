@@ -3,8 +3,11 @@
 use std::error::Error;
 use std::fmt::Write;
 
+use crate::clock::Clock;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -22,6 +25,16 @@ const OURS: [&str; 9] = [
     "replay",
     "shared",
 ];
+
+/// The field `timestamp`, RFC 3339 in UTC. A line without it counts as INFO for Lambda, whatever its level says: a filter of
+/// levels would then drop errors.
+struct Utc;
+
+impl FormatTime for Utc {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", Clock::system().now())
+    }
+}
 
 /// Sends traces to standard output as JSON; the level is `RUST_LOG`'s.
 pub fn init() {
@@ -44,7 +57,7 @@ where
         .flatten_event(true)
         .with_current_span(false)
         .with_ansi(false)
-        .without_time()
+        .with_timer(Utc)
         .with_writer(writer)
         .with_filter(EnvFilter::new(directives).and(allowed));
     Registry::default().with(layer)

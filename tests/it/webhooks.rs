@@ -377,22 +377,35 @@ async fn what_nobody_can_read_goes_to_the_dead_letter_queue_and_holds_up_nobody(
     ] {
         world.send_to_ingest(text).await;
     }
-    world
-        .sqs
-        .send_message()
-        .queue_url(&world.queues.delivery)
-        .message_body("no task")
-        .send()
-        .await
-        .unwrap();
     world.drain().await;
     assert_eq!(receiver.count(), 1);
     let mut dead = world.dead_letters().await;
     dead.sort();
-    assert_eq!(
-        dead,
-        ["no task", "not json", "{\"detail-type\":\"order.created\"}"]
-    );
+    assert_eq!(dead, ["not json", "{\"detail-type\":\"order.created\"}"]);
+}
+
+#[tokio::test]
+async fn a_task_that_another_version_may_read_is_given_up_at_its_fifth_receive() {
+    let world = World::start().await;
+    let received = async |count: u32| {
+        let record = json!({"messageId": "m", "receiptHandle": "r", "body": "{\"of\":\"tomorrow\"}", "attributes": {"ApproximateReceiveCount": count.to_string()}});
+        let batch = serde_json::from_value(json!({"Records": [record]})).unwrap();
+        let batch = delivery::Invocation::Batch(batch);
+        let delivery::Answer::Batch(response) =
+            delivery::handle(&world.delivery, batch, Duration::from_secs(30))
+                .await
+                .unwrap()
+        else {
+            panic!("a batch was asked for")
+        };
+        response.batch_item_failures.len()
+    };
+    for count in 1..5 {
+        assert_eq!(received(count).await, 1, "it comes again");
+        assert_eq!(world.dead_letters().await, [""; 0]);
+    }
+    assert_eq!(received(5).await, 0);
+    assert_eq!(world.dead_letters().await, ["{\"of\":\"tomorrow\"}"]);
 }
 
 #[tokio::test]

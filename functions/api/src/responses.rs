@@ -7,7 +7,7 @@ use domain::secret::StoredSecret;
 use domain::stream::health::Health;
 use domain::stream::{Because, Stream};
 use domain::time::Millis;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 #[cfg(test)]
 use schemars::JsonSchema;
@@ -30,6 +30,14 @@ pub fn accepted(body: &impl Serialize) -> Result<Response<String>, ApiError> {
 /// 200 with a body that is JSON already, byte for byte.
 pub fn verbatim(body: String) -> Result<Response<String>, ApiError> {
     json(StatusCode::OK, body)
+}
+
+/// 200 with a body that changes only with a deployment: caches may keep it for an hour.
+pub fn cacheable(body: &str) -> Result<Response<String>, ApiError> {
+    let mut response = json(StatusCode::OK, body.to_owned())?;
+    let kept = HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(CACHE_CONTROL, kept);
+    Ok(response)
 }
 
 /// 204.

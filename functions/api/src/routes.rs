@@ -76,7 +76,7 @@ pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, 
     let tenant = || tenant::of(request, &app.tenant_claim);
     match endpoint {
         Health => responses::ok(&serde_json::json!({"status": "ok"})),
-        Document => responses::verbatim(openapi::DOCUMENT.to_owned()),
+        Document => responses::cacheable(openapi::DOCUMENT),
         Publish => publish::publish(app, &tenant()?, request).await,
         List => integrations::list(app, &tenant()?).await,
         Register => integrations::register(app, &tenant()?, request).await,

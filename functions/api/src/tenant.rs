@@ -17,7 +17,7 @@ const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 pub fn of(request: &Request, claim_name: &str) -> Result<String, ApiError> {
     let claims = request.claims().ok_or_else(ApiError::unauthorized)?;
     let named = match claims.get(claim_name) {
-        Some(claim) => Some(claim),
+        Some(claim) => Some(inside(claim)),
         None => from_scopes(SCOPE_CLAIMS.map(|name| claims.get(name).unwrap_or_default())),
     };
     named
@@ -27,13 +27,11 @@ pub fn of(request: &Request, claim_name: &str) -> Result<String, ApiError> {
 }
 
 /// The tenant of the one scope that names any. An issuer may write its scopes into more than one claim: each that names tenants
-/// has to name this one. An array comes from API Gateway as `[one two]`.
+/// has to name this one.
 fn from_scopes<const N: usize>(claims: [&str; N]) -> Option<&str> {
     let mut named = None;
     for scopes in claims {
-        let array = scopes.strip_prefix('[');
-        let inside = array.and_then(|scopes| scopes.strip_suffix(']'));
-        let scopes = inside.unwrap_or(scopes).split(' ');
+        let scopes = inside(scopes).split(' ');
         let mut tenants = scopes.filter_map(|scope| scope.strip_prefix(SCOPE_PREFIX));
         let Some(tenant) = tenants.next() else {
             continue;
@@ -44,6 +42,13 @@ fn from_scopes<const N: usize>(claims: [&str; N]) -> Option<&str> {
         named = Some(tenant);
     }
     named
+}
+
+/// What is in a claim that is an array: API Gateway hands it over as `[one two]`.
+fn inside(claim: &str) -> &str {
+    let array = claim.strip_prefix('[');
+    let inside = array.and_then(|claim| claim.strip_suffix(']'));
+    inside.unwrap_or(claim)
 }
 
 #[cfg(test)]
@@ -77,6 +82,9 @@ mod tests {
             (r#"{"tenant":"","scope":"tenant/acme"}"#, None),
             (r#"{"tenant":"Acme"}"#, None),
             (r#"{"tenant":"[acme other]"}"#, None),
+            (r#"{"tenant":"[acme]"}"#, Some("acme")),
+            (r#"{"tenant":"[]"}"#, None),
+            (r#"{"tenant":"[acme","scope":"tenant/acme"}"#, None),
             (r#"{"tenant":"acme\u0000"}"#, None),
             (r#"{"scope":"tenant/acme\ttenant/other"}"#, None),
             (r#"{"scope":"tenant/acme\ntenant/other"}"#, None),

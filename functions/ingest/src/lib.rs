@@ -11,7 +11,7 @@ use domain::integration::IntegrationRef;
 use domain::log::segment::{self, Built};
 use domain::tasks::{Run, RunEvent};
 use domain::time::Millis;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use shared::batch::{self, Receipt};
 use shared::clock::Clock;
 use shared::queue::{Queue, SendError, is_encoded};
@@ -178,14 +178,15 @@ async fn append<'a>(
     let mut confirmed = Vec::new();
     for _ in 0..MAX_APPENDS {
         let built = segment::build(tenant, std::mem::take(&mut pending), || app.clock.ulid())?;
-        let results = try_join_all(
+        // All come to their end, also when one fails: what is dropped half-way might still be sent when a frozen process is thawed.
+        let results = join_all(
             built
                 .iter()
                 .map(|built| app.event_log.append(tenant, &built.segment)),
         )
-        .await?;
+        .await;
         for (built, result) in built.into_iter().zip(results) {
-            match result {
+            match result? {
                 Appended::Confirmed => confirmed.push(built),
                 Appended::InDoubt => {
                     pending.extend(built.events.into_iter().map(|(event, _)| event))

@@ -11,8 +11,6 @@ import re
 import sys
 from pathlib import Path
 
-from cfnlint.decode import decode
-
 TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 
 # A worker takes messages from its queue and gives its logs away, and that is all that all of them do.
@@ -25,6 +23,9 @@ ITEMS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem", "dynamod
 ROLES = "arn:${AWS::Partition}:iam::*:role/*"
 CONDITIONS = {ROLES: {"Null": {"sts:ExternalId": "false"}}}
 DENIED = {"ExportRole": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Resource": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/*"}}]}
+
+# Actions that AWS gives on no resource of its own (actions.py).
+BOUND_TO_ALL = {"dynamodb:ListStreams"}
 
 # Role -> resource -> actions. "DECRYPT_IF_SHOWN" means kms:Decrypt where SecretsInResponses=plain asks for it.
 ALLOWED = {
@@ -78,7 +79,8 @@ ALLOWED = {
     },
     # Reads what changes, and publishes it. Neither reads nor writes tables and queues.
     "NotifyRole": {
-        "IntegrationsTable.StreamArn": ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
+        "IntegrationsTable.StreamArn": ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+        "*": ["dynamodb:ListStreams"],
         "EventBus": ["events:PutEvents"],
         "NotifyLogGroup": LOG,
     },
@@ -99,12 +101,30 @@ FEEDS_ITSELF = {"ReplayFunction"}
 SENDERS = {"IngestQueue": "events.amazonaws.com", "IngestDeadLetterQueue": "events.amazonaws.com"}
 
 
+# What the stack takes over in place of what it makes.
+ADOPTED = {
+    "IntegrationsTable": {"Fn::Select": [0, {"Fn::Split": ["/stream/", {"Ref": "IntegrationsTableStreamArn"}]}]},
+    "IntegrationsTable.StreamArn": {"Ref": "IntegrationsTableStreamArn"},
+    "EventsTable": {"Ref": "EventsTableArn"},
+    "SecretsKey": {"Ref": "SecretsKeyArn"},
+}
+
+
 def values(value) -> list:
     return value if isinstance(value, list) else [value]
 
 
 def resource(value) -> str:
-    """`!GetAtt X.Arn` and `!Sub ${X.Arn}/index/i` as X and X/index/i; anything else as it is."""
+    """`!GetAtt X.Arn` and `!Sub ${X.Arn}/index/i` as X and X/index/i; so is a choice between what the stack makes and what it takes
+    over, where both say the same of one table or key. Anything else as it is."""
+    if isinstance(value, dict) and "Fn::If" in value:
+        condition, made, adopted = value["Fn::If"]
+        made = resource(made)
+        stem, _, index = made.partition("/")
+        said = ADOPTED.get(stem)
+        if index:
+            said = {"Fn::Join": ["", [said, f"/{index}"]]}
+        return made if (condition, adopted) == (f"Makes{stem.split('.')[0]}", said) else str(value)
     if isinstance(value, dict) and "Fn::GetAtt" in value:
         name, attribute = value["Fn::GetAtt"]
         return name if attribute == "Arn" else f"{name}.{attribute}"
@@ -137,7 +157,7 @@ def granted(role: dict, shows_secrets: bool, denied: list) -> tuple[dict, list[s
                 for name in map(resource, values(statement["Resource"])):
                     if statement.get("Condition") != CONDITIONS.get(name):
                         wrong.append(f"allows {action} on {name} on the condition {statement.get('Condition')}, not {CONDITIONS.get(name)}")
-                    if "*" in action or ("*" in name and name != ROLES):
+                    if "*" in action or ("*" in name and name != ROLES and action not in BOUND_TO_ALL):
                         wrong.append(f"allows {action} on {name}: no wildcards")
                     found.setdefault(name, set()).add(action)
     wrong += [f"does not say: {statement}" for statement in denied]
@@ -211,8 +231,11 @@ def encryption(resources: dict) -> list[str]:
             # In the policy of a table, "*" is that table: it has no ARN yet when the policy is written.
             if not denies_plain_http(properties.get("ResourcePolicy", {}).get("PolicyDocument", {"Statement": []}), "dynamodb", "*"):
                 wrong.append(f"{name} takes plain HTTP")
-            if not properties.get("SSESpecification", {}).get("SSEEnabled"):
-                wrong.append(f"{name} is not encrypted at rest")
+            # DynamoDB encrypts with a key of its own in any case; with one of ours where it is given.
+            if properties.get("SSESpecification", {}).get("Fn::If", [None])[0] != "HasTableKey":
+                wrong.append(f"{name} is not encrypted with TableKeyArn where there is one")
+            if it.get("DeletionPolicy") != "RetainExceptOnCreate" or it.get("UpdateReplacePolicy") != "Retain":
+                wrong.append(f"{name} does not outlive the stack, or stays where its creation fails")
         if it["Type"] == "AWS::KMS::Key" and not properties.get("EnableKeyRotation"):
             wrong.append(f"{name} is not rotated")
         if it["Type"] == "AWS::Logs::LogGroup" and "RetentionInDays" not in properties:
@@ -232,6 +255,8 @@ def ways_in(resources: dict) -> list[str]:
             settings = properties.get("DefaultRouteSettings", {})
             if not {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= settings.keys():
                 wrong.append(f"{name} is not throttled")
+            if properties.get("RouteSettings", {}).keys() != WITHOUT_TOKEN:
+                wrong.append(f"{name} does not throttle what needs no token apart")
         if it["Type"] == "AWS::Lambda::Permission" and "SourceArn" not in properties:
             wrong.append(f"{name} lets any caller of {properties['Principal']} in")
     return wrong
@@ -281,6 +306,13 @@ REPEAT_WINDOW = 20 * 60
 def sizes(template: dict) -> list[str]:
     """What the table of sizes promises: for each of its rows, and for the shares of concurrency."""
     wrong = []
+    # AWS keeps 100 of an account's concurrency unreserved.
+    limit = 100 + sum(row["Reserved"] for row in template["Mappings"]["Functions"].values())
+    if f"a limit of at least {limit} " not in template["Parameters"]["ReservedConcurrency"]["Description"]:
+        wrong.append(f"ReservedConcurrency does not say that the account's limit has to be {limit}")
+    for name, row in template["Mappings"]["Functions"].items():
+        if row.get("BatchSize", 0) > 10 and row.get("BatchWindow") == 0:
+            wrong.append(f"{name}: a batch of more than 10 messages needs a window")
     for size, row in template["Mappings"]["Sizes"].items():
         for function in ("Ingest", "Delivery", "Replay", "Export"):
             if row[f"{function}Visibility"] < 6 * row[f"{function}Timeout"]:
@@ -310,6 +342,7 @@ def properties(template: dict, name: str) -> dict:
 
 BREAKS = {
     "a wildcard resource": lambda it: statements(it, "ExportRole")[0].update(Resource="*"),
+    "an action on all streams": lambda it: statements(it, "NotifyRole")[0].update(Resource="*"),
     "a wildcard action": lambda it: statements(it, "DeliveryRole")[0].update(Action="dynamodb:*"),
     "roles without an external id": lambda it: next(one for one in statements(it, "ExportRole") if "Condition" in one).pop("Condition"),
     "roles of the own account": lambda it: statements(it, "ExportRole").remove(DENIED["ExportRole"][0]),
@@ -327,7 +360,11 @@ BREAKS = {
     "plain HTTP to a queue": lambda it: properties(it, "OtherQueuesPolicy")["PolicyDocument"]["Statement"].pop(),
     "a queue for anyone": lambda it: properties(it, "OtherQueuesPolicy")["PolicyDocument"]["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Condition": {}}),
     "plain HTTP to a table": lambda it: properties(it, "EventsTable").pop("ResourcePolicy"),
-    "a table in the clear": lambda it: properties(it, "EventsTable").pop("SSESpecification"),
+    "a table without the key that was given": lambda it: properties(it, "EventsTable").pop("SSESpecification"),
+    "a table that goes with its stack": lambda it: it["Resources"]["EventsTable"].update(DeletionPolicy="Delete"),
+    "another table than the one that is taken over": lambda it: statements(it, "IngestRole")[0].update(Resource={"Fn::If": ["MakesEventsTable", {"Fn::GetAtt": ["EventsTable", "Arn"]}, {"Ref": "SecretsKeyArn"}]}),
+    "a share that the account's limit is not said to hold": lambda it: it["Mappings"]["Functions"]["Api"].update(Reserved=101),
+    "an open route at the speed of all others": lambda it: properties(it, "ApiStage")["RouteSettings"].pop("GET /health"),
     "logs forever": lambda it: properties(it, "ApiAccessLogGroup").pop("RetentionInDays"),
     "a route without a token": lambda it: properties(it, "ApiRoute").update(AuthorizationType="NONE"),
     "steps that Lambda takes for a loop": lambda it: properties(it, "ReplayFunction").pop("RecursiveLoop"),
@@ -336,6 +373,7 @@ BREAKS = {
     "no rule for seals": lambda it: it["Rules"]["ReadersCoverWriters"]["Assertions"].pop(),
     "a reader that goes by what is written": lambda it: properties(it, "ExportFunction")["Environment"]["Variables"].update(EVENT_LOG_SHARDS={"Ref": "EventLogShards"}),
     "a batch that comes again while it waits": lambda it: it["Mappings"]["Sizes"]["cloud"].update(ReplayVisibility=300),
+    "a large batch without a window": lambda it: it["Mappings"]["Functions"]["Ingest"].update(BatchSize=11),
     "an ingest that outlasts gaps": lambda it: it["Mappings"]["Sizes"]["cloud"].update(IngestTimeout=31, IngestVisibility=200),
     "more batches than the function has a share for": lambda it: it["Mappings"]["Sizes"]["cloud"].update(DeliveryConcurrency=225),
     "no throttling": lambda it: properties(it, "ApiStage").pop("DefaultRouteSettings"),
@@ -343,6 +381,8 @@ BREAKS = {
 
 
 def main() -> int:
+    from cfnlint.decode import decode  # here, since actions.py reads the table alone
+
     template, unreadable = decode(str(TEMPLATE))
     wrong = [str(it) for it in unreadable] or check(template)
     if not wrong:

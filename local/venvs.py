@@ -1,6 +1,10 @@
 """Makes the virtual environments in .venv from their pinned lists; does nothing while a list has not changed.
 
-Four, because the emulator, SAM CLI, schemathesis and the AWS CLI want different releases of the same libraries. Needs Python 3.11 or later, nothing else.
+    venvs.py          those of the local stack and of the tests
+    venvs.py cloud    what building for AWS needs besides
+
+Several, because the emulator, SAM CLI, schemathesis, checkov and the AWS CLI want different releases of the same libraries. Needs Python 3.11
+or later, nothing else.
 """
 
 import fcntl
@@ -43,7 +47,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             with ThreadPoolExecutor() as side_by_side:
-                list(side_by_side.map(make, ["attack", "emulator", "readme", "tools"]))
+                list(side_by_side.map(make, sys.argv[1:] or ["attack", "checkov", "emulator", "readme", "tools"]))
         except subprocess.CalledProcessError as failed:
             sys.exit(f"Installing failed: {' '.join(map(str, failed.cmd))}")
 

@@ -22,13 +22,17 @@ SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # How the blocks begin that are not run, and why.
 NOT_RUN = {
-    "sam build && sam deploy --guided": "needs an AWS account",
+    "make build-cloud": "needs an AWS account",
+    "rustup target add": "needs an AWS account",
+    "stack=event-stream": "needs a stack in AWS",
+    "aws cloudformation set-stack-policy": "needs a stack in AWS",
+    "restored=": "is what `local/variants.py` does",
+    "name=Ingest": "needs a stack in AWS",
     "cargo test --profile unit": "is what `make unit` does",
     "make up && . target/local/env": "is what `make test` does",
     "cargo build --bin simulate": "is what `make simulate` does",
     "out() {": "needs a stack in AWS",
     "export AWS_ENDPOINT_URL=http://localhost:4566": "needs LocalStack",
-    'source target/local/env\nf=$(aws lambda': "replaces a function of the stack until its next deployment",
     "aws events put-rule": "names a queue of the reader's own",
 }
 # The block that ends what the others began: all else comes before it.

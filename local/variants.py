@@ -1,0 +1,288 @@
+"""What a deployment can be besides the local stack: one that takes over restored tables, with an issuer of its own, and with shares of
+the account's concurrency; a tenant more in the local stack; and a function of it under development.
+
+    . target/local/env && .venv/emulator/bin/python -B local/variants.py
+
+Runs the block of docs/operations.md that restores, deploys a second stack with what it prints, and uses that one with tokens that are
+signed here. The emulator restores what is there now, whatever the moment. Needs the local stack; removes what it has made.
+"""
+
+import base64
+import contextlib
+import datetime
+import http.server
+import ipaddress
+import json
+import os
+import re
+import secrets
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import urllib.error
+import urllib.request
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
+
+from emulator import ROOT, STATE_DIR, Failure, endpoint, read_state, say
+from stack import STACK, TOOLS, build_environment, client, outputs, run
+
+VARIANT = "event-stream-variant"
+AUDIENCE = "event-stream"
+DEADLINE_SECONDS = 90
+MARK = secrets.token_hex(4)
+
+
+# --- An issuer of tokens, and a receiver, on this machine ---
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class Issuer:
+    """Serves its keys over https, and signs tokens. The emulator trusts its certificate (launcher.py)."""
+
+    def __init__(self) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
+        self.url = f"https://127.0.0.1:{self.server.server_port}"
+        pem = self.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (STATE_DIR / "issuer.key").write_bytes(pem)
+        (STATE_DIR / "issuer.pem").write_bytes(self.certificate().public_bytes(serialization.Encoding.PEM))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(STATE_DIR / "issuer.pem", STATE_DIR / "issuer.key")
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def certificate(self) -> x509.Certificate:
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(name, name, self.key.public_key(), x509.random_serial_number(), now - datetime.timedelta(hours=1), now + datetime.timedelta(days=1))
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        return builder.add_extension(names, critical=False).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(self.key, hashes.SHA256())
+
+    def handler(self):
+        issuer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                numbers = issuer.key.public_key().public_numbers()
+                key = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "k1", "n": encoded(numbers.n.to_bytes(256, "big")), "e": encoded(b"\1\0\1")}
+                pages = {"/.well-known/openid-configuration": {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys"}, "/keys": {"keys": [key]}}
+                body = json.dumps(pages.get(self.path, {})).encode()
+                self.send_response(200 if self.path in pages else 404)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
+
+    def token(self, key=None, **claims) -> str:
+        now = int(time.time())
+        claims = {"iss": self.url, "aud": AUDIENCE, "iat": now, "exp": now + 3600, **claims}
+        text = f"{encoded(json.dumps({'alg': 'RS256', 'kid': 'k1', 'typ': 'JWT'}).encode())}.{encoded(json.dumps(claims).encode())}"
+        return f"{text}.{encoded((key or self.key).sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+class Receiver:
+    """Keeps what arrives: body and key."""
+
+    def __init__(self) -> None:
+        arrived = self.arrived = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                arrived.append((json.loads(body), self.headers["authorization"]))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def wait(self, number: str) -> str:
+        """The header with the API key, of the event with this number."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while time.monotonic() < deadline:
+            for body, key in list(self.arrived):
+                if body["payload"].get("number") == number:
+                    return key
+            time.sleep(0.1)
+        raise Failure(f"{number} did not arrive in {DEADLINE_SECONDS} s; what did: {self.arrived}")
+
+
+def call(url: str, token: str, method: str = "GET", body=None) -> tuple[int, dict]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method=method, headers={"authorization": f"Bearer {token}", "content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.loads(refused.read() or b"{}")
+
+
+def expect(what: str, found, wanted) -> None:
+    if found != wanted:
+        raise Failure(f"{what}: {found}, not {wanted}")
+
+
+# --- What is tried ---
+
+
+def restore() -> list[str]:
+    """The parameters with which a stack takes over restored tables, by the commands of docs/operations.md."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    blocks = [block for block in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if block.startswith(("stack=", "restored="))]
+    commands = "set -euo pipefail\n" + "\n".join(blocks)
+    commands = commands.replace("stack=event-stream\n", f"stack={STACK}\n").replace("restored=event-stream-restored", f"restored=restored-{MARK}")
+    environment = dict(os.environ, PATH=f"{ROOT / '.venv' / 'readme' / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run(["bash", "-c", commands], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise Failure(f"docs/operations.md, Restore:\n{done.stdout}{done.stderr}")
+    return done.stdout.split()
+
+
+def deploy(port: int, overrides: list[str]) -> dict:
+    """Deploys what `make up` has built once more, as another stack."""
+    local = tomllib.loads((ROOT / "samconfig.toml").read_text())["local"]["deploy"]["parameters"]["parameter_overrides"]
+    sam = [TOOLS / "sam", "deploy", "--config-env", "local", "--stack-name", VARIANT, "--parameter-overrides", *local, *overrides]
+    run(sam, build_environment(port))
+    described = client("cloudformation", port).describe_stacks(StackName=VARIANT)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+
+
+def remove(port: int) -> None:
+    """The variant goes, and the tables that it took over stay; then they go, too."""
+    stacks, tables = client("cloudformation", port), client("dynamodb", port)
+    stacks.delete_stack(StackName=VARIANT)
+    stacks.get_waiter("stack_delete_complete").wait(StackName=VARIANT, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    for name in ("integrations", "events"):
+        tables.delete_table(TableName=f"restored-{MARK}-{name}")  # fails where it is not there any more
+
+
+def adopted(port: int, receiver: Receiver) -> None:
+    issuer, hook = Issuer(), f"hook-{MARK}"
+    ours, token = f"{os.environ['EVENTSTREAM_URL']}/api/v1/org", os.environ["EVENTSTREAM_TOKEN"]
+    body = {"id": hook, "integration_type": "permanent", "callback_parameters": {"callback_url": receiver.url, "api_key": f"key-of-{MARK}"}, "filter_conditions": {"event_filter": [f"v{MARK}.created"]}}
+    expect("registered", call(f"{ours}/integrations/eventstream/", token, "POST", body)[0], 200)
+    publish = lambda number: {"name": f"v{MARK}.created", "payload": {"number": number}}
+    expect("published", call(f"{ours}/events", token, "POST", publish("before"))[0], 202)
+    receiver.wait("before")
+    parameters = restore()
+    expect("deleted", call(f"{ours}/integrations/eventstream/{hook}", token, "DELETE")[0], 204)
+    outs = deploy(port, [*parameters, f"TokenIssuer={issuer.url}", f"TokenAudience=other,{AUDIENCE}", "TenantClaim=org", "ReservedConcurrency=true"])
+    try:
+        expect("tables", (outs["IntegrationsTableName"], outs["EventsTableName"]), (f"restored-{MARK}-integrations", f"restored-{MARK}-events"))
+        theirs = f"{endpoint(port)}/_aws/execute-api/{outs['ApiId']}/api/v1/org"
+        good, path = issuer.token(org="acme"), f"{theirs}/integrations/eventstream/{hook}"
+        for why, refused, status in [
+            ("a token of another key", issuer.token(key=rsa.generate_private_key(public_exponent=65537, key_size=2048), org="acme"), 401),
+            ("another audience", issuer.token(org="acme", aud="elsewhere"), 401),
+            ("another issuer", issuer.token(org="acme", iss="https://elsewhere.example"), 401),
+            ("an old token", issuer.token(org="acme", exp=int(time.time()) - 60), 401),
+            ("no tenant", issuer.token(), 403),
+            ("another tenant", issuer.token(org="globex"), 404),
+            ("the local stack's token", token, 401),
+        ]:
+            expect(why, call(path, refused)[0], status)
+        status, shown = call(path, good)
+        expect("the restored integration", (status, shown.get("status"), shown.get("callback_parameters", {}).get("callback_url")), (200, "running", receiver.url))
+        expect("published", call(f"{theirs}/events", good, "POST", publish("after"))[0], 202)
+        expect("the key that was restored", receiver.wait("after"), f"Bearer key-of-{MARK}")
+        expect("arrived", sorted(body["payload"]["number"] for body, _ in receiver.arrived), ["after", "before"])
+    finally:
+        remove(port)
+    for name in ("issuer.key", "issuer.pem"):
+        (STATE_DIR / name).unlink(missing_ok=True)
+
+
+def tenant(port: int) -> None:
+    """`make tenant`: a new tenant has a client, whose token is the tenant's; asked again, no second one is made."""
+    name = f"t-{MARK}"
+    make = lambda: run([sys.executable, "-B", ROOT / "local" / "tenant.py"], dict(os.environ, NAME=name, STACK=""))
+    made = dict(re.findall(r"^(\w+) +(\S+)$", make(), re.MULTILINE))
+    again = make()
+    expect("made again", (made["client_id"] in again, "already" in again, "client_secret" in again), (True, True, False))
+    basic = base64.b64encode(f"{made['client_id']}:{made['client_secret']}".encode()).decode()
+    request = urllib.request.Request(f"{endpoint(port)}/oauth2/token", data=b"grant_type=client_credentials", headers={"authorization": f"Basic {basic}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        token = json.load(answer)["access_token"]
+    ours = f"{os.environ['EVENTSTREAM_URL']}/api/v1/org/integrations/eventstream"
+    expect("a new tenant's integrations", call(f"{ours}/", token), (200, {"integrations": []}))
+
+
+def dev(port: int, receiver: Receiver) -> None:
+    """`make dev`: a webhook goes through a function that cargo-lambda runs, and after it through the emulator's again."""
+    ours, token, hook = f"{os.environ['EVENTSTREAM_URL']}/api/v1/org", os.environ["EVENTSTREAM_TOKEN"], f"dev-{MARK}"
+    body = {"id": hook, "integration_type": "permanent", "callback_parameters": {"callback_url": receiver.url}, "filter_conditions": {"event_filter": [f"d{MARK}.created"]}}
+    expect("registered", call(f"{ours}/integrations/eventstream/", token, "POST", body)[0], 200)
+
+    def sent(number: str) -> None:
+        expect("published", call(f"{ours}/events", token, "POST", {"name": f"d{MARK}.created", "payload": {"number": number}})[0], 202)
+        receiver.wait(number)
+
+    def is_live() -> bool:
+        return not call(f"{ours}/integrations/eventstream/{hook}", token)[1]["pending"]["catching_up"]
+
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not is_live():  # until then replay sends
+        if time.monotonic() > deadline:
+            raise Failure("the webhook does not become live")
+        time.sleep(0.5)
+    with open(STATE_DIR / "dev.log", "w+") as log:
+        command = [sys.executable, "-B", ROOT / "local" / "dev.py"]
+        process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, FUNCTION="delivery"), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        said = lambda: (STATE_DIR / "dev.log").read_text(errors="replace")
+        try:
+            while "dev: calls of delivery" not in said():
+                if process.poll() is not None or time.monotonic() > deadline + DEADLINE_SECONDS:
+                    raise Failure(f"make dev:\n{said()}")
+                time.sleep(0.2)
+            sent("by cargo-lambda")
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
+        if "Running" not in said():
+            raise Failure(f"cargo-lambda has started no function:\n{said()}")
+    sent("by the emulator")
+    expect("deleted", call(f"{ours}/integrations/eventstream/{hook}", token, "DELETE")[0], 204)
+
+
+def main() -> int:
+    port = read_state().get("port")
+    if not port or not outputs(port):
+        print("The stack is not up: make up", file=sys.stderr)
+        return 1
+    started, receiver = time.monotonic(), Receiver()
+    try:
+        adopted(port, receiver)
+        tenant(port)
+        dev(port, receiver)
+    except Failure as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+    finally:
+        with contextlib.suppress(OSError):
+            receiver.server.server_close()
+    say(f"variants: a stack on restored tables with an issuer of its own, a tenant more, and a function under development, in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

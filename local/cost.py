@@ -27,7 +27,7 @@ import time
 import tomllib
 from collections import Counter
 
-from dev import deployed
+from dev import deployed, set_variables
 from emulator import ROOT, Failure, read_state, say
 from stack import FUNCTIONS, STACK, client, outputs
 from variants import MARK, call, expect
@@ -215,11 +215,11 @@ def behind(port: int, proxy: Proxy):
             before[found["FunctionName"]] = found["Environment"]["Variables"]
             # The emulator sets AWS_ENDPOINT_URL itself; that of a service goes before it.
             through = {f"AWS_ENDPOINT_URL_{service}": proxy.url for service in ("DYNAMODB", "KMS", "SQS")}
-            functions.update_function_configuration(FunctionName=found["FunctionName"], Environment={"Variables": before[found["FunctionName"]] | through})
+            set_variables(functions, found["FunctionName"], before[found["FunctionName"]] | through)
         yield
     finally:
         for name, variables in before.items():
-            functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+            set_variables(functions, name, variables)
 
 
 def ran(port: int, since: float) -> dict:

@@ -18,6 +18,7 @@ from stack import FUNCTIONS, STACK, TOOLS, build_environment, client
 # The emulator sends a function's calls here where its environment has this (ministack, lambda_svc).
 PROXY = "MINISTACK_LAMBDA_PROXY_URL"
 READY_SECONDS = 60
+ALIAS = "live"  # of the API, as in template.yaml
 
 
 def deployed(port: int, name: str) -> dict:
@@ -28,6 +29,14 @@ def deployed(port: int, name: str) -> dict:
             if function["FunctionName"].startswith(f"{STACK}-{name.capitalize()}Function-"):
                 return functions.get_function_configuration(FunctionName=function["FunctionName"])
     raise Failure(f"The stack has no function {name}: make up")
+
+
+def set_variables(functions, function: str, variables: dict) -> None:
+    """Gives a function other variables, also where its calls go to a version by the alias `live`."""
+    functions.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+    if any(alias["Name"] == ALIAS for alias in functions.list_aliases(FunctionName=function)["Aliases"]):
+        version = functions.publish_version(FunctionName=function)["Version"]
+        functions.update_alias(FunctionName=function, Name=ALIAS, FunctionVersion=version)
 
 
 def free_port() -> int:
@@ -69,14 +78,14 @@ def dev(port: int, name: str) -> None:
     process = watch(port, name, variables, listens_at)
     try:
         proxied = variables | {PROXY: f"http://127.0.0.1:{listens_at}/2015-03-31/functions/{name}/invocations"}
-        functions.update_function_configuration(FunctionName=function, Environment={"Variables": proxied})
+        set_variables(functions, function, proxied)
         say(f"dev: calls of {name} come here; Ctrl-C gives it back")
         process.wait()
         raise Failure("cargo lambda watch has ended.")
     except KeyboardInterrupt:
         pass
     finally:
-        functions.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+        set_variables(functions, function, variables)
         stop(process)
         say(f"dev: {name} is the emulator's again")
 

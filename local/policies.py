@@ -257,6 +257,10 @@ def ways_in(resources: dict) -> list[str]:
                 wrong.append(f"{name} is not throttled")
             if properties.get("RouteSettings", {}).keys() != WITHOUT_TOKEN:
                 wrong.append(f"{name} does not throttle what needs no token apart")
+        # A call of the function itself would go past the canary.
+        called = {"AWS::ApiGatewayV2::Integration": "IntegrationUri", "AWS::Lambda::Permission": "FunctionName"}.get(it["Type"])
+        if called and properties[called] != {"Ref": "ApiFunction.Alias"}:
+            wrong.append(f"{name} does not call the API by its alias")
         if it["Type"] == "AWS::Lambda::Permission" and "SourceArn" not in properties:
             wrong.append(f"{name} lets any caller of {properties['Principal']} in")
     return wrong
@@ -376,6 +380,7 @@ BREAKS = {
     "a large batch without a window": lambda it: it["Mappings"]["Functions"]["Ingest"].update(BatchSize=11),
     "an ingest that outlasts gaps": lambda it: it["Mappings"]["Sizes"]["cloud"].update(IngestTimeout=31, IngestVisibility=200),
     "more batches than the function has a share for": lambda it: it["Mappings"]["Sizes"]["cloud"].update(DeliveryConcurrency=225),
+    "an API past its canary": lambda it: properties(it, "ApiIntegration").update(IntegrationUri={"Fn::GetAtt": ["ApiFunction", "Arn"]}),
     "no throttling": lambda it: properties(it, "ApiStage").pop("DefaultRouteSettings"),
 }
 

@@ -8,6 +8,7 @@
 //! killed repeats what it has sent since its last checkpoint, and loses nothing.
 
 mod held;
+mod leaving;
 mod live;
 mod machine;
 mod posting;

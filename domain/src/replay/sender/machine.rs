@@ -7,18 +7,16 @@ use ulid::Ulid;
 
 use super::held::{Held, Tried};
 use super::progress::Saving;
-use super::types::{Do, Limits, Now, Seen};
+use super::types::{Do, LONGEST_HOLD, Limits, Now, Seen};
 use super::under_way::UnderWay;
 use crate::integration::Integration;
-use crate::lifecycle::{Applied, Input, Rest, Rules, StepInput, Verdict as Written};
+use crate::lifecycle::{Applied, Input, Rules, StepInput, Verdict as Written};
 use crate::log::position::{EventRef, Position};
 use crate::stream::health::Health;
 use crate::stream::pace::{Pace, Pacer};
 use crate::stream::{Because, Stream};
 use crate::time::Millis;
 
-/// A hold that is longer is waited for by the next step: milliseconds.
-const LONGEST_HOLD: u64 = 2_000;
 /// How long before its end a step begins no request any more: one may take 15 seconds, and 5 are for the last checkpoint.
 const LAST_REQUEST: Duration = Duration::from_secs(20);
 /// How often the time is looked at while there is nothing to begin: milliseconds.
@@ -393,69 +391,5 @@ impl Sender {
             _ => self.limits.waiting,
         };
         self.held.len() >= limit
-    }
-
-    /// Whether there is nothing to do for this step, or no time.
-    fn is_done_for_now(&mut self, now: Now) -> bool {
-        if now.tick >= self.last_request {
-            self.end();
-            return true;
-        }
-        if self.pacer.hold_until() > now.tick + LONGEST_HOLD && !self.is_reading {
-            self.end();
-            return true;
-        }
-        let is_at_work = self.is_applying
-            || self.is_reading
-            || self.is_listing
-            || self.saving.is_at_work()
-            || !self.pending.is_empty()
-            || !self.under_way.is_empty();
-        if is_at_work || self.has_owed() || self.can_read() {
-            return false;
-        }
-        if self.is_probing() && self.held.len() > 0 {
-            return false;
-        }
-        if self.is_probing() {
-            // Nothing to probe with: what comes next shows how the receiver is.
-            self.resumed(now, false);
-            return false;
-        }
-        let soon = now.wall.after(Duration::from_millis(LONGEST_HOLD));
-        let is_done = self.held.first_due().is_none_or(|due| due > soon);
-        if is_done && self.saving.is_changed() {
-            // Written down first: a stream that has caught up may go live in this step.
-            self.saving.request();
-            return false;
-        }
-        is_done
-    }
-
-    fn leaving(&mut self) -> Do {
-        let rest = Rest {
-            next: self.next_at(),
-            waits: !self.has_listed || self.held.len() > 0,
-            has_moved: self.has_moved,
-            has_failed: self.has_failed,
-        };
-        let confirmed = self.confirmed;
-        self.apply(StepInput::Leave { confirmed, rest })
-    }
-
-    /// When there is something to do next: at once where this step had no time for it, when a pause ends, or when the first event is
-    /// due.
-    fn next_at(&self) -> Option<Millis> {
-        let stream = self.stream()?;
-        if let Some(it) = self.health.interruption {
-            return Some(it.next_probe_at);
-        }
-        let has_more =
-            !self.has_listed || stream.readable(self.horizon).is_some() && !self.is_full();
-        let due = match has_more {
-            true => Some(Millis(0)),
-            false => self.held.first_due(),
-        };
-        due.map(|due| due.max(self.pace.hold_until.unwrap_or_default()))
     }
 }

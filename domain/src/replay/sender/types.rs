@@ -8,6 +8,9 @@ use crate::receiver::outcome::Outcome;
 use crate::stream::waiting::{StoredWaiting, WaitingKey};
 use crate::time::Millis;
 
+/// A hold that is longer is waited for by the next step: milliseconds.
+pub(super) const LONGEST_HOLD: u64 = 2_000;
+
 /// How much a sender takes on. Parameters, so that the simulation reaches every bound with a few events.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

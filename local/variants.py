@@ -3,8 +3,8 @@ the account's concurrency; a tenant more in the local stack; and a function of i
 
     . target/local/env && .venv/emulator/bin/python -B local/variants.py
 
-Runs the block of docs/operations.md that restores, deploys a second stack with what it prints, and uses that one with tokens that are
-signed here. The emulator restores what is there now, whatever the moment. Needs the local stack; removes what it has made.
+Runs the blocks of docs/operations.md that restore and protect, deploys a second stack with what the former prints, and uses that one
+with tokens that are signed here. The emulator restores what is there now, whatever the moment. Needs the local stack; removes what it has made.
 """
 
 import base64
@@ -145,17 +145,19 @@ def expect(what: str, found, wanted) -> None:
 # --- What is tried ---
 
 
-def restore() -> list[str]:
-    """The parameters with which a stack takes over restored tables, by the commands of docs/operations.md."""
+def documented(stack: str, *begin: str) -> str:
+    """What the blocks of docs/operations.md print that begin so, run by the AWS CLI for a stack."""
     text = (ROOT / "docs" / "operations.md").read_text()
-    blocks = [block for block in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if block.startswith(("stack=", "restored="))]
-    commands = "set -euo pipefail\n" + "\n".join(blocks)
-    commands = commands.replace("stack=event-stream\n", f"stack={STACK}\n").replace("restored=event-stream-restored", f"restored=restored-{MARK}")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = [block for block in blocks if block.startswith(("stack=", *begin))]
+    expect("blocks of docs/operations.md", len(found), 1 + len(begin))
+    commands = "set -euo pipefail\n" + "\n".join(found)
+    commands = commands.replace("stack=event-stream\n", f"stack={stack}\n").replace("restored=event-stream-restored", f"restored=restored-{MARK}")
     environment = dict(os.environ, PATH=f"{ROOT / '.venv' / 'readme' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     done = subprocess.run(["bash", "-c", commands], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        raise Failure(f"docs/operations.md, Restore:\n{done.stdout}{done.stderr}")
-    return done.stdout.split()
+        raise Failure(f"docs/operations.md, {begin}:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def deploy(port: int, overrides: list[str]) -> dict:
@@ -184,10 +186,11 @@ def adopted(port: int, receiver: Receiver) -> None:
     publish = lambda number: {"name": f"v{MARK}.created", "payload": {"number": number}}
     expect("published", call(f"{ours}/events", token, "POST", publish("before"))[0], 202)
     receiver.wait("before")
-    parameters = restore()
+    parameters = documented(STACK, "restored=").split()
     expect("deleted", call(f"{ours}/integrations/eventstream/{hook}", token, "DELETE")[0], 204)
     outs = deploy(port, [*parameters, f"TokenIssuer={issuer.url}", f"TokenAudience=other,{AUDIENCE}", "TenantClaim=org", "ReservedConcurrency=true"])
     try:
+        documented(VARIANT, "aws cloudformation set-stack-policy")
         expect("tables", (outs["IntegrationsTableName"], outs["EventsTableName"]), (f"restored-{MARK}-integrations", f"restored-{MARK}-events"))
         theirs = f"{endpoint(port)}/_aws/execute-api/{outs['ApiId']}/api/v1/org"
         good, path = issuer.token(org="acme"), f"{theirs}/integrations/eventstream/{hook}"

@@ -91,7 +91,8 @@ def dev(port: int, name: str) -> None:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ends in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ends, signal.default_int_handler)
     name, port = os.environ.get("FUNCTION", ""), read_state().get("port")
     if name not in FUNCTIONS:
         print(f"FUNCTION is one of {', '.join(FUNCTIONS)}: make dev FUNCTION=delivery", file=sys.stderr)

@@ -259,8 +259,8 @@ def dev(port: int, receiver: Receiver) -> None:
                 time.sleep(0.2)
             sent("by cargo-lambda")
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=30)
+            process.send_signal(signal.SIGTERM)  # SIGINT is ignored where this runs in the background
+            process.wait(timeout=60)
         if "Running" not in said():
             raise Failure(f"cargo-lambda has started no function:\n{said()}")
     sent("by the emulator")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from emulator import ROOT, Failure, say
+from emulator import ROOT, Failure, say, status
 from stack import FUNCTIONS
 
 TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
@@ -55,20 +55,19 @@ def main() -> int:
     if arch not in TARGETS:
         print(f"ARCH={arch} is none of {', '.join(TARGETS)}.", file=sys.stderr)
         return 2
+    return status(lambda: checked(arch))
+
+
+def checked(arch: str) -> None:
     started = time.monotonic()
-    try:
-        build(arch)
-        for name in FUNCTIONS:
-            binary = BUILD / f"{name.capitalize()}Function" / "bootstrap"
-            version = newest(str(binary), arch)
-            say(f"{name:9} {binary.stat().st_size / 1e6:5.1f} MB, glibc {'.'.join(map(str, version))}")
-            if version > GLIBC:
-                raise Failure(f"{name} asks for a newer glibc than provided.al2023 has, {'.'.join(map(str, GLIBC))}: Lambda could not load it.")
-    except Failure as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
+    build(arch)
+    for name in FUNCTIONS:
+        binary = BUILD / f"{name.capitalize()}Function" / "bootstrap"
+        version = newest(str(binary), arch)
+        say(f"{name:9} {binary.stat().st_size / 1e6:5.1f} MB, glibc {'.'.join(map(str, version))}")
+        if version > GLIBC:
+            raise Failure(f"{name} asks for a newer glibc than provided.al2023 has, {'.'.join(map(str, GLIBC))}: Lambda could not load it.")
     say(f"built for {arch} in {time.monotonic() - started:.0f} s\nnext: .venv/tools/bin/sam deploy --template .aws-sam/cloud/template.yaml --parameter-overrides Architecture={arch} … (docs/deploy.md)")
-    return 0
 
 
 if __name__ == "__main__":

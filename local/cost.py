@@ -28,9 +28,9 @@ import tomllib
 from collections import Counter
 
 from dev import deployed, set_variables
-from emulator import ROOT, Failure, read_state, say
-from stack import FUNCTIONS, STACK, client, outputs
-from variants import MARK, call, expect
+from emulator import ROOT, Failure, say, status
+from stack import FUNCTIONS, STACK, client, running
+from variants import MARK, call, expect, wait_until_live
 
 EVENTS, BATCH, RATE = (int(os.environ.get(name) or default) for name, default in (("EVENTS", 4_000), ("BATCH", 10), ("RATE", 20)))
 # API Gateway's access log, and Lambda's lines that are not written (SystemLogLevel).
@@ -249,10 +249,7 @@ def workload(port: int, mark: str, counted: Counted) -> tuple[int, dict]:
     expect("webhook", call(integrations, token, "POST", {"id": f"hook-{mark}", "callback_parameters": {"callback_url": receiver.url}, **only})[0], 200)
     expect("files", call(integrations, token, "POST", {"id": f"files-{mark}", "s3_parameters": {**key, "aws_region": "us-east-1", "bucket": bucket}, **only})[0], 200)
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while call(f"{integrations}hook-{mark}", token)[1]["pending"]["catching_up"]:
-        if time.monotonic() > deadline:
-            raise Failure("the webhook does not become live")
-        time.sleep(0.5)
+    wait_until_live(f"{integrations}hook-{mark}", token)
     with counted.lock:
         counted.totals.clear()
         counted.by.clear()
@@ -315,23 +312,16 @@ def report(counted: Counted, webhook_bytes: float, functions: dict, events_bytes
     say("by request: " + ", ".join(f"{what} {operation} {count:g}" for (what, operation), count in sorted(counted.by.items())))
 
 
-def main() -> int:
-    port = read_state().get("port")
-    try:
-        if not port or not (outs := outputs(port)):
-            raise Failure("The stack is not up: make up")
-        counted = Counted()
-        # The proxy is slow: how long functions take is measured without it.
-        webhook_bytes, functions = workload(port, f"{MARK}a", counted)
-        with behind(port, Proxy(port, counted)):
-            workload(port, f"{MARK}b", counted)
-        stored = sum(bytes for (table, *_), (bytes, _) in counted.items.items() if table == outs["EventsTableName"])
-        report(counted, webhook_bytes, functions, stored, tomllib.loads((ROOT / "local" / "prices.toml").read_text()))
-    except Failure as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
-    return 0
+def cost() -> None:
+    port, outs = running()
+    counted = Counted()
+    # The proxy is slow: how long functions take is measured without it.
+    webhook_bytes, functions = workload(port, f"{MARK}a", counted)
+    with behind(port, Proxy(port, counted)):
+        workload(port, f"{MARK}b", counted)
+    stored = sum(bytes for (table, *_), (bytes, _) in counted.items.items() if table == outs["EventsTableName"])
+    report(counted, webhook_bytes, functions, stored, tomllib.loads((ROOT / "local" / "prices.toml").read_text()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status(cost))

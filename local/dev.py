@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 
-from emulator import ROOT, STATE_DIR, Failure, aws_environment, read_state, say, write
-from stack import FUNCTIONS, STACK, TOOLS, build_environment, client
+from emulator import ROOT, STATE_DIR, Failure, aws_environment, say, status, write
+from stack import FUNCTIONS, STACK, TOOLS, build_environment, client, running
 
 # The emulator sends a function's calls here where its environment has this (ministack, lambda_svc).
 PROXY = "MINISTACK_LAMBDA_PROXY_URL"
@@ -93,18 +93,11 @@ def dev(port: int, name: str) -> None:
 def main() -> int:
     for ends in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ends, signal.default_int_handler)
-    name, port = os.environ.get("FUNCTION", ""), read_state().get("port")
+    name = os.environ.get("FUNCTION", "")
     if name not in FUNCTIONS:
         print(f"FUNCTION is one of {', '.join(FUNCTIONS)}: make dev FUNCTION=delivery", file=sys.stderr)
         return 2
-    try:
-        if not port:
-            raise Failure("The stack is not up: make up")
-        dev(port, name)
-    except Failure as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
-    return 0
+    return status(lambda: dev(running()[0], name))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +35,16 @@ class Failure(Exception):
 
 def say(text: str) -> None:
     print(text, flush=True)
+
+
+def status(work) -> int:
+    """The status of a program that does `work`: 1 with what the user reads when it fails."""
+    try:
+        work()
+        return 0
+    except Failure as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
 
 
 # --- State ---

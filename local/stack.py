@@ -118,15 +118,28 @@ def deploy(port: int) -> None:
     say(f"deployed: {time.monotonic() - started:.1f} s sam deploy")
 
 
+def outputs_of(cloudformation, stack: str) -> dict:
+    """What the Outputs of a stack say, wherever it is."""
+    described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+
 def outputs(port: int) -> dict | None:
     """What the template's Outputs say; None before the first deployment."""
     import botocore.exceptions
 
     try:
-        stacks = client("cloudformation", port).describe_stacks(StackName=STACK)["Stacks"]
+        return outputs_of(client("cloudformation", port), STACK)
     except botocore.exceptions.ClientError:
         return None
-    return {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+
+
+def running() -> tuple[int, dict]:
+    """The port and the outputs of the stack that is up."""
+    state = read_state()
+    if state.get("pid") not in emulator.processes() or not (outs := outputs(state["port"])):
+        raise Failure("The stack is not up: make up")
+    return state["port"], outs
 
 
 def customer(port: int) -> dict:
@@ -158,7 +171,11 @@ def wait_for_api(port: int, outs: dict) -> None:
 def token(port: int, outs: dict, client_id: str) -> str:
     """An access token by the client credentials grant, as any machine client gets it."""
     described = client("cognito-idp", port).describe_user_pool_client(UserPoolId=outs["UserPoolId"], ClientId=client_id)
-    secret = described["UserPoolClient"]["ClientSecret"]
+    return granted(port, client_id, described["UserPoolClient"]["ClientSecret"])
+
+
+def granted(port: int, client_id: str, secret: str) -> str:
+    """The token that a client gets for its id and secret."""
     request = urllib.request.Request(
         f"{endpoint(port)}/oauth2/token",
         data=urllib.parse.urlencode({"grant_type": "client_credentials"}).encode(),
@@ -219,18 +236,12 @@ def down() -> None:
 
 
 def renew() -> None:
-    state = read_state()
-    if state.get("pid") not in emulator.processes() or not (outs := outputs(state["port"])):
-        raise Failure("The stack is not up: make up")
-    write_env(state["port"], outs)
+    write_env(*running())
     say("new tokens in target/local/env")
 
 
 def logs() -> None:
-    state = read_state()
-    if state.get("pid") not in emulator.processes():
-        raise Failure("The stack is not up: make up")
-    reader = client("logs", state["port"])
+    reader = client("logs", running()[0])
     events = []
     for name in FUNCTIONS:
         pages = reader.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}/{name}")
@@ -250,11 +261,7 @@ def main() -> int:
     with open(STATE_DIR / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would deploy over each other
         try:
-            commands[sys.argv[1]]()
-            return 0
-        except Failure as failure:
-            print(f"\n{failure}", file=sys.stderr)
-            return 1
+            return emulator.status(commands[sys.argv[1]])
         except KeyboardInterrupt:
             return 130
 

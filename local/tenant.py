@@ -11,8 +11,8 @@ import os
 import re
 import sys
 
-from emulator import Failure, read_state, say
-from stack import STACK, client
+from emulator import Failure, say
+from stack import STACK, client, outputs_of, running
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # as FirstTenant in template.yaml
 SCOPES = "tenant"  # the resource server of template.yaml, TenantScopes
@@ -22,9 +22,7 @@ MOST = 50  # audiences of an HTTP API's authorizer
 def clients(stack: str):
     """A function that makes clients of services: of the local stack, or of AWS as the environment says."""
     if stack == STACK:
-        port = read_state().get("port")
-        if not port:
-            raise Failure("The stack is not up: make up")
+        port, _ = running()
         return lambda service: client(service, port)
     import botocore.session
 
@@ -32,8 +30,7 @@ def clients(stack: str):
 
 
 def outputs(service, stack: str) -> dict:
-    described = service("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    outs = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+    outs = outputs_of(service("cloudformation"), stack)
     if "UserPoolId" not in outs:
         raise Failure(f"{stack} has an issuer of its own (TokenIssuer): tenants are made there.")
     return outs

@@ -8,7 +8,6 @@ with tokens that are signed here. The emulator restores what is there now, whate
 """
 
 import base64
-import contextlib
 import datetime
 import http.server
 import ipaddress
@@ -31,8 +30,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
-from emulator import ROOT, STATE_DIR, Failure, endpoint, read_state, say
-from stack import STACK, TOOLS, build_environment, client, outputs, run
+from emulator import ROOT, STATE_DIR, Failure, endpoint, say, status
+from readme import SHELL
+from stack import STACK, TOOLS, build_environment, client, granted, outputs_of, run, running
 
 VARIANT = "event-stream-variant"
 AUDIENCE = "event-stream"
@@ -137,6 +137,15 @@ def call(url: str, token: str, method: str = "GET", body=None) -> tuple[int, dic
         return refused.code, json.loads(refused.read() or b"{}")
 
 
+def wait_until_live(url: str, token: str) -> None:
+    """Waits until the webhook at this address of the API has caught up."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while call(url, token)[1]["pending"]["catching_up"]:
+        if time.monotonic() > deadline:
+            raise Failure("the webhook does not become live")
+        time.sleep(0.5)
+
+
 def expect(what: str, found, wanted) -> None:
     if found != wanted:
         raise Failure(f"{what}: {found}, not {wanted}")
@@ -148,8 +157,7 @@ def expect(what: str, found, wanted) -> None:
 def documented(stack: str, *begin: str) -> str:
     """What the blocks of docs/operations.md print that begin so, run by the AWS CLI for a stack."""
     text = (ROOT / "docs" / "operations.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    found = [block for block in blocks if block.startswith(("stack=", *begin))]
+    found = [block for block in SHELL.findall(text) if block.startswith(("stack=", *begin))]
     expect("blocks of docs/operations.md", len(found), 1 + len(begin))
     commands = "set -euo pipefail\n" + "\n".join(found)
     commands = commands.replace("stack=event-stream\n", f"stack={stack}\n").replace("restored=event-stream-restored", f"restored=restored-{MARK}")
@@ -165,8 +173,7 @@ def deploy(port: int, overrides: list[str]) -> dict:
     local = tomllib.loads((ROOT / "samconfig.toml").read_text())["local"]["deploy"]["parameters"]["parameter_overrides"]
     sam = [TOOLS / "sam", "deploy", "--config-env", "local", "--stack-name", VARIANT, "--parameter-overrides", *local, *overrides]
     run(sam, build_environment(port))
-    described = client("cloudformation", port).describe_stacks(StackName=VARIANT)["Stacks"][0]
-    return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+    return outputs_of(client("cloudformation", port), VARIANT)
 
 
 def remove(port: int) -> None:
@@ -222,10 +229,7 @@ def tenant(port: int) -> None:
     made = dict(re.findall(r"^(\w+) +(\S+)$", make(), re.MULTILINE))
     again = make()
     expect("made again", (made["client_id"] in again, "already" in again, "client_secret" in again), (True, True, False))
-    basic = base64.b64encode(f"{made['client_id']}:{made['client_secret']}".encode()).decode()
-    request = urllib.request.Request(f"{endpoint(port)}/oauth2/token", data=b"grant_type=client_credentials", headers={"authorization": f"Basic {basic}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        token = json.load(answer)["access_token"]
+    token = granted(port, made["client_id"], made["client_secret"])
     ours = f"{os.environ['EVENTSTREAM_URL']}/api/v1/org/integrations/eventstream"
     expect("a new tenant's integrations", call(f"{ours}/", token), (200, {"integrations": []}))
 
@@ -240,21 +244,15 @@ def dev(port: int, receiver: Receiver) -> None:
         expect("published", call(f"{ours}/events", token, "POST", {"name": f"d{MARK}.created", "payload": {"number": number}})[0], 202)
         receiver.wait(number)
 
-    def is_live() -> bool:
-        return not call(f"{ours}/integrations/eventstream/{hook}", token)[1]["pending"]["catching_up"]
-
+    wait_until_live(f"{ours}/integrations/eventstream/{hook}", token)  # until then replay sends
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not is_live():  # until then replay sends
-        if time.monotonic() > deadline:
-            raise Failure("the webhook does not become live")
-        time.sleep(0.5)
     with open(STATE_DIR / "dev.log", "w+") as log:
         command = [sys.executable, "-B", ROOT / "local" / "dev.py"]
         process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, FUNCTION="delivery"), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         said = lambda: (STATE_DIR / "dev.log").read_text(errors="replace")
         try:
             while "dev: calls of delivery" not in said():
-                if process.poll() is not None or time.monotonic() > deadline + DEADLINE_SECONDS:
+                if process.poll() is not None or time.monotonic() > deadline:
                     raise Failure(f"make dev:\n{said()}")
                 time.sleep(0.2)
             sent("by cargo-lambda")
@@ -267,25 +265,13 @@ def dev(port: int, receiver: Receiver) -> None:
     expect("deleted", call(f"{ours}/integrations/eventstream/{hook}", token, "DELETE")[0], 204)
 
 
-def main() -> int:
-    port = read_state().get("port")
-    if not port or not outputs(port):
-        print("The stack is not up: make up", file=sys.stderr)
-        return 1
-    started, receiver = time.monotonic(), Receiver()
-    try:
-        adopted(port, receiver)
-        tenant(port)
-        dev(port, receiver)
-    except Failure as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
-    finally:
-        with contextlib.suppress(OSError):
-            receiver.server.server_close()
+def variants() -> None:
+    (port, _), started, receiver = running(), time.monotonic(), Receiver()
+    adopted(port, receiver)
+    tenant(port)
+    dev(port, receiver)
     say(f"variants: a stack on restored tables with an issuer of its own, a tenant more, and a function under development, in {time.monotonic() - started:.0f} s")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status(variants))

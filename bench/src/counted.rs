@@ -22,7 +22,7 @@ use crate::event_log::EventLog;
 pub const TOTALS: &str = "/_totals";
 /// Where the document of the integration is read.
 pub const DOCUMENT: &str = "/_document";
-/// What ends the lease of a step that was killed, so that nobody has to wait for its time limit.
+/// What ends the lease of a step that was killed, so that its time limit need not be waited for.
 pub const END_LEASE: &str = "/_end_lease";
 /// Where webhooks go.
 pub const HOOK: &str = "/hook";

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bench::corpus::{Corpus, TENANT};
 use bench::counted::{self, DOCUMENT, END_LEASE, RECEIVER, TOTALS};
-use bench::measure::{Failure, cpu_seconds, peak_mib, said};
+use bench::measure::{Failure, ROLE, again, beside, cpu_seconds, number, peak_mib, ran, said};
 use domain::integration::{Callback, Integration, IntegrationRef, IntegrationType, Status, Target};
 use domain::stream::Stream;
 use domain::tasks::{ReplayTask, Run, RunEvent, message};
@@ -23,8 +23,6 @@ use shared::clock::Clock;
 use shared::services::Services;
 use ulid::Ulid;
 
-/// Which part of the benchmark a process is; none for the one that was started by cargo.
-const ROLE: &str = "BENCH_ROLE";
 /// About 20,000 events of 2.5 KB.
 const BYTES: usize = 50_000_000;
 /// How often a sender is killed in the middle of catching up.
@@ -63,18 +61,10 @@ fn all() -> Result<(), Failure> {
             .stdout(Stdio::piped())
             .spawn()?;
         let port = said(&mut services)?["port"].clone();
-        let runner = command(role)?
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
-            .stdout(Stdio::piped())
-            .spawn();
-        let measured = runner.map_err(Failure::from).and_then(|mut runner| {
-            let measured = said(&mut runner)?;
-            runner.wait()?;
-            Ok(measured)
-        });
-        services.kill()?;
-        services.wait()?;
-        let measured = measured?;
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let measured = beside(services, || {
+            ran(command(role)?.env("AWS_ENDPOINT_URL", &endpoint))
+        })?;
         let of = |name: &str| measured[name].as_f64().unwrap_or_default();
         let total = |name: &str| measured["totals"][name].as_f64().unwrap_or_default();
         let events = total("events");
@@ -108,9 +98,9 @@ fn kills() -> Result<(), Failure> {
             .stdout(Stdio::piped())
             .spawn()?;
         let endpoint = format!("http://127.0.0.1:{}", said(&mut services)?["port"]);
-        let ended = runtime.block_on(round(&endpoint, &mut repeated));
-        services.kill()?;
-        services.wait()?;
+        let ended = beside(services, || {
+            runtime.block_on(round(&endpoint, &mut repeated))
+        });
         most = ended?.max(most);
         rounds += 1;
     }
@@ -155,34 +145,16 @@ async fn round(endpoint: &str, repeated: &mut Vec<u64>) -> Result<u64, Failure> 
     }
 }
 
-/// This program once more, in another role. It has an environment of its own.
+/// This program once more, in another role, with what replay and delivery read.
 fn command(role: &str) -> Result<Command, Failure> {
-    let mut command = Command::new(env::current_exe()?);
-    command.env_clear().env(ROLE, role);
-    for (name, value) in [
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_REGION", "eu-central-1"),
-        ("INTEGRATIONS_TABLE", "integrations"),
-        ("EVENTS_TABLE", "events"),
-        ("SECRETS_KEY_ID", "k"),
-        ("REPLAY_QUEUE_URL", "http://127.0.0.1:9/r"),
-        ("REPLAY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d"),
-        ("DELIVERY_QUEUE_URL", "http://127.0.0.1:9/q"),
-        ("DELIVERY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d"),
-        ("ALLOW_PRIVATE_RECEIVERS", "true"),
-        ("SEAL_MILLIS", "10000"),
-        ("RETENTION_DAYS", "90"),
-        ("EVENT_LOG_SHARDS", "1"),
-        ("GIVE_UP_DAYS", "5"),
-    ] {
-        command.env(name, value);
-    }
+    let mut command = again(role)?;
+    command
+        .env("REPLAY_QUEUE_URL", "http://127.0.0.1:9/r")
+        .env("REPLAY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d")
+        .env("DELIVERY_QUEUE_URL", "http://127.0.0.1:9/q")
+        .env("DELIVERY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d")
+        .env("ALLOW_PRIVATE_RECEIVERS", "true");
     Ok(command)
-}
-
-fn number(name: &str) -> Result<u64, Failure> {
-    Ok(env::var(name)?.parse()?)
 }
 
 /// A webhook: a temporary one of the last 45 minutes, or one that is live.

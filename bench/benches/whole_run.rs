@@ -14,15 +14,13 @@ use std::{env, fs};
 
 use bench::canned::{self, INTEGRATION, TOTALS};
 use bench::corpus::{Corpus, TENANT};
-use bench::measure::{Failure, cpu_seconds, peak_mib, said};
+use bench::measure::{Failure, ROLE, again, beside, cpu_seconds, number, peak_mib, ran, said};
 use crc_fast::{CrcAlgorithm, Digest};
 use domain::log::segment::Unpacker;
 use domain::time::Millis;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 
-/// Which part of the benchmark a process is; none for the one that was started by cargo.
-const ROLE: &str = "BENCH_ROLE";
 const MIB: f64 = 1024.0 * 1024.0;
 /// Eight files of 50 MiB.
 const BYTES: usize = 395 * 1024 * 1024;
@@ -59,19 +57,12 @@ fn all() -> Result<(), Failure> {
             .spawn()?;
         let reported = said(&mut services)?;
         let port = &reported["port"];
-        let runner = command("run")?
-            .env("AWS_ENDPOINT_URL", format!("{scheme}://127.0.0.1:{port}"))
-            .env("SSL_CERT_FILE", &certificate)
-            .stdout(Stdio::piped())
-            .spawn();
-        let measured = runner.map_err(Failure::from).and_then(|mut runner| {
-            let measured = said(&mut runner)?;
-            runner.wait()?;
-            Ok(measured)
-        });
-        services.kill()?;
-        services.wait()?;
-        let measured = measured?;
+        let endpoint = format!("{scheme}://127.0.0.1:{port}");
+        let measured = beside(services, || {
+            let mut runner = command("run")?;
+            runner.env("AWS_ENDPOINT_URL", &endpoint);
+            ran(runner.env("SSL_CERT_FILE", &certificate))
+        })?;
         assert_eq!(
             measured["totals"]["crc64"], reported["crc64"],
             "the files are the corpus"
@@ -91,30 +82,14 @@ fn all() -> Result<(), Failure> {
     Ok(())
 }
 
-/// This program once more, in another role. It has an environment of its own.
+/// This program once more, in another role, with what export reads.
 fn command(role: &str) -> Result<Command, Failure> {
-    let mut command = Command::new(env::current_exe()?);
+    let mut command = again(role)?;
     command
-        .env_clear()
-        .env(ROLE, role)
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("AWS_REGION", "eu-central-1")
-        .env("INTEGRATIONS_TABLE", "integrations")
-        .env("EVENTS_TABLE", "events")
-        .env("SECRETS_KEY_ID", "k")
         .env("EXPORT_QUEUE_URL", "http://127.0.0.1:9/q")
         .env("EXPORT_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d")
-        .env("SEAL_MILLIS", "10000")
-        .env("RETENTION_DAYS", "90")
-        .env("EVENT_LOG_SHARDS", "1")
-        .env("TIME_LIMIT_SECONDS", "300")
-        .env("GIVE_UP_DAYS", "5");
+        .env("TIME_LIMIT_SECONDS", "300");
     Ok(command)
-}
-
-fn number(name: &str) -> Result<u64, Failure> {
-    Ok(env::var(name)?.parse()?)
 }
 
 async fn services() -> Result<(), Failure> {

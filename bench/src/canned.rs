@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use base64::Engine;
@@ -19,6 +19,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
+use crate::aws_json;
 use crate::corpus::{Corpus, TENANT};
 use crate::event_log::EventLog;
 
@@ -26,8 +27,6 @@ use crate::event_log::EventLog;
 pub const INTEGRATION: &str = "sap-1";
 /// Where the totals of what was uploaded are read.
 pub const TOTALS: &str = "/_totals";
-
-const MAX_BODY: usize = 64 * 1024 * 1024;
 
 struct Services {
     event_log: EventLog,
@@ -106,10 +105,8 @@ impl axum::serve::Listener for Encrypted {
 }
 
 async fn answer(State(services): State<Arc<Services>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
-    let target = head.headers.get("x-amz-target");
-    let operation = target.and_then(|target| target.to_str().ok()?.rsplit('.').next());
+    let (head, body) = aws_json::read(request).await;
+    let operation = aws_json::operation(&head);
     let request: Value = match operation {
         Some(_) => serde_json::from_slice(&body).unwrap_or_default(),
         None => Value::Null,
@@ -125,12 +122,7 @@ async fn answer(State(services): State<Arc<Services>>, request: Request) -> Resp
         None if head.uri.path() == TOTALS => services.totals(),
         None => services.upload(&body, head.headers.get("x-amz-checksum-crc32")),
     };
-    let mut response = Response::new(Body::from(json));
-    response.headers_mut().insert(
-        "content-type",
-        axum::http::HeaderValue::from_static("application/x-amz-json-1.0"),
-    );
-    response
+    aws_json::response(json)
 }
 
 impl Services {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use base64::Engine;
@@ -15,6 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::aws_json;
 use crate::corpus::Corpus;
 use crate::event_log::EventLog;
 
@@ -28,8 +28,6 @@ pub const END_LEASE: &str = "/_end_lease";
 pub const HOOK: &str = "/hook";
 /// Stands for the receiver's address in a document, until the port is known.
 pub const RECEIVER: &str = "RECEIVER";
-
-const MAX_BODY: usize = 64 * 1024 * 1024;
 
 struct Services {
     event_log: EventLog,
@@ -78,10 +76,8 @@ pub async fn serve(
 }
 
 async fn answer(State(services): State<Arc<Services>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
-    let target = head.headers.get("x-amz-target");
-    let operation = target.and_then(|target| target.to_str().ok()?.rsplit('.').next());
+    let (head, body) = aws_json::read(request).await;
+    let operation = aws_json::operation(&head);
     let json = match operation {
         Some(operation) => {
             let request: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -97,12 +93,7 @@ async fn answer(State(services): State<Arc<Services>>, request: Request) -> Resp
             String::new()
         }
     };
-    let mut response = Response::new(Body::from(json));
-    response.headers_mut().insert(
-        "content-type",
-        axum::http::HeaderValue::from_static("application/x-amz-json-1.0"),
-    );
-    response
+    aws_json::response(json)
 }
 
 impl Services {

@@ -5,6 +5,7 @@ algorithm between the emulator and the function, 50 from waiting whether a funct
 `stack.py` starts this; the port and the rest come from its environment.
 """
 
+import contextvars
 import inspect
 import os
 import socketserver
@@ -14,7 +15,8 @@ import urllib.parse
 from ministack import app
 from ministack.core import iam_actions
 from ministack.core.lambda_runtime import Worker
-from ministack.services import lambda_svc
+from ministack.services import cloudwatch, lambda_svc, sqs
+from ministack.services.cloudformation import provisioners
 
 socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
@@ -61,5 +63,50 @@ def with_external_id(service: str, action: str, body: bytes, parameters: dict) -
 
 
 iam_actions.request_tag_context = with_external_id
+
+# The emulator forgets the trace of a message that is sent in a batch.
+batch_entries = contextvars.ContextVar("batch_entries", default=iter(()))
+send_message, send_batch = sqs._act_send_message, sqs._act_send_message_batch
+
+
+def send_one(data: dict, url: str) -> dict:
+    entry = next(batch_entries.get(), {})
+    return send_message(data | {"MessageSystemAttributes": entry["MessageSystemAttributes"]} if "MessageSystemAttributes" in entry else data, url)
+
+
+def send_many(data: dict, url: str) -> dict:
+    token = batch_entries.set(iter(data.get("Entries", [])))
+    try:
+        return send_batch(data, url)
+    finally:
+        batch_entries.reset(token)
+
+
+sqs._act_send_message = send_one
+sqs._HANDLERS["SendMessageBatch"] = send_many
+
+# Two kinds of resources that the emulator's CloudFormation does not know: composite alarms, which its CloudWatch has, and saved queries,
+# which nothing here reads.
+
+
+def composite_alarm(name: str, properties: dict) -> tuple[str, dict]:
+    refused = cloudwatch._put_composite_alarm({}, properties | {"AlarmName": name}, False, True)
+    if refused[0] >= 400:
+        raise ValueError(f"AWS::CloudWatch::CompositeAlarm: {refused[2]}")
+    return name, {"Arn": cloudwatch._composite_alarms[name]["AlarmArn"]}
+
+
+provisioners._RESOURCE_HANDLERS |= {
+    "AWS::CloudWatch::CompositeAlarm": {
+        "create": lambda logical_id, properties, stack_name: composite_alarm(f"{stack_name}-{logical_id}", properties),
+        "update": lambda physical_id, old, properties, stack_name: composite_alarm(physical_id, properties),
+        "delete": lambda physical_id, properties: cloudwatch._composite_alarms.pop(physical_id, None),
+    },
+    "AWS::Logs::QueryDefinition": {
+        "create": lambda logical_id, properties, stack_name: (f"{stack_name}-{logical_id}", {}),
+        "update": lambda physical_id, old, properties, stack_name: (physical_id, {}),
+        "delete": lambda physical_id, properties: None,
+    },
+}
 
 app.main()

@@ -134,6 +134,15 @@ impl Export {
         is_due
     }
 
+    /// How far files are behind `now`; none while the bucket refuses them, which its owner has to mend. Since the position, or since
+    /// runs began to fail for a reason of ours, whichever is later: a position at which nothing was new for long says nothing about
+    /// the first file after it.
+    pub fn lag(&self, now: Millis) -> Option<Duration> {
+        let position = Millis(self.position.timestamp_ms());
+        let behind = now.since(position.max(self.stuck_since.unwrap_or_default()));
+        self.failing_since.is_none().then_some(behind)
+    }
+
     /// Whether every run has failed for a day for a reason of ours.
     pub fn is_stuck(&self, now: Millis) -> bool {
         self.stuck_since

@@ -7,7 +7,7 @@
 //! 2. [`event`], [`filter`]: what is published, and which of it an integration receives.
 //! 3. [`log`]: the event log. Segments, positions in them, repeats, and the seal: how long a stretch of it can still change
 //!    (allowed lateness). Readers stay behind the horizon (watermark).
-//! 4. [`receiver`]: which addresses are called, and what came of a call.
+//! 4. [`receiver`], [`metric`]: which addresses are called, what came of a call, and what is counted.
 //! 5. [`lease`], [`stream`], [`export`]: the state of a webhook integration and of an S3 integration. A stream has a floor
 //!    (low-water mark), gaps that ingest leaves out, and what is owed (backlog). Its health may interrupt it (open circuit
 //!    breaker); its schedule says when replay is due, and which turn (fencing token) counts.
@@ -27,6 +27,7 @@ pub mod integration_log;
 pub mod lease;
 pub mod lifecycle;
 pub mod log;
+pub mod metric;
 pub mod receiver;
 pub mod replay;
 pub mod run;

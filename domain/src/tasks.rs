@@ -27,6 +27,9 @@ pub struct Message {
 pub struct IngestTask {
     /// The tenant that published them.
     pub tenant: String,
+    /// The request that published them, for the log; none in tasks of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// Events, at most about 256 KiB of them unless it is a single larger one.
     pub events: Vec<Event>,
 }

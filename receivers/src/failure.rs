@@ -1,6 +1,9 @@
 //! Why an exchange with a receiver failed, in words that its owner can act on.
 
 use std::error::Error;
+use std::io::ErrorKind;
+
+use domain::receiver::outcome::Lack;
 
 use crate::resolver::{NotPublic, NotResolved};
 
@@ -22,7 +25,7 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
 
 /// Whether the exchange ended because the connection was closed or reset, before any of a response had come.
 pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     if error.is_timeout() || error.is_connect() {
         return false;
     }
@@ -41,42 +44,49 @@ pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
     })
 }
 
-/// What a failed exchange is called in the integration log: neither addresses nor the resolver's words.
-pub(crate) fn transport_reason(error: &reqwest::Error) -> &'static str {
-    if let Some(reason) = causes(error).find_map(known_cause) {
-        return reason;
+/// What a failed exchange is called in the integration log, neither with addresses nor with the resolver's words; and its class.
+pub(crate) fn transport_reason(error: &reqwest::Error) -> (&'static str, Lack) {
+    if let Some(known) = causes(error).find_map(known_cause) {
+        return known;
     }
     match (error.is_timeout(), error.is_connect()) {
-        (true, true) => "no connection within 5 seconds",
-        (true, false) => "no response within 15 seconds",
-        (false, true) => "the connection could not be made",
-        (false, false) => "the connection broke",
+        (true, true) => ("no connection within 5 seconds", Lack::Time),
+        (true, false) => ("no response within 15 seconds", Lack::Time),
+        (false, true) => ("the connection could not be made", Lack::Connection),
+        (false, false) => ("the connection broke", Lack::Connection),
     }
 }
 
 /// What a cause is called that its owner can mend.
-fn known_cause(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+fn known_cause(cause: &(dyn Error + 'static)) -> Option<(&'static str, Lack)> {
     if cause.is::<NotPublic>() {
-        return Some("the address is not allowed");
+        return Some(("the address is not allowed", Lack::Blocked));
     }
     if cause.is::<NotResolved>() {
-        return Some("the host name could not be resolved");
+        return Some(("the host name could not be resolved", Lack::Name));
     }
     if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-        let is_refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
-        return is_refused.then_some("the connection was refused");
+        return match error.kind() {
+            ErrorKind::ConnectionRefused => Some(("the connection was refused", Lack::Connection)),
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                Some(("the host is unreachable", Lack::Connection))
+            }
+            _ => None,
+        };
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-        return error.is_parse().then_some("the response is not valid HTTP");
+        let is_parse = error.is_parse();
+        return is_parse.then_some(("the response is not valid HTTP", Lack::Protocol));
     }
-    match cause.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(certificate) => Some(certificate_reason(certificate)),
-        rustls::Error::InvalidMessage(_) => Some("the response is not TLS"),
+    let reason = match cause.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(certificate) => certificate_reason(certificate),
+        rustls::Error::InvalidMessage(_) => "the response is not TLS",
         rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
-            Some("no TLS version and cipher were agreed on")
+            "no TLS version and cipher were agreed on"
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some((reason, Lack::Tls))
 }
 
 fn certificate_reason(error: &rustls::CertificateError) -> &'static str {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::receiver::outcome::{Failure, Outcome};
+use domain::receiver::outcome::{Exchange, Failure, Lack, Outcome};
 use domain::receiver::url::check_url;
 use domain::secret::Secret;
 use domain::time::Millis;
@@ -82,15 +82,35 @@ impl Receivers {
     }
 
     /// Sends one event, at `now`.
-    pub async fn post(&self, post: &Post<'_>, now: Millis) -> Outcome {
+    pub async fn post(&self, post: &Post<'_>, now: Millis) -> Exchange {
+        let began = Instant::now();
+        let answered = self.exchange(post, now).await;
+        let (outcome, status, lack) = match answered {
+            Ok((status, outcome)) => (outcome, Some(status), None),
+            Err((failure, lack)) => (Outcome::Failed(failure), None, Some(lack)),
+        };
+        Exchange {
+            outcome,
+            status,
+            lack,
+            took: began.elapsed(),
+        }
+    }
+
+    /// The status of the response and what it means, or why none came.
+    async fn exchange(
+        &self,
+        post: &Post<'_>,
+        now: Millis,
+    ) -> Result<(u16, Outcome), (Failure, Lack)> {
         let url = match check_url(post.url, self.allow_private) {
             Ok(url) => url,
-            Err(_) => return failed("the address is not allowed"),
+            Err(_) => return Err(blocked("the address is not allowed")),
         };
         let host = url.authority().to_owned();
         let headers = match headers(post, now) {
             Ok(headers) => headers,
-            Err(_) => return failed("the api_key cannot be sent in a header"),
+            Err(_) => return Err(blocked("the api_key cannot be sent in a header")),
         };
         let ends_at = Instant::now() + self.exchange_timeout;
         let request = |client: &reqwest::Client| {
@@ -112,11 +132,13 @@ impl Receivers {
         let mut response = match sent {
             Ok(response) => response,
             Err(error) => {
-                return Outcome::Failed(Failure {
-                    reason: transport_reason(&error).to_owned(),
+                let (reason, lack) = transport_reason(&error);
+                let failure = Failure {
+                    reason: reason.to_owned(),
                     retry_after: None,
                     is_refusal: true,
-                });
+                };
+                return Err((failure, lack));
             }
         };
         let (status, retry_after) = (
@@ -136,7 +158,8 @@ impl Receivers {
             start.extend_from_slice(&chunk[..room]);
         }
         self.keep(host);
-        outcome(status, retry_after, &readable(&start, coding.as_ref()))
+        let outcome = outcome(status, retry_after, &readable(&start, coding.as_ref()));
+        Ok((status.as_u16(), outcome))
     }
 
     fn fresh(&self) -> &reqwest::Client {
@@ -200,12 +223,14 @@ fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, http::header::Inva
     Ok(headers)
 }
 
-fn failed(reason: impl Into<String>) -> Outcome {
-    Outcome::Failed(Failure {
-        reason: reason.into(),
+/// Nothing is sent.
+fn blocked(reason: &str) -> (Failure, Lack) {
+    let failure = Failure {
+        reason: reason.to_owned(),
         retry_after: None,
         is_refusal: false,
-    })
+    };
+    (failure, Lack::Blocked)
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ mod tests {
             event_id: "e",
             body: "{}",
         };
-        receivers.post(&post, Millis(0)).await
+        receivers.post(&post, Millis(0)).await.outcome
     }
 
     fn is_refused(outcome: &Outcome) -> bool {

@@ -11,7 +11,7 @@ async fn a_name_with_an_inner_address_is_refused_where_it_is_connected() {
         event_id: "e",
         body: "{}",
     };
-    let Outcome::Failed(failure) = receivers.post(&post, Millis(0)).await else {
+    let Outcome::Failed(failure) = receivers.post(&post, Millis(0)).await.outcome else {
         panic!("localhost is not public")
     };
     assert_eq!(failure.reason, "the address is not allowed");
@@ -59,7 +59,7 @@ async fn a_kept_connection_that_was_closed_is_made_anew_and_counts_for_nothing()
         body: "{}",
     };
     for attempt in ["on a new connection", "on a kept one, then on a new one"] {
-        let outcome = receivers.post(&post, Millis(0)).await;
+        let outcome = receivers.post(&post, Millis(0)).await.outcome;
         assert_eq!(outcome, Outcome::Delivered, "{attempt}");
     }
     drop(receivers);
@@ -76,7 +76,7 @@ async fn a_connection_that_breaks_at_once_is_a_failed_attempt() {
         event_id: "e",
         body: "{}",
     };
-    let Outcome::Failed(failure) = Receivers::new(true).post(&post, Millis(0)).await else {
+    let Outcome::Failed(failure) = Receivers::new(true).post(&post, Millis(0)).await.outcome else {
         panic!("nothing was answered")
     };
     assert_eq!(failure.reason, "the connection broke");
@@ -157,13 +157,13 @@ async fn kept_connections_that_end_at_their_second_request_count_for_nothing() {
         let (url, requests) = serve_raw(EMPTY, end, 10).await;
         let receivers = Receivers::new(true);
         // Ten connections are kept, and all of them are dead.
-        let ten = (0..10).map(|_| async { receivers.post(&to(&url), Millis(0)).await });
+        let ten = (0..10).map(|_| async { receivers.post(&to(&url), Millis(0)).await.outcome });
         for outcome in futures_util::future::join_all(ten).await {
             assert_eq!(outcome, Outcome::Delivered, "{end:?}");
         }
         for n in 0..12 {
             let before = requests.load(Ordering::SeqCst);
-            let outcome = receivers.post(&to(&url), Millis(0)).await;
+            let outcome = receivers.post(&to(&url), Millis(0)).await.outcome;
             assert_eq!(outcome, Outcome::Delivered, "{end:?} {n}");
             let made = requests.load(Ordering::SeqCst) - before;
             assert!(made <= 2, "{end:?} {n}: {made} requests");
@@ -177,19 +177,19 @@ async fn a_second_request_has_what_is_left_of_the_time() {
     let mut receivers = Receivers::new(true);
     receivers.exchange_timeout = Duration::from_secs(2);
     assert_eq!(
-        receivers.post(&to(&first), Millis(0)).await,
+        receivers.post(&to(&first), Millis(0)).await.outcome,
         Outcome::Delivered
     );
     // The kept connection is closed after 1.8 s; the new one is answered at once, but not more slowly than in 0.2 s.
     let began = Instant::now();
     assert_eq!(
-        receivers.post(&to(&first), Millis(0)).await,
+        receivers.post(&to(&first), Millis(0)).await.outcome,
         Outcome::Delivered
     );
     assert!(began.elapsed() < Duration::from_secs(2));
     let (silent, _) = serve_raw(b"", End::Reset, usize::MAX).await;
     let began = Instant::now();
-    let Outcome::Failed(failure) = receivers.post(&to(&silent), Millis(0)).await else {
+    let Outcome::Failed(failure) = receivers.post(&to(&silent), Millis(0)).await.outcome else {
         panic!("nothing was answered")
     };
     assert_eq!(failure.reason, "no response within 15 seconds");
@@ -217,7 +217,10 @@ async fn responses_of_old_servers_are_read() {
         b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\nuntil it closes",
     ] {
         let (url, _) = serve_raw(answer, End::Reset, 0).await;
-        let outcome = Receivers::new(true).post(&to(&url), Millis(0)).await;
+        let outcome = Receivers::new(true)
+            .post(&to(&url), Millis(0))
+            .await
+            .outcome;
         let answer = String::from_utf8_lossy(answer);
         assert_eq!(outcome, Outcome::Delivered, "{answer:?}");
     }
@@ -233,7 +236,11 @@ async fn what_is_no_http_is_said_to_be_none_and_a_closed_port_to_be_closed() {
         (url, "the response is not valid HTTP"),
         (closed_url, "the connection was refused"),
     ] {
-        let Outcome::Failed(failure) = Receivers::new(true).post(&to(&url), Millis(0)).await else {
+        let Outcome::Failed(failure) = Receivers::new(true)
+            .post(&to(&url), Millis(0))
+            .await
+            .outcome
+        else {
             panic!("{reason}")
         };
         assert_eq!(failure.reason, reason);

@@ -4,12 +4,15 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use domain::metric::Metric;
 use domain::tasks::{Message, Subject};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 
+use crate::metrics::Metrics;
 use crate::queue::{Queue, decode};
 use crate::telemetry::chain;
+use crate::trace::Trace;
 
 /// How long a record that was handed back is held, by how often it has been received: what fails on our side is mostly over
 /// in a moment. Beyond the last, as long as the last; a thousand receives are ten days then.
@@ -22,6 +25,8 @@ pub struct Record {
     pub receipt: Receipt,
     /// Its text, as [`Queue::send`] was given it.
     pub body: String,
+    /// The trace that it was sent in, if that is sampled.
+    pub trace: Option<Trace>,
 }
 
 /// One receipt of a message.
@@ -48,6 +53,10 @@ pub fn records(event: SqsEvent) -> Vec<Record> {
                 count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
             },
             body,
+            trace: message
+                .attributes
+                .get("AWSTraceHeader")
+                .and_then(|header| Trace::read(header)),
         }
     };
     event.records.into_iter().map(record).collect()
@@ -91,7 +100,8 @@ pub async fn each<T, E>(
     event: SqsEvent,
     queue: &Queue,
     dead_letters: &Queue,
-    carry_out: impl AsyncFn(&T) -> Result<(), E>,
+    metrics: &Metrics,
+    carry_out: impl AsyncFn(&T, Option<&Trace>) -> Result<(), E>,
 ) -> SqsBatchResponse
 where
     T: DeserializeOwned + Subject,
@@ -99,9 +109,14 @@ where
 {
     let (mut tasks, mut failed) = (Vec::new(), Vec::new());
     let (mut unreadable, mut buried) = (Vec::new(), Vec::new());
-    for Record { receipt, body } in records(event) {
+    for Record {
+        receipt,
+        body,
+        trace,
+    } in records(event)
+    {
         match serde_json::from_str::<T>(&body) {
-            Ok(task) => tasks.push((receipt, task)),
+            Ok(task) => tasks.push((receipt, task, trace)),
             Err(error) => {
                 let (message_id, receives) = (&receipt.message_id, receipt.count);
                 tracing::warn!(
@@ -119,9 +134,15 @@ where
             }
         }
     }
+    metrics.count(Metric::TasksUnreadable, buried.len());
     failed.extend(bury(dead_letters, unreadable, buried).await);
-    let results = join_all(tasks.iter().map(|(_, task)| carry_out(task))).await;
-    for ((receipt, task), result) in tasks.into_iter().zip(results) {
+    let results = join_all(
+        tasks
+            .iter()
+            .map(|(_, task, trace)| carry_out(task, trace.as_ref())),
+    )
+    .await;
+    for ((receipt, task, _), result) in tasks.into_iter().zip(results) {
         if let Err(error) = result {
             let (tenant, integration) = task.subject();
             tracing::error!(
@@ -131,6 +152,7 @@ where
                 error = chain(&error),
                 "a task is handed back"
             );
+            metrics.count(Metric::TasksHandedBack, 1);
             failed.push(receipt);
         }
     }

@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use domain::integration::IntegrationRef;
+use domain::integration_log::Action;
 use domain::lifecycle::{Applied, Input, Rules};
+use domain::metric::Metric;
 use domain::tasks::{self, ReplayTask};
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::store::StoreError;
 use crate::store::integrations::Integrations;
@@ -24,6 +27,8 @@ pub struct Lifecycle {
     pub clock: Clock,
     /// What the deployment decides.
     pub rules: Rules,
+    /// Where interruptions are counted.
+    pub metrics: Metrics,
 }
 
 impl Lifecycle {
@@ -47,6 +52,13 @@ impl Lifecycle {
         let Some((applied, step)) = applied.await? else {
             return Ok(None);
         };
+        for action in &applied.actions {
+            match action {
+                Action::DeliveryInterrupted => self.metrics.count(Metric::Interruptions, 1),
+                Action::DeliveryResumed => self.metrics.count(Metric::Resumptions, 1),
+                _ => {}
+            }
+        }
         if let Some(step) = step {
             let task = ReplayTask::Step {
                 integration_ref: integration_ref.clone(),

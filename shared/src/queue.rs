@@ -4,11 +4,16 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeNameForSends,
+    MessageSystemAttributeValue, SendMessageBatchRequestEntry,
+};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use domain::tasks::Message;
 use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::trace::Trace;
 
 /// The most messages that a batch can have (SQS).
 const MAX_BATCH: usize = 10;
@@ -44,8 +49,21 @@ impl Queue {
     /// # Errors
     /// [`SendError`] when SQS does not respond, or refuses messages several times.
     pub async fn send(&self, messages: Vec<Message>) -> Result<(), SendError> {
+        self.send_in(messages, None).await
+    }
+
+    /// As [`Queue::send`], within a trace.
+    ///
+    /// # Errors
+    /// Those of [`Queue::send`].
+    pub async fn send_in(
+        &self,
+        messages: Vec<Message>,
+        trace: Option<&Trace>,
+    ) -> Result<(), SendError> {
+        let header = trace.map(Trace::header);
         stream::iter(batches(messages))
-            .map(|batch| self.send_batch(batch))
+            .map(|batch| self.send_batch(batch, header.as_deref()))
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await
@@ -77,13 +95,17 @@ impl Queue {
         Ok(())
     }
 
-    async fn send_batch(&self, mut batch: Vec<Message>) -> Result<(), SendError> {
+    async fn send_batch(
+        &self,
+        mut batch: Vec<Message>,
+        trace: Option<&str>,
+    ) -> Result<(), SendError> {
         let mut refusal = String::new();
         for _ in 0..MAX_TRIES {
             let entries = batch
                 .iter()
                 .enumerate()
-                .map(|(index, message)| entry(index, message))
+                .map(|(index, message)| entry(index, message, trace))
                 .collect::<Result<_, _>>();
             let answer = self
                 .client
@@ -115,8 +137,16 @@ impl Queue {
 fn entry(
     index: usize,
     message: &Message,
+    trace: Option<&str>,
 ) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
-    SendMessageBatchRequestEntry::builder()
+    let mut entry = SendMessageBatchRequestEntry::builder();
+    if let Some(trace) = trace {
+        let header = MessageSystemAttributeValue::builder().data_type("String");
+        let header = header.string_value(trace).build()?;
+        let name = MessageSystemAttributeNameForSends::AwsTraceHeader;
+        entry = entry.message_system_attributes(name, header);
+    }
+    entry
         .id(index.to_string())
         .message_body(encode(&message.body))
         .delay_seconds(message.delay_seconds.min(900) as i32)

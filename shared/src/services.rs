@@ -10,6 +10,7 @@ use domain::lifecycle::Rules;
 use crate::clock::Clock;
 use crate::env::Environment;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::recent::Recent;
 use crate::secrets::Secrets;
@@ -20,6 +21,7 @@ use crate::store::integration_log::IntegrationLog;
 use crate::store::integrations::Integrations;
 use crate::store::rejected_events::RejectedEvents;
 use crate::store::waiting_events::WaitingEvents;
+use crate::trace::Tracer;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,6 +35,8 @@ pub struct Services {
     pub clock: Clock,
     /// The function's variables.
     pub environment: Environment,
+    /// What this process counts.
+    pub metrics: Metrics,
     dynamodb: aws_sdk_dynamodb::Client,
     sqs: aws_sdk_sqs::Client,
 }
@@ -51,6 +55,7 @@ impl Services {
             sqs: aws_sdk_sqs::Client::new(&config),
             config,
             clock,
+            metrics: Metrics::of(&environment),
             environment,
         }
     }
@@ -117,7 +122,13 @@ impl Services {
             replay_queue: self.queue("REPLAY_QUEUE_URL"),
             clock: self.clock.clone(),
             rules: self.rules(),
+            metrics: self.metrics.clone(),
         }
+    }
+
+    /// Where segments of traces go.
+    pub fn tracer(&self) -> Tracer {
+        Tracer::new(&self.environment, self.clock.clone())
     }
 
     /// The integrations as they are read right before a request to a receiver.

@@ -56,6 +56,7 @@ where
         .json()
         .flatten_event(true)
         .with_current_span(false)
+        .with_span_list(false)
         .with_ansi(false)
         .with_timer(Utc)
         .with_writer(writer)

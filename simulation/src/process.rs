@@ -289,7 +289,7 @@ impl World {
                 latency,
                 Op::Apply(integration_ref, self.bent_input(process, input)),
             ),
-            Do::Post { id, event } => (0, Op::Attempt(id, event)),
+            Do::Post { id, event, .. } => (0, Op::Attempt(id, event)),
             Do::Put(items) => (latency, Op::Put(integration_ref, items)),
             Do::Drop(keys) => (latency, Op::Drop(integration_ref, keys)),
             Do::Read { from, until, .. } => (self.reading_time(from, until), Op::Carry(todo)),

@@ -321,6 +321,7 @@ impl World {
                     integration,
                     verdict: change.verdict,
                     decided_at: local,
+                    actions: Vec::new(),
                 };
                 Op::Applied(integration_ref, Box::new(applied), input, None)
             }
@@ -340,6 +341,7 @@ impl World {
             integration: write.integration.clone(),
             verdict: Verdict::Write,
             decided_at: write.decided_at,
+            actions: Vec::new(),
         };
         let unreported = self.history.unreported;
         match self.write(*write) && !self.unlucky(unreported) {

@@ -16,6 +16,7 @@ mod exports_world;
 mod hostile;
 mod lifecycle;
 mod notifications;
+mod observed;
 mod outages;
 mod recovery;
 mod registrations;

@@ -217,6 +217,7 @@ async fn what_the_bus_refuses_is_told_again_and_holds_up_nothing_else() {
     let app = notify::App {
         client: aws_sdk_eventbridge::Client::new(&config),
         bus: "bus".to_owned(),
+        metrics: shared::metrics::Metrics::default(),
     };
     let records: Vec<Value> = (0..25)
         .map(|n| {

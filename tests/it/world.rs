@@ -16,6 +16,7 @@ use domain::log::EXPORT_SEALS_BEHIND;
 use domain::time::Millis;
 use serde_json::{Value, json};
 use shared::clock::Clock;
+use shared::metrics::Metrics;
 use shared::recent::Recent;
 use shared::services::Services;
 use uuid::Uuid;
@@ -54,6 +55,8 @@ pub struct World {
     pub sqs: aws_sdk_sqs::Client,
     pub queues: Queues,
     pub tables: Tables,
+    /// The header of the trace in which the API is called.
+    pub trace_header: Option<String>,
     services: Services,
 }
 
@@ -120,6 +123,7 @@ impl World {
             sqs,
             queues,
             tables,
+            trace_header: None,
         }
     }
 
@@ -127,6 +131,16 @@ impl World {
     pub fn services(&self, config: &SdkConfig) -> Services {
         let environment = self.services.environment.clone();
         Services::new(config.clone(), environment, self.clock.clone())
+    }
+
+    /// What the functions of this world have counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.services.metrics
+    }
+
+    /// How its functions reach the services.
+    pub fn config(&self) -> SdkConfig {
+        self.services.config.clone()
     }
 
     /// Moves the clock on.
@@ -157,7 +171,8 @@ impl World {
                 "authorizer": {"jwt": {"claims": {"tenant": tenant}, "scopes": null}},
             },
         });
-        let request = serde_json::from_value(event).unwrap();
+        let mut request: ::api::request::Request = serde_json::from_value(event).unwrap();
+        request.trace_header.clone_from(&self.trace_header);
         let response = ::api::handle(&self.api, request).await;
         assert_eq!(response.headers()["x-request-id"], "r-1");
         let text = response.body().clone();

@@ -50,6 +50,8 @@ pub struct Applied {
     pub verdict: Verdict,
     /// When it was decided.
     pub decided_at: Millis,
+    /// What its log has new entries of.
+    pub actions: Vec<Action>,
 }
 
 /// A [`Change`] without the integration, which was changed in place.

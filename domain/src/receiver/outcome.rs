@@ -2,6 +2,36 @@
 
 use std::time::Duration;
 
+/// An attempt as it was made: what came of it, and what is measured of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The status of the response; none where none came.
+    pub status: Option<u16>,
+    /// Why no response came; none where one did.
+    pub lack: Option<Lack>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why no response came, as metrics distinguish it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Nothing was sent: the address is not allowed, or the request cannot be made.
+    Blocked,
+    /// The host name could not be resolved.
+    Name,
+    /// No connection was made, or it broke.
+    Connection,
+    /// TLS failed: the certificate, or the negotiation.
+    Tls,
+    /// Time ran out.
+    Time,
+    /// What came is not HTTP.
+    Protocol,
+}
+
 /// What came of an attempt. A receiver's response is a value, never an error of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

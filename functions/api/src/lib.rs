@@ -20,6 +20,7 @@ use domain::lifecycle::Rules;
 use http::Response;
 use shared::clock::Clock;
 use shared::lifecycle::Lifecycle;
+use shared::metrics::Metrics;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::services::Services;
@@ -37,6 +38,8 @@ use crate::request::Request;
 pub struct App {
     /// The current time.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
     /// What the deployment decides.
     pub rules: Rules,
     /// What happens to integrations.
@@ -81,6 +84,7 @@ impl App {
         let delivery_function = environment.required("DELIVERY_FUNCTION").to_owned();
         App {
             clock: clock.clone(),
+            metrics: services.metrics.clone(),
             rules: services.rules(),
             lifecycle: services.lifecycle(),
             integrations: services.integrations(),
@@ -106,8 +110,19 @@ pub async fn handle(app: &App, request: Request) -> Response<String> {
         Some(id) => id.to_owned(),
         None => Uuid::new_v4().to_string(),
     };
-    let answer = routes::dispatch(app, &request).await;
+    let answer = routes::dispatch(app, &request, &request_id).await;
     let mut response = answer.unwrap_or_else(|error| error.render(&request_id));
+    // Reads change nothing, and publishing has said more.
+    if request.method() != "GET" && response.status() != 202 {
+        tracing::info!(
+            request_id,
+            tenant = tenant::of(&request, &app.tenant_claim).unwrap_or_default(),
+            method = request.method(),
+            path = request.path(),
+            status = response.status().as_u16(),
+            "requested"
+        );
+    }
     if let Ok(value) = request_id.parse() {
         response.headers_mut().insert("x-request-id", value);
     }

@@ -9,7 +9,10 @@ async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &api::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Request>| async move {
-        let response = Box::pin(api::handle(app, event.payload)).await;
+        let mut request = event.payload;
+        request.trace_header = event.context.xray_trace_id;
+        let response = Box::pin(api::handle(app, request)).await;
+        app.metrics.flush("api", app.clock.now());
         Ok::<_, Error>(Answer::from(response))
     }))
     .await

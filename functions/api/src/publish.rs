@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use domain::event::{Event, check_name, check_payload, names_an_event};
+use domain::metric::Metric;
 use domain::tasks::{self, IngestTask};
 use http::Response;
 use serde::Serialize;
@@ -32,6 +33,7 @@ pub async fn publish(
     app: &App,
     tenant: &str,
     request: &Request,
+    request_id: &str,
 ) -> Result<Response<String>, ApiError> {
     let text = bodies::text(
         request,
@@ -55,12 +57,19 @@ pub async fn publish(
         messages.push(tasks::message(
             &IngestTask {
                 tenant: tenant.to_owned(),
+                request_id: Some(request_id.to_owned()),
                 events,
             },
             Duration::ZERO,
         )?);
     }
-    app.ingest_queue.send(messages).await?;
+    let trace = request.trace();
+    app.ingest_queue.send_in(messages, trace.as_ref()).await?;
+    app.metrics.concern(tenant, "");
+    app.metrics.count(Metric::EventsAccepted, accepted.len());
+    let ids: Vec<&str> = accepted.iter().map(|it| it.id.as_str()).collect();
+    let (count, event) = (ids.len(), ids.join(" "));
+    tracing::info!(tenant, request_id, count, event, "accepted");
     responses::accepted(&serde_json::json!({ "accepted": accepted }))
 }
 

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::Response;
 use serde::{Deserialize, Serialize};
+use shared::trace::Trace;
 
 /// What API Gateway invokes the function with.
 #[derive(Debug, Default, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Request {
     request_context: Context,
     body: Option<String>,
     is_base64_encoded: bool,
+    /// The header of the invocation's trace: Lambda hands it over beside the request.
+    #[serde(skip)]
+    pub trace_header: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +91,11 @@ impl Request {
     /// API Gateway's id of the request, which is also in its access log.
     pub fn id(&self) -> Option<&str> {
         self.request_context.request_id.as_deref()
+    }
+
+    /// The trace that the request is in, if that is sampled.
+    pub fn trace(&self) -> Option<Trace> {
+        self.trace_header.as_deref().and_then(Trace::read)
     }
 
     /// The claims of the verified token; none where no authorizer has verified one.

@@ -68,7 +68,11 @@ pub const ROUTES: [(&str, &str, Endpoint); 16] = [
 ];
 
 /// Finds the endpoint of a request and calls it.
-pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, ApiError> {
+pub async fn dispatch(
+    app: &App,
+    request: &Request,
+    request_id: &str,
+) -> Result<Response<String>, ApiError> {
     let (method, path) = (request.method(), request.path());
     // A base path may look like the beginning of a path of ours, so the path is first tried as it is.
     let (endpoint, [id, event]) =
@@ -77,7 +81,7 @@ pub async fn dispatch(app: &App, request: &Request) -> Result<Response<String>, 
     match endpoint {
         Health => responses::ok(&serde_json::json!({"status": "ok"})),
         Document => responses::cacheable(openapi::DOCUMENT),
-        Publish => publish::publish(app, &tenant()?, request).await,
+        Publish => publish::publish(app, &tenant()?, request, request_id).await,
         List => integrations::list(app, &tenant()?).await,
         Register => integrations::register(app, &tenant()?, request).await,
         Get => integrations::get(app, &tenant()?, id).await,

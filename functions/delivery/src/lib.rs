@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use shared::batch;
 use shared::clock::Clock;
 use shared::lifecycle::Lifecycle;
+use shared::metrics::Metrics;
 use shared::queue::Queue;
 use shared::recent::{Recent, RecentError};
 use shared::secrets::{SecretError, Secrets};
@@ -24,6 +25,7 @@ use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::rejected_events::RejectedEvents;
 use shared::store::waiting_events::WaitingEvents;
+use shared::trace::{Trace, Tracer};
 use ulid::Ulid;
 
 /// What delivery works with.
@@ -31,6 +33,10 @@ use ulid::Ulid;
 pub struct App {
     /// The current time.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where segments of traces go.
+    pub tracer: Tracer,
     /// What the deployment decides.
     pub rules: Rules,
     /// What happens to integrations.
@@ -61,6 +67,8 @@ impl App {
         let allow_private = services.environment.parsed("ALLOW_PRIVATE_RECEIVERS");
         App {
             clock: services.clock.clone(),
+            metrics: services.metrics.clone(),
+            tracer: services.tracer(),
             rules: services.rules(),
             lifecycle: services.lifecycle(),
             integrations: services.integrations(),
@@ -125,9 +133,16 @@ pub async fn handle(
     Ok(match invocation {
         Invocation::Retry { retry } => Answer::Retried(rejected::retry(app, &retry).await?),
         Invocation::Batch(event) => {
-            let deliver = async |task: &Run| run::deliver(app, task, left).await;
+            let deliver = async |task: &Run, trace: Option<&Trace>| {
+                let segment = app.tracer.begin("delivery", trace);
+                let delivered = run::deliver(app, task, left).await;
+                let (tenant, integration) = (&task.tenant, &task.integration_id);
+                let is_fault = delivered.is_err();
+                app.tracer.end(segment, tenant, integration, is_fault);
+                delivered
+            };
             let (queue, dead_letters) = (&app.delivery_queue, &app.dead_letters);
-            Answer::Batch(batch::each(event, queue, dead_letters, deliver).await)
+            Answer::Batch(batch::each(event, queue, dead_letters, &app.metrics, deliver).await)
         }
     })
 }

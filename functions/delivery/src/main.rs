@@ -11,7 +11,9 @@ async fn main() -> Result<(), Error> {
     let app = &delivery::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
         let left = Millis(event.context.deadline).since(app.clock.now());
-        Ok::<_, Error>(delivery::handle(app, event.payload, left).await?)
+        let handled = delivery::handle(app, event.payload, left).await;
+        app.metrics.flush("delivery", app.clock.now());
+        Ok::<_, Error>(handled?)
     }))
     .await
 }

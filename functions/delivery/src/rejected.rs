@@ -1,6 +1,7 @@
 //! A rejected event is tried again on request.
 
 use domain::integration::{IntegrationRef, Target};
+use domain::metric::Metric;
 use domain::receiver::outcome::Outcome;
 use domain::tasks::{Retried, RetryRejected};
 use receivers::Post;
@@ -39,7 +40,20 @@ pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, Delivery
         event_id: &asked.event_id,
         body: &envelope,
     };
-    Ok(match app.receivers.post(&post, app.clock.now()).await {
+    let exchange = app.receivers.post(&post, app.clock.now()).await;
+    app.metrics.time(Metric::ReceiverLatency, exchange.took);
+    if let Some(class) = Metric::of_failure(&exchange) {
+        app.metrics.count(class, 1);
+    }
+    tracing::info!(
+        tenant = asked.tenant,
+        integration = asked.integration_id,
+        event = asked.event_id,
+        status = exchange.status,
+        latency_ms = exchange.took.as_millis() as u64,
+        "retried on request"
+    );
+    Ok(match exchange.outcome {
         Outcome::Delivered => {
             match app
                 .rejected_events

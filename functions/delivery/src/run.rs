@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use domain::integration::{Integration, IntegrationRef, Target};
 use domain::integration_log::request_failed;
 use domain::lifecycle::{Input, Ran};
+use domain::metric::Metric;
 use domain::receiver::outcome::Outcome;
 use domain::run::{Admission, Next, Posting, Written, admit};
 use domain::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
 use domain::tasks::{Run, RunEvent};
+use domain::time::Millis;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use receivers::Post;
+use shared::attempts::{Attempted, Attempts};
 use shared::recent::Ready;
 use shared::rejections::Rejections;
 use shared::telemetry::chain;
@@ -62,6 +65,7 @@ async fn post_all(
     let began = Instant::now();
     let tick = || began.elapsed().as_millis() as u64;
     let mut posting = Posting::new(run.events.len(), left.as_millis() as u64);
+    let attempts = Attempts::new(&app.metrics, integration_ref);
     let rejections = Rejections::new(&app.rejected_events, &app.integration_log, &app.clock);
     let (mut under_way, mut gone) = (FuturesUnordered::new(), None);
     let mut failure = None;
@@ -77,7 +81,7 @@ async fn post_all(
         }
         let until = match next {
             Next::Post(number) => {
-                under_way.push(post(app, run, number, epoch));
+                under_way.push(post(app, run, number, epoch, &attempts));
                 continue;
             }
             Next::Wait(until) => Duration::from_millis(until.saturating_sub(tick())),
@@ -137,8 +141,10 @@ async fn post(
     run: &Run,
     number: usize,
     epoch: u64,
+    attempts: &Attempts<'_>,
 ) -> (usize, Result<Made, DeliveryError>) {
-    (number, attempt(app, run, &run.events[number], epoch).await)
+    let event = &run.events[number];
+    (number, attempt(app, run, event, epoch, attempts).await)
 }
 
 async fn attempt(
@@ -146,6 +152,7 @@ async fn attempt(
     run: &Run,
     event: &RunEvent,
     epoch: u64,
+    attempts: &Attempts<'_>,
 ) -> Result<Made, DeliveryError> {
     let integration_ref = run.integration_ref();
     let is_live = |integration: &Integration| {
@@ -175,7 +182,14 @@ async fn attempt(
         event_id: &event.id,
         body: event.body.get(),
     };
-    let outcome = app.receivers.post(&post, app.clock.now()).await;
+    let exchange = app.receivers.post(&post, app.clock.now()).await;
+    let attempted = Attempted {
+        id: &event.id,
+        published_at: Millis(run.segment.timestamp_ms()),
+        attempt: run.attempt,
+    };
+    attempts.ended(attempted, &exchange, app.clock.now());
+    let outcome = exchange.outcome;
     let (url, body) = (&callback.callback_url, event.body.get());
     let reason = outcome.reason();
     let reason = reason.map(|reason| request_failed(url, reason, body));
@@ -201,6 +215,8 @@ async fn put(
         return Ok(());
     }
     let now = app.clock.now();
+    let parked = items.iter().map(|it| it.indices.len()).sum();
+    app.metrics.count(Metric::EventsParked, parked);
     let named = items.into_iter().map(|waiting| {
         let (segment, token) = (waiting.segment, app.clock.ulid());
         let key = WaitingKey {

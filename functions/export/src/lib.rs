@@ -13,16 +13,19 @@ use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::export::MAX_FILE_BYTES;
 use domain::lifecycle::Rules;
+use domain::metric::Metric;
 use domain::tasks::{self, ExportTask};
 use serde::Deserialize;
 use shared::batch;
 use shared::clock::Clock;
+use shared::metrics::Metrics;
 use shared::queue::{Queue, SendError};
 use shared::secrets::{SecretError, Secrets};
 use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::event_log::EventLog;
 use shared::store::integrations::Integrations;
+use shared::trace::Trace;
 
 use crate::roles::{RoleError, Roles};
 
@@ -31,6 +34,8 @@ use crate::roles::{RoleError, Roles};
 pub struct App {
     /// The current time.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
     /// What the deployment decides.
     pub rules: Rules,
     /// The time limit of one invocation.
@@ -60,6 +65,7 @@ impl App {
     pub fn new(services: &Services) -> App {
         App {
             clock: services.clock.clone(),
+            metrics: services.metrics.clone(),
             rules: services.rules(),
             time_limit: services.time_limit(),
             max_file_bytes: MAX_FILE_BYTES,
@@ -122,12 +128,13 @@ pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchRespons
     match invocation {
         Invocation::Tick { .. } => {
             tick(app).await?;
+            app.metrics.count(Metric::Ticks, 1);
             Ok(SqsBatchResponse::default())
         }
         Invocation::Batch(event) => {
-            let run = async |task: &ExportTask| run::run(app, task).await;
+            let run = async |task: &ExportTask, _: Option<&Trace>| run::run(app, task).await;
             let (queue, dead_letters) = (&app.export_queue, &app.dead_letters);
-            Ok(batch::each(event, queue, dead_letters, run).await)
+            Ok(batch::each(event, queue, dead_letters, &app.metrics, run).await)
         }
     }
 }

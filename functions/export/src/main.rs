@@ -9,7 +9,9 @@ async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &export::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
-        Ok::<_, Error>(export::handle(app, event.payload).await?)
+        let handled = export::handle(app, event.payload).await;
+        app.metrics.flush("export", app.clock.now());
+        Ok::<_, Error>(handled?)
     }))
     .await
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::integration::Integration;
 use domain::lifecycle::{ExportInput, ended};
 use domain::log::EXPORT_SEALS_BEHIND;
+use domain::metric::Metric;
 use domain::tasks::ExportTask;
 use domain::time::Millis;
 use shared::store::StoreError;
@@ -49,6 +50,11 @@ pub async fn run(app: &App, task: &ExportTask) -> Result<(), ExportError> {
     let written = writer.files().await;
     let has_failed = written.is_err();
     let released = writer.held.apply(ExportInput::Release { has_failed }).await;
+    app.metrics.concern(&task.tenant, &task.integration_id);
+    let lag = writer.held.target();
+    if let Some(lag) = lag.and_then(|(_, export)| export.lag(app.clock.now())) {
+        app.metrics.time(Metric::ExportLag, lag);
+    }
     written.and(released.map(drop))
 }
 

@@ -81,7 +81,7 @@ pub async fn put(
     if status == 412 {
         return Ok(());
     }
-    tracing::warn!(error = chain(&error), "an upload failed");
+    tracing::debug!(error = chain(&error), "an upload failed");
     Err(match refused {
         Some((code, message)) => refusal(code, message, status),
         None => Refusal {
@@ -110,12 +110,24 @@ fn refusal(code: &str, message: &str, status: u16) -> Refusal {
             "access denied by the bucket's policy: does it demand headers, such as those of encryption? Use the bucket's default encryption instead"
                 .to_owned()
         }
+        // Of a bucket that is encrypted with a key of the customer's, the refusal is the key's.
+        ("AccessDenied", _) if message.contains("kms:") => {
+            "access denied by the KMS key of the bucket's encryption: key or role needs kms:GenerateDataKey on it, and the key's policy has to allow that"
+                .to_owned()
+        }
         ("AccessDenied", _) if message.contains("explicit deny") => {
             "access denied: a policy of your account denies s3:PutObject for this object".to_owned()
         }
         ("AccessDenied" | "AllAccessDisabled", _) => {
             "access denied: key or role needs the permission s3:PutObject for this object, and no policy of the bucket may deny it, such as one that demands headers of encryption"
                 .to_owned()
+        }
+        (code, _) if code.starts_with("KMS.") => {
+            "the KMS key of the bucket's encryption is disabled, deleted or in another region"
+                .to_owned()
+        }
+        ("InvalidToken" | "ExpiredToken", _) => {
+            "the session of the role has ended; the next attempt has a new one".to_owned()
         }
         ("NoSuchBucket", _) => "there is no such bucket".to_owned(),
         ("InvalidBucketName", _) => "S3 does not accept the name of the bucket".to_owned(),
@@ -169,6 +181,9 @@ mod tests {
                 "QuotaExceeded (HTTP status code 403)",
                 true,
             ),
+            ("KMS.DisabledException", 400, "KMS key", true),
+            ("KMS.NotFoundException", 400, "KMS key", true),
+            ("ExpiredToken", 400, "session of the role", true),
             ("RequestTimeout", 400, "in time", true),
             ("SlowDown", 503, "slow down", false),
             ("", 429, "slow down", true),
@@ -187,6 +202,28 @@ mod tests {
                 "{code} {status}: {refusal:?}"
             );
             assert_eq!(refusal.is_certain, is_certain, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn what_s3_says_of_a_denial_names_the_policy() {
+        for (message, part) in [
+            (
+                "User: u is not authorized to perform: kms:GenerateDataKey on resource: k because no identity-based policy allows the kms:GenerateDataKey action",
+                "kms:GenerateDataKey",
+            ),
+            (
+                "User: u is not authorized to perform: s3:PutObject on resource: r with an explicit deny in a resource-based policy",
+                "bucket's policy",
+            ),
+            (
+                "User: u is not authorized to perform: s3:PutObject on resource: r with an explicit deny in an identity-based policy",
+                "policy of your account",
+            ),
+            ("Access Denied", "s3:PutObject"),
+        ] {
+            let refusal = refusal("AccessDenied", message, 403);
+            assert!(refusal.reason.contains(part), "{message}: {refusal:?}");
         }
     }
 

@@ -1,20 +1,21 @@
 //! Writing files: what is new is read, a plan is stored, the file is uploaded, and the position moves behind it.
 
 use std::ops::ControlFlow::{self, Break, Continue};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
 use domain::export::{Export, Plan, file_key};
 use domain::integration::{Access, Bucket, Integration};
 use domain::lifecycle::{ExportInput, ExportRead};
+use domain::metric::Metric;
 use domain::time::Millis;
 use shared::store::StoreError;
 
 use crate::file::{self, File, Known, Limits};
 use crate::held::{Held, is_old, next_range, target};
 use crate::roles::Granted;
-use crate::upload;
+use crate::upload::{self, Refusal};
 use crate::{App, ExportError};
 
 /// How long before the time limit an upload has to be answered: what follows is two small writes.
@@ -184,6 +185,7 @@ impl<'a> Writer<'a> {
         let is_kept = plan.is_kept(self.app.event_log.oldest());
         let is_stuck = |(_, export): (_, &Export)| export.is_stuck(now);
         if is_kept && !self.held.target().is_some_and(is_stuck) {
+            self.app.metrics.count(Metric::PlansMismatched, 1);
             return Err(ExportError::PlanMismatch(plan.key));
         }
         self.apply(ExportInput::GiveUp { plan }).await
@@ -208,6 +210,7 @@ impl<'a> Writer<'a> {
         }
         let body = Bytes::from(body);
         let config = &self.app.sdk_config;
+        let began = Instant::now();
         let uploaded = match granted {
             Granted::Credentials(credentials) => {
                 upload::put(config, credentials, &plan, body.clone(), time_limit).await
@@ -218,6 +221,7 @@ impl<'a> Writer<'a> {
             body.clear();
             self.app.buffer.give_back(body.into());
         }
+        self.note(&plan, &uploaded, began.elapsed());
         let Err(refusal) = uploaded else {
             return self.apply(ExportInput::Finish { plan }).await;
         };
@@ -228,6 +232,41 @@ impl<'a> Writer<'a> {
         };
         self.held.apply(failed).await?;
         Ok(Break(()))
+    }
+
+    /// Counts and logs an upload that took so long. What is between `from` and `until` and passes the filter is in the file.
+    fn note(&self, plan: &Plan, uploaded: &Result<(), Refusal>, took: Duration) {
+        let Integration { tenant, id, .. } = &self.held.integration;
+        let (metrics, latency_ms) = (&self.app.metrics, took.as_millis() as u64);
+        match uploaded {
+            Ok(()) => {
+                metrics.measure(Metric::FileBytes, plan.size_bytes);
+                metrics.count(Metric::FileLines, plan.lines as usize);
+                tracing::info!(
+                    tenant,
+                    integration = id,
+                    key = plan.key,
+                    from = %plan.from,
+                    until = %plan.until,
+                    lines = plan.lines,
+                    bytes = plan.size_bytes,
+                    latency_ms,
+                    "exported"
+                );
+            }
+            Err(Refusal { reason, .. }) => {
+                metrics.count(Metric::ExportsFailed, 1);
+                let (integration, key) = (id, &plan.key);
+                tracing::warn!(
+                    tenant,
+                    integration,
+                    key,
+                    reason,
+                    latency_ms,
+                    "an upload failed"
+                );
+            }
+        }
     }
 
     async fn apply(&mut self, run: ExportInput) -> Written {

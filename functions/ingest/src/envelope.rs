@@ -15,6 +15,8 @@ const MAX_ID_CHARS: usize = 64;
 pub struct Read {
     /// The tenant of the events.
     pub tenant: String,
+    /// The request in which the API accepted them.
+    pub request_id: Option<String>,
     /// Events to be taken in.
     pub events: Vec<Event>,
     /// What cannot be taken in, each as a text for the dead-letter queue: the record, or single events of it.
@@ -59,6 +61,7 @@ pub fn read(body: &str) -> Read {
     };
     let mut read = Read {
         tenant: task.tenant,
+        request_id: task.request_id,
         ..Read::default()
     };
     for event in task.events {
@@ -67,6 +70,7 @@ pub fn read(body: &str) -> Read {
             Err(reason) => {
                 let single = IngestTask {
                     tenant: read.tenant.clone(),
+                    request_id: read.request_id.clone(),
                     events: vec![event],
                 };
                 read.unreadable
@@ -90,6 +94,7 @@ fn task(body: &str) -> Result<IngestTask, String> {
     } = serde_json::from_str(body).map_err(|error| error.to_string())?;
     Ok(IngestTask {
         tenant: detail.tenant,
+        request_id: None,
         events: vec![Event {
             id,
             name: detail_type,

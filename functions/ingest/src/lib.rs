@@ -9,17 +9,20 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::event::Event;
 use domain::integration::IntegrationRef;
 use domain::log::segment::{self, Built};
+use domain::metric::Metric;
 use domain::tasks::{Run, RunEvent};
 use domain::time::Millis;
 use futures_util::future::join_all;
 use shared::batch::{self, Receipt};
 use shared::clock::Clock;
+use shared::metrics::Metrics;
 use shared::queue::{Queue, SendError, is_encoded};
 use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::event_log::{Appended, EventLog};
 use shared::store::integrations::Integrations;
 use shared::telemetry::chain;
+use shared::trace::{Segment, Trace, Tracer};
 
 /// How often events whose append is in doubt are appended again before the batch is handed back to the queue.
 const MAX_APPENDS: usize = 5;
@@ -29,6 +32,10 @@ const MAX_APPENDS: usize = 5;
 pub struct App {
     /// The current time.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where segments of traces go.
+    pub tracer: Tracer,
     /// Where events are appended.
     pub event_log: EventLog,
     /// Who receives them.
@@ -50,6 +57,8 @@ impl App {
     pub fn new(services: &Services) -> App {
         App {
             clock: services.clock.clone(),
+            metrics: services.metrics.clone(),
+            tracer: services.tracer(),
             event_log: services.event_log(),
             integrations: services.integrations(),
             delivery_queue: services.queue("DELIVERY_QUEUE_URL"),
@@ -81,6 +90,10 @@ enum IngestError {
 struct Part {
     receipts: Vec<Receipt>,
     events: Vec<Event>,
+    /// The requests that published them.
+    requests: Vec<String>,
+    /// The first sampled trace of them: a run is in one at the most.
+    trace: Option<Trace>,
 }
 
 /// Handles a batch of the ingest queue in an invocation that Lambda ends at `deadline`. What fails is handed out again; what
@@ -104,15 +117,14 @@ pub async fn handle(app: &App, event: SqsEvent, deadline: Millis) -> SqsBatchRes
             let part = parts.entry(read.tenant).or_default();
             part.receipts.push(record.receipt);
             part.events.extend(read.events);
+            part.requests.extend(read.request_id);
+            part.trace = part.trace.take().or(record.trace);
         }
     }
+    app.metrics
+        .count(Metric::EventsUnreadable, unreadable.len());
     let mut failed = batch::bury(&app.dead_letters, unreadable, buried).await;
-    let results = join_all(
-        parts
-            .iter()
-            .map(|(tenant, part)| ingest(app, tenant, &part.events)),
-    )
-    .await;
+    let results = join_all(parts.iter().map(|(tenant, part)| ingest(app, tenant, part))).await;
     for ((tenant, part), result) in parts.iter().zip(results) {
         if let Err(error) = result {
             tracing::error!(
@@ -120,6 +132,8 @@ pub async fn handle(app: &App, event: SqsEvent, deadline: Millis) -> SqsBatchRes
                 error = chain(&error),
                 "events are handed back to the queue"
             );
+            app.metrics
+                .count(Metric::TasksHandedBack, part.receipts.len());
             failed.extend(part.receipts.iter().cloned());
         }
     }
@@ -135,8 +149,23 @@ fn is_on_time(now: Millis, began: Millis, seal: Duration) -> bool {
 
 /// Appends, then reads the integrations, then routes: in this order, so that an integration that changes in between either
 /// is seen here or finds the events in the event log.
-async fn ingest(app: &App, tenant: &str, events: &[Event]) -> Result<(), IngestError> {
-    let built = append(app, tenant, events).await?;
+async fn ingest(app: &App, tenant: &str, part: &Part) -> Result<(), IngestError> {
+    let segment = app.tracer.begin("ingest", part.trace.as_ref());
+    let trace = segment.as_ref().map(Segment::trace);
+    let ingested = append_and_route(app, tenant, part, trace.as_ref()).await;
+    app.tracer.end(segment, tenant, "", ingested.is_err());
+    ingested
+}
+
+async fn append_and_route(
+    app: &App,
+    tenant: &str,
+    part: &Part,
+    trace: Option<&Trace>,
+) -> Result<(), IngestError> {
+    app.metrics.concern(tenant, "");
+    let built = append(app, tenant, &part.events).await?;
+    note(app, tenant, &part.requests, &built);
     let mut messages = Vec::new();
     for integration in app.integrations.list(tenant).await? {
         let integration_ref = IntegrationRef::from(&integration);
@@ -158,7 +187,25 @@ async fn ingest(app: &App, tenant: &str, events: &[Event]) -> Result<(), IngestE
             }
         }
     }
-    Ok(app.delivery_queue.send(messages).await?)
+    Ok(app.delivery_queue.send_in(messages, trace).await?)
+}
+
+/// Counts and logs what was appended: where each event is, and which request it came in.
+fn note(app: &App, tenant: &str, requests: &[String], built: &[Built<'_>]) {
+    for Built { segment, events } in built {
+        let bytes = segment.ids.len() + segment.names.len() + segment.envelopes.len();
+        app.metrics.count(Metric::EventsAppended, events.len());
+        app.metrics.measure(Metric::SegmentBytes, bytes as u64);
+        let ids: Vec<&str> = events.iter().map(|(event, _)| event.id).collect();
+        tracing::info!(
+            tenant,
+            segment = %segment.id,
+            request_id = requests.join(" "),
+            count = events.len(),
+            event = ids.join(" "),
+            "appended"
+        );
+    }
 }
 
 /// Appends events until each is in a segment that was confirmed in time.
@@ -196,6 +243,7 @@ async fn append<'a>(
         if pending.is_empty() {
             return Ok(confirmed);
         }
+        app.metrics.count(Metric::EventsRepeated, pending.len());
         tracing::warn!(
             tenant,
             events = pending.len(),

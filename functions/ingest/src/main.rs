@@ -11,7 +11,9 @@ async fn main() -> Result<(), Error> {
     let app = &ingest::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
         let deadline = Millis(event.context.deadline);
-        Ok::<_, Error>(ingest::handle(app, event.payload, deadline).await)
+        let handled = ingest::handle(app, event.payload, deadline).await;
+        app.metrics.flush("ingest", app.clock.now());
+        Ok::<_, Error>(handled)
     }))
     .await
 }

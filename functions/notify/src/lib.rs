@@ -11,9 +11,11 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use domain::integration_log::{Action, cause};
+use domain::metric::Metric;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::env;
+use shared::env::{self, Environment};
+use shared::metrics::Metrics;
 use shared::store::changes::{self, TableChange};
 use shared::telemetry::chain;
 
@@ -33,6 +35,8 @@ pub struct App {
     pub client: Client,
     /// The name of the bus.
     pub bus: String,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl App {
@@ -41,6 +45,7 @@ impl App {
         App {
             client: Client::new(&shared::aws::config().await),
             bus: env::required("EVENT_BUS_NAME"),
+            metrics: Metrics::of(&Environment::of_process()),
         }
     }
 }
@@ -95,7 +100,13 @@ pub async fn handle(app: &App, changes: Records) -> Result<(), NotifyError> {
     });
     let mut result = Ok(());
     for some in notifications.chunks(MAX_ENTRIES) {
-        if let Err(error) = put(app, some.iter().collect()).await {
+        let put = put(app, some.iter().collect()).await;
+        let metric = match put {
+            Ok(()) => Metric::Notified,
+            Err(_) => Metric::NotificationsFailed,
+        };
+        app.metrics.count(metric, some.len());
+        if let Err(error) = put {
             tracing::error!(
                 error = chain(&error),
                 "some of a batch could not be published"

@@ -1,15 +1,16 @@
 //! The notify function: see the library.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use shared::clock::Clock;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     let app = &notify::App::from_env().await;
     let handle = |event: LambdaEvent<notify::Records>| async move {
-        notify::handle(app, event.payload)
-            .await
-            .map_err(Error::from)
+        let handled = notify::handle(app, event.payload).await;
+        app.metrics.flush("notify", Clock::system().now());
+        handled.map_err(Error::from)
     };
     lambda_runtime::run(service_fn(handle)).await
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::integration::IntegrationRef;
 use domain::lifecycle::Rules;
+use domain::metric::Metric;
 use domain::stream::Stream;
 use domain::stream::schedule::GRACE;
 use domain::tasks::{self, Message, ReplayTask};
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use shared::batch;
 use shared::clock::Clock;
 use shared::lifecycle::Lifecycle;
+use shared::metrics::Metrics;
 use shared::queue::{Queue, SendError};
 use shared::recent::{Recent, RecentError};
 use shared::services::Services;
@@ -27,6 +29,7 @@ use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::{Due, Integrations};
 use shared::store::rejected_events::RejectedEvents;
 use shared::store::waiting_events::WaitingEvents;
+use shared::trace::Trace;
 
 /// How much of what is due one sweep takes on; the next one continues.
 const SWEEP_LIMIT: i32 = 1_000;
@@ -36,6 +39,8 @@ const SWEEP_LIMIT: i32 = 1_000;
 pub struct App {
     /// The current time.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
     /// What the deployment decides.
     pub rules: Rules,
     /// What is read.
@@ -68,6 +73,7 @@ impl App {
         let allow_private = services.environment.parsed("ALLOW_PRIVATE_RECEIVERS");
         App {
             clock: services.clock.clone(),
+            metrics: services.metrics.clone(),
             rules: services.rules(),
             event_log: services.event_log(),
             lifecycle: services.lifecycle(),
@@ -129,12 +135,14 @@ pub async fn handle(
     match invocation {
         Invocation::Tick { .. } => {
             sweep(app).await?;
+            app.metrics.count(Metric::Sweeps, 1);
             Ok(SqsBatchResponse::default())
         }
         Invocation::Batch(event) => {
-            let carry_out = async |task: &ReplayTask| carry_out(app, task, left).await;
+            let carry_out =
+                async |task: &ReplayTask, _: Option<&Trace>| carry_out(app, task, left).await;
             let (queue, dead_letters) = (&app.replay_queue, &app.dead_letters);
-            Ok(batch::each(event, queue, dead_letters, carry_out).await)
+            Ok(batch::each(event, queue, dead_letters, &app.metrics, carry_out).await)
         }
     }
 }

@@ -11,7 +11,9 @@ async fn main() -> Result<(), Error> {
     let app = &replay::App::new(&Services::from_env().await);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
         let left = Millis(event.context.deadline).since(app.clock.now());
-        Ok::<_, Error>(replay::handle(app, event.payload, left).await?)
+        let handled = replay::handle(app, event.payload, left).await;
+        app.metrics.flush("replay", app.clock.now());
+        Ok::<_, Error>(handled?)
     }))
     .await
 }

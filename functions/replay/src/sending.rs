@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
 use domain::integration_log::request_failed;
+use domain::lifecycle::{Applied, Input, StepInput};
 use domain::log::position::{EventRef, Position};
+use domain::metric::Metric;
 use domain::receiver::outcome::Outcome;
 use domain::replay::selection::Selection;
 use domain::replay::sender::{Do, LIMITS, Now, Posted, Seen, Sender};
+use domain::time::Millis;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use receivers::Post;
+use shared::attempts::{Attempted, Attempts};
 use shared::rejections::Rejections;
 use shared::store::event_log::Reader;
 use shared::telemetry::chain;
@@ -82,6 +86,10 @@ pub async fn step(
             }
         }
     }
+    if sender.waiting() > 0 {
+        let waiting = sender.waiting() as u64;
+        app.metrics.measure(Metric::RetriesWaiting, waiting);
+    }
     Ok(work.rejections.end(integration_ref).await?)
 }
 
@@ -96,6 +104,7 @@ struct Work<'a> {
     /// The integration as it was written last: which filter it reads under.
     integration: Mutex<Option<Integration>>,
     segments: Segments<'a>,
+    attempts: Attempts<'a>,
     rejections: Rejections<'a>,
 }
 
@@ -118,6 +127,7 @@ impl<'a> Work<'a> {
             reading: Mutex::default(),
             integration: Mutex::default(),
             segments: Segments::new(&app.event_log, &integration_ref.tenant),
+            attempts: Attempts::new(&app.metrics, integration_ref),
             rejections: Rejections::new(&app.rejected_events, &app.integration_log, &app.clock),
         }
     }
@@ -129,6 +139,7 @@ impl<'a> Work<'a> {
                 let asked_at = Instant::now();
                 let applied = app.lifecycle.apply(integration_ref, &input).await?;
                 if let Some(applied) = &applied {
+                    self.measure_backlog(&input, applied);
                     // What was read before this turn began would end it.
                     app.recent.note(&applied.integration, asked_at).await;
                     *lock(&self.integration) = Some(applied.integration.clone());
@@ -140,6 +151,8 @@ impl<'a> Work<'a> {
                 Seen::Chunk(app.chunks.outstanding(integration_ref, chunk).await?)
             }
             Do::Put(items) => {
+                let parked = items.iter().map(|it| it.waiting.indices.len()).sum();
+                app.metrics.count(Metric::EventsParked, parked);
                 let now = app.clock.now();
                 app.waiting_events.put(integration_ref, &items, now).await?;
                 Seen::Put
@@ -149,8 +162,8 @@ impl<'a> Work<'a> {
                 Seen::Dropped
             }
             Do::Read { from, until, limit } => self.read(from, until, limit).await?,
-            Do::Post { id, event } => {
-                let posted = self.post(event, turn, epoch).await?;
+            Do::Post { id, event, attempt } => {
+                let posted = self.post(event, attempt, turn, epoch).await?;
                 let jitter = rand::random();
                 Seen::Posted { id, posted, jitter }
             }
@@ -176,8 +189,31 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// How old what is owed is when the step begins.
+    fn measure_backlog(&self, input: &Input, applied: &Applied) {
+        let is_begin = matches!(
+            input,
+            Input::Step {
+                step: StepInput::Begin { .. },
+                ..
+            }
+        );
+        let owed = applied.integration.stream().and_then(|it| it.owed.first());
+        if let Some(owed) = owed.filter(|_| is_begin) {
+            let oldest = Millis(owed.from.segment.timestamp_ms());
+            let age = applied.decided_at.since(oldest);
+            self.app.metrics.time(Metric::BacklogAge, age);
+        }
+    }
+
     /// Posts one event, if the integration as it is at this moment lets it be sent.
-    async fn post(&self, event: EventRef, turn: u64, epoch: u64) -> Result<Posted, ReplayError> {
+    async fn post(
+        &self,
+        event: EventRef,
+        attempt: u32,
+        turn: u64,
+        epoch: u64,
+    ) -> Result<Posted, ReplayError> {
         let Some(found) = self.segments.get(event).await? else {
             return Ok(Posted::Unwanted);
         };
@@ -205,8 +241,15 @@ impl<'a> Work<'a> {
             event_id: found.id(),
             body: found.body(),
         };
-        let outcome = self.app.receivers.post(&post, self.app.clock.now()).await;
-        Ok(made(outcome, &callback.callback_url, &found))
+        let clock = &self.app.clock;
+        let exchange = self.app.receivers.post(&post, clock.now()).await;
+        let attempted = Attempted {
+            id: found.id(),
+            published_at: Millis(event.segment.timestamp_ms()),
+            attempt,
+        };
+        self.attempts.ended(attempted, &exchange, clock.now());
+        Ok(made(exchange.outcome, &callback.callback_url, &found))
     }
 
     /// Reads on, from where the last read ended if that is where to continue.

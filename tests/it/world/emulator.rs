@@ -1,7 +1,9 @@
 //! Tables and queues on the emulator.
 
+use std::collections::HashMap;
+
 use aws_lambda_events::sqs::SqsEvent;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message};
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
 use serde_json::{Value, json};
 
 /// The tables' names.
@@ -21,8 +23,15 @@ pub struct Queues {
 
 pub fn event(messages: &[Message]) -> SqsEvent {
     let records: Vec<Value> =
-        messages.iter().map(|message| json!({"messageId": message.message_id(), "receiptHandle": message.receipt_handle(), "body": message.body(), "eventSource": "aws:sqs"})).collect();
+        messages.iter().map(|message| json!({"messageId": message.message_id(), "receiptHandle": message.receipt_handle(), "body": message.body(), "attributes": attributes(message), "eventSource": "aws:sqs"})).collect();
     serde_json::from_value(json!({ "Records": records })).unwrap()
+}
+
+/// As Lambda hands them over.
+fn attributes(message: &Message) -> HashMap<String, String> {
+    let attributes = message.attributes.iter().flatten();
+    let attributes = attributes.map(|(name, value)| (name.as_str().to_owned(), value.clone()));
+    attributes.collect()
 }
 
 pub async fn receive(sqs: &aws_sdk_sqs::Client, queue: &str, wait_seconds: i32) -> Vec<Message> {
@@ -31,6 +40,7 @@ pub async fn receive(sqs: &aws_sdk_sqs::Client, queue: &str, wait_seconds: i32) 
         .queue_url(queue)
         .max_number_of_messages(10)
         .wait_time_seconds(wait_seconds)
+        .message_system_attribute_names(MessageSystemAttributeName::AwsTraceHeader)
         .send()
         .await
         .unwrap();

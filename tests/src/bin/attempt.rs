@@ -20,7 +20,7 @@ async fn main() {
         body: r#"{"tenant":"acme","name":"a.b","published_at":"2010-01-01T12:00:00.000Z","payload":{}}"#,
     };
     let (before, started) = (kibibytes("VmRSS"), Instant::now());
-    let outcome = receivers.post(&post, Millis(0)).await;
+    let outcome = receivers.post(&post, Millis(0)).await.outcome;
     let (millis, grown) = (
         started.elapsed().as_millis(),
         kibibytes("VmHWM").saturating_sub(before),

@@ -146,6 +146,11 @@ impl Sender {
         self.phase == Phase::Working
     }
 
+    /// How many events wait for another attempt.
+    pub fn waiting(&self) -> usize {
+        self.held.len()
+    }
+
     /// The turn that the step holds.
     pub fn turn(&self) -> u64 {
         self.turn
@@ -293,6 +298,7 @@ impl Sender {
             integration,
             verdict,
             decided_at,
+            actions: _,
         } = *applied;
         let is_refused = verdict == Written::Refuse;
         let Some(stream) = integration.stream() else {

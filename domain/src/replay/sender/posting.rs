@@ -45,6 +45,7 @@ impl Sender {
         let id = self.next_id;
         self.next_id += 1;
         self.pacer.begin(id, now.tick);
+        let attempt = tried.attempt;
         let sending = Sending {
             event,
             tried,
@@ -52,7 +53,7 @@ impl Sender {
             is_probe,
         };
         self.under_way.insert(id, sending);
-        Some(Do::Post { id, event })
+        Some(Do::Post { id, event, attempt })
     }
 
     /// What is sent next: a waiting event that is due and the next owed one in turn. Those that failed before get a quarter of the

@@ -79,6 +79,7 @@ impl World {
             integration: self.integration.clone(),
             verdict: change.verdict,
             decided_at: self.wall(),
+            actions: Vec::new(),
         }
     }
 
@@ -165,7 +166,7 @@ impl World {
                 };
                 Seen::Read { events, next }
             }
-            Do::Post { id, event } => {
+            Do::Post { id, event, .. } => {
                 let number = self.number(event);
                 posts.push((number, self.now));
                 let (posted, took) = respond(number, self.now);

@@ -68,6 +68,8 @@ pub enum Do {
         id: u64,
         /// The event.
         event: EventRef,
+        /// Which attempt of this event it is, from 1.
+        attempt: u32,
     },
     /// Keep an event among the rejected ones; then [`Seen::Rejected`].
     Reject {

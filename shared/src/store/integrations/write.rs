@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
 };
 use domain::integration::{Integration, IntegrationRef, MAX_INTEGRATIONS};
-use domain::integration_log::Entry;
+use domain::integration_log::{Action, Entry};
 use domain::lifecycle::{self, Applied, Input, Rules, StepRequest};
 use domain::time::Millis;
 use ulid::Ulid;
@@ -95,13 +95,16 @@ impl Integrations {
             };
             let decided_at = clock.now();
             let change = lifecycle::apply(&integration, input, decided_at, rules);
-            let applied = |integration| Applied {
+            let actions = change.entries.iter().map(|(action, _)| *action);
+            let actions: Vec<Action> = actions.collect();
+            let applied = |integration, actions| Applied {
                 integration,
                 verdict: change.verdict,
                 decided_at,
+                actions,
             };
             let Some(next) = change.next else {
-                return Ok(Some((applied(integration), None)));
+                return Ok(Some((applied(integration, Vec::new()), None)));
             };
             let first = clock.ulid().0;
             let entries = (first..).zip(change.entries);
@@ -113,7 +116,7 @@ impl Integrations {
                 })
                 .collect();
             match self.replace(next, &entries).await {
-                Ok(written) => return Ok(Some((applied(written), change.step))),
+                Ok(written) => return Ok(Some((applied(written, actions), change.step))),
                 Err(StoreError::Changed) if attempt < MAX_TRIES => back_off(attempt).await,
                 Err(error) => return Err(error),
             }
@@ -157,6 +160,10 @@ impl Integrations {
         })?;
         let log = IntegrationLog::new(self.table.clone());
         for entry in entries {
+            // Not its reason, which may show the start of a payload.
+            let (tenant, integration) = (&integration_ref.tenant, &integration_ref.integration_id);
+            let action = entry.action.as_str();
+            tracing::info!(tenant, integration, action, "the integration changes");
             // The next entries will do what this one could not.
             let _ = log.trim(&integration_ref, entry).await;
         }

@@ -8,7 +8,7 @@ LOCAL := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud tenant dev cost openapi fmt token logs clean venvs
+.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud tenant dev cost openapi monitoring fmt token watch logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,7 +59,7 @@ check: house docs lint-template lint-openapi deny  ## what needs no local stack:
 	cd bench && cargo check --locked --all-targets --target-dir target
 
 lint-template: venvs  ## cfn-lint, sam validate --lint, checkov, and least privilege against its table
-	@$(TOOLS)/cfn-lint --include-checks I --ignore-checks I4010 -- template.yaml  # I4010 wants a prose of its own beside our comments
+	@$(TOOLS)/cfn-lint --include-checks I --ignore-checks I4010 -- template.yaml monitoring.json  # I4010 wants a prose of its own beside our comments
 	@$(TOOLS)/python -B local/policies.py
 	@.venv/checkov/bin/python -B local/actions.py
 	@SAM_CLI_TELEMETRY=0 $(TOOLS)/sam validate --lint
@@ -99,6 +99,9 @@ build-cloud: venvs  ## build the functions for AWS into .aws-sam/cloud, with pin
 openapi:  ## write openapi.json again, from the routes and types of the API
 	@WRITE_OPENAPI=1 cargo test -q --workspace --lib the_committed_document_is_what_the_code_says >/dev/null
 
+monitoring:  ## write monitoring.json again: alarms, dashboard and saved queries, from the crate monitoring
+	@WRITE_MONITORING=1 cargo test -q --package monitoring the_committed_template_is_what_the_code_says >/dev/null
+
 fmt:  ## format the code
 	cargo fmt --all
 
@@ -113,6 +116,9 @@ tenant: venvs  ## a machine client for one more tenant (NAME=acme; STACK=event-s
 
 token: venvs  ## new access tokens in target/local/env (they last a day)
 	@$(LOCAL) token
+
+watch: venvs  ## what the local stack does, live: rates, latencies, failures, backlog, a line for each integration
+	@.venv/tools/bin/python -B local/watch.py
 
 logs: venvs  ## what the functions of the local stack have logged
 	@$(LOCAL) logs

@@ -19,7 +19,7 @@ NOT_IN_DOMAIN = re.compile(r"^(aws[-_]|tokio|hyper|reqwest|lambda)")
 # Who posts to receivers: delivery what is live, replay what is served.
 CALLS_RECEIVERS = {"delivery", "replay"}
 # Crates, each by the folder of its root.
-CRATES = ["domain/src", "shared/src", "receivers/src", "simulation/src", "demo/src", "tests/src", "tests/it", "bench/src"]
+CRATES = ["domain/src", "shared/src", "receivers/src", "monitoring/src", "simulation/src", "demo/src", "tests/src", "tests/it", "bench/src"]
 CRATES += [f"functions/{function}/src" for function in FUNCTIONS]
 ROOTS = {"lib.rs", "main.rs"}
 

@@ -27,6 +27,15 @@ DENIED = {"ExportRole": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Resourc
 # Actions that AWS gives on no resource of its own (actions.py).
 BOUND_TO_ALL = {"dynamodb:ListStreams"}
 
+# What every function may with Traces=true, and none without.
+TRACES = {
+    "Fn::If": [
+        "HasTraces",
+        {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": "*"},
+        {"Ref": "AWS::NoValue"},
+    ]
+}
+
 # Role -> resource -> actions. "DECRYPT_IF_SHOWN" means kms:Decrypt where SecretsInResponses=plain asks for it.
 ALLOWED = {
     # Encrypts, and shows masks that are stored with the ciphertext; reads no queue; no event log.
@@ -133,18 +142,21 @@ def resource(value) -> str:
     return str(value)
 
 
-def granted(role: dict, shows_secrets: bool, denied: list) -> tuple[dict, list[str]]:
-    """What a role's policies grant, as resource -> actions, and what is wrong with how they say it."""
+def granted(role: dict, shows_secrets: bool, denied: list) -> tuple[dict, list[str], int]:
+    """What a role's policies grant, as resource -> actions, what is wrong with how they say it, and how often they let it trace."""
     found, wrong, denied = {}, [], list(denied)
+    traces = [statement for policy in role.get("Policies", []) for statement in values(policy["PolicyDocument"]["Statement"]) if statement == TRACES]
     for key in ("ManagedPolicyArns", "PermissionsBoundary"):
         if key in role:
             wrong.append(f"has {key}: what it may do has to be in the template")
     for policy in role.get("Policies", []):
         for statement in values(policy["PolicyDocument"]["Statement"]):
+            if statement == TRACES:
+                continue
             if statement in denied:
                 denied.remove(statement)
                 continue
-            if statement["Effect"] != "Allow" or not {"Action", "Resource"} <= statement.keys():
+            if statement.get("Effect") != "Allow" or not {"Action", "Resource"} <= statement.keys():
                 wrong.append(f"has a statement that this check cannot read: {statement}")
                 continue
             actions = statement["Action"]
@@ -161,7 +173,7 @@ def granted(role: dict, shows_secrets: bool, denied: list) -> tuple[dict, list[s
                         wrong.append(f"allows {action} on {name}: no wildcards")
                     found.setdefault(name, set()).add(action)
     wrong += [f"does not say: {statement}" for statement in denied]
-    return found, wrong
+    return found, wrong, len(traces)
 
 
 def roles(resources: dict) -> list[str]:
@@ -171,8 +183,10 @@ def roles(resources: dict) -> list[str]:
         wrong.append(f"{name} is either in the template or in the table, not in both")
     for name in there.keys() & ALLOWED.keys():
         for shows_secrets in (False, True):
-            found, problems = granted(there[name], shows_secrets, DENIED.get(name, []))
+            found, problems, traces = granted(there[name], shows_secrets, DENIED.get(name, []))
             wrong += [f"{name} {it}" for it in problems]
+            if traces != (0 if name == "SchedulerRole" else 1):
+                wrong.append(f"{name} may write traces {traces} times")
             decrypt = {"kms:Decrypt"} if shows_secrets else set()
             expected = {it: set(actions) - {"DECRYPT_IF_SHOWN"} | (decrypt if "DECRYPT_IF_SHOWN" in actions else set()) for it, actions in ALLOWED[name].items()}
             for it in sorted(found.keys() | expected.keys()):
@@ -381,6 +395,8 @@ BREAKS = {
     "an ingest that outlasts gaps": lambda it: it["Mappings"]["Sizes"]["cloud"].update(IngestTimeout=31, IngestVisibility=200),
     "more batches than the function has a share for": lambda it: it["Mappings"]["Sizes"]["cloud"].update(DeliveryConcurrency=225),
     "an API past its canary": lambda it: properties(it, "ApiIntegration").update(IntegrationUri={"Fn::GetAtt": ["ApiFunction", "Arn"]}),
+    "a function that cannot be traced": lambda it: statements(it, "ApiRole").remove(TRACES),
+    "traces in any case": lambda it: statements(it, "ApiRole").append(TRACES["Fn::If"][1]),
     "no throttling": lambda it: properties(it, "ApiStage").pop("DefaultRouteSettings"),
 }
 

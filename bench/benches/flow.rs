@@ -181,8 +181,7 @@ fn integration(url: String, is_live: bool) -> Integration {
         target: Target::Webhook {
             callback: Callback {
                 callback_url: url,
-                api_key: None,
-                max_in_flight: None,
+                ..Callback::default()
             },
             stream: Box::new(stream),
         },

@@ -1,5 +1,6 @@
 //! An integration as it is stored: its settings, and the state of its stream or export.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use ulid::Ulid;
 use crate::export::Export;
 use crate::filter::Filter;
 use crate::secret::StoredSecret;
+use crate::signing::Signing;
 use crate::stream::Stream;
 use crate::time::Millis;
 
@@ -100,7 +102,7 @@ pub enum Target {
 }
 
 /// `callback_parameters`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Callback {
     /// The receiver's address.
     pub callback_url: String,
@@ -109,6 +111,12 @@ pub struct Callback {
     /// The most requests at a time, 1 to 1,000 (docs/api.md, Integrations).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
+    /// What webhooks are signed with; none where the integration is older than signatures, and has not been given a secret since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
+    /// Headers of its own: values by names in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, StoredSecret>,
 }
 
 /// `s3_parameters`.
@@ -315,8 +323,7 @@ pub(crate) mod tests {
             target: Target::Webhook {
                 callback: Callback {
                     callback_url: "https://erp.example/".into(),
-                    api_key: None,
-                    max_in_flight: None,
+                    ..Callback::default()
                 },
                 stream: Box::new(Stream::registered(now, now, None)),
             },

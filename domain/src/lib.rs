@@ -3,11 +3,11 @@
 //! What decides is here; the functions and the simulation carry it out. In the order in which to read it, each module knowing
 //! only those above it:
 //!
-//! 1. [`time`], [`secret`], [`backoff`]: milliseconds, secrets and their masks, pauses between attempts.
+//! 1. [`time`], [`secret`], [`signing`], [`backoff`]: milliseconds, secrets and their masks, pauses between attempts.
 //! 2. [`event`], [`filter`]: what is published, and which of it an integration receives.
 //! 3. [`log`]: the event log. Segments, positions in them, repeats, and the seal: how long a stretch of it can still change
 //!    (allowed lateness). Readers stay behind the horizon (watermark).
-//! 4. [`receiver`], [`metric`]: which addresses are called, what came of a call, and what is counted.
+//! 4. [`receiver`], [`metric`]: which addresses are called and with what, what came of a call, and what is counted.
 //! 5. [`lease`], [`stream`], [`export`]: the state of a webhook integration and of an S3 integration. A stream has a floor
 //!    (low-water mark), gaps that ingest leaves out, and what is owed (backlog). Its health may interrupt it (open circuit
 //!    breaker); its schedule says when replay is due, and which turn (fencing token) counts.
@@ -32,6 +32,7 @@ pub mod receiver;
 pub mod replay;
 pub mod run;
 pub mod secret;
+pub mod signing;
 pub mod stream;
 pub mod tasks;
 pub mod time;

@@ -327,6 +327,30 @@ pub struct RetryRejected {
     pub event_id: String,
 }
 
+/// Try all rejected events of an integration again, now: the API asks delivery for it, and waits for [`RetriedAll`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryAllRejected {
+    /// The tenant.
+    pub tenant: String,
+    /// The integration's id.
+    pub integration_id: String,
+    /// The integration's generation.
+    pub generation: Ulid,
+}
+
+/// What came of [`RetryAllRejected`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriedAll {
+    /// Delivered, and no longer among the rejected events.
+    pub delivered: usize,
+    /// Rejected again, and kept.
+    pub rejected: usize,
+    /// Not sent: an attempt before them failed, or time ran out.
+    pub left: usize,
+    /// Why an attempt failed for another reason than 400, as a part of a sentence; its event is kept.
+    pub failed: Option<String>,
+}
+
 /// What came of [`RetryRejected`].
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,23 +3,25 @@
 mod failure;
 mod resolver;
 mod response;
+mod signature;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use domain::receiver::credentials::Credentials;
 use domain::receiver::outcome::{Exchange, Failure, Lack, Outcome};
 use domain::receiver::url::check_url;
-use domain::secret::Secret;
 use domain::time::Millis;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
-    RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER,
 };
 
 use crate::failure::{is_closed, transport_reason};
 use crate::resolver::PublicResolver;
 use crate::response::{MAX_KEPT_BYTES, outcome, readable, retry_after};
+use crate::signature::signature;
 
 /// How long a connection may take to be made (docs/api.md, Webhooks).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +53,8 @@ pub struct Receivers {
 pub struct Post<'a> {
     /// The receiver's address.
     pub url: &'a str,
-    /// Sent as `Authorization: Bearer <api_key>`.
-    pub api_key: Option<&'a Secret>,
+    /// What the receiver knows us by.
+    pub credentials: &'a Credentials,
     /// The event's id.
     pub event_id: &'a str,
     /// The envelope.
@@ -110,7 +112,9 @@ impl Receivers {
         let host = url.authority().to_owned();
         let headers = match headers(post, now) {
             Ok(headers) => headers,
-            Err(_) => return Err(blocked("the api_key cannot be sent in a header")),
+            Err(Unsendable) => {
+                return Err(blocked("api_key, headers or signing secret cannot be sent"));
+            }
         };
         let ends_at = Instant::now() + self.exchange_timeout;
         let request = |client: &reqwest::Client| {
@@ -206,22 +210,49 @@ fn client(resolver: &Arc<PublicResolver>, keeps: bool) -> reqwest::Client {
         .expect("an HTTP client can be built")
 }
 
-/// The headers of a request.
-fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
-    let mut headers = HeaderMap::from_iter([
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        // The start of a response is kept to be read by people.
-        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-    ]);
-    headers.insert("webhook-id", HeaderValue::try_from(post.event_id)?);
+/// The headers of a request. An integration's own ones come first: none of them takes the place of one of ours.
+fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, Unsendable> {
+    let Credentials {
+        api_key,
+        signing,
+        headers: own,
+    } = post.credentials;
+    let mut headers = HeaderMap::new();
+    for (name, value) in own {
+        let name = HeaderName::try_from(name).map_err(|_| Unsendable)?;
+        headers.insert(name, secret(value.expose())?);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // The start of a response is kept to be read by people.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let id = HeaderValue::try_from(post.event_id).map_err(|_| Unsendable)?;
+    headers.insert("webhook-id", id);
     headers.insert("webhook-timestamp", HeaderValue::from(now.epoch_seconds()));
-    if let Some(api_key) = post.api_key {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+    if !signing.is_empty() {
+        let signature = signature(signing, post.event_id, now.epoch_seconds(), post.body);
+        let signature = signature.ok_or(Unsendable)?;
+        let signature = HeaderValue::try_from(signature).map_err(|_| Unsendable)?;
+        headers.insert("webhook-signature", signature);
+    }
+    if let Some(api_key) = api_key {
+        headers.insert(
+            AUTHORIZATION,
+            secret(&format!("Bearer {}", api_key.expose()))?,
+        );
     }
     Ok(headers)
 }
+
+/// A value that no debug output shows.
+fn secret(value: &str) -> Result<HeaderValue, Unsendable> {
+    let mut value = HeaderValue::try_from(value).map_err(|_| Unsendable)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What an integration has stored cannot be sent in a header.
+#[derive(Debug)]
+struct Unsendable;
 
 /// Nothing is sent.
 fn blocked(reason: &str) -> (Failure, Lack) {

@@ -70,6 +70,7 @@ impl Resolve for PublicResolver {
 
 #[cfg(test)]
 mod tests {
+    use domain::receiver::credentials::NONE;
     use std::net::Ipv4Addr;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -132,7 +133,7 @@ mod tests {
     async fn attempt(receivers: &Receivers, port: u16) -> Outcome {
         let post = Post {
             url: &format!("http://rebinding.example:{port}/"),
-            api_key: None,
+            credentials: &NONE,
             event_id: "e",
             body: "{}",
         };

@@ -1,5 +1,7 @@
 //! Tests of calls of receivers.
 
+use domain::receiver::credentials::NONE;
+
 use super::*;
 
 #[tokio::test]
@@ -7,7 +9,7 @@ async fn a_name_with_an_inner_address_is_refused_where_it_is_connected() {
     let receivers = Receivers::new(false);
     let post = Post {
         url: "https://localhost:1/",
-        api_key: None,
+        credentials: &NONE,
         event_id: "e",
         body: "{}",
     };
@@ -54,7 +56,7 @@ async fn a_kept_connection_that_was_closed_is_made_anew_and_counts_for_nothing()
     let receivers = Receivers::new(true);
     let post = Post {
         url: &url,
-        api_key: None,
+        credentials: &NONE,
         event_id: "e",
         body: "{}",
     };
@@ -72,7 +74,7 @@ async fn a_connection_that_breaks_at_once_is_a_failed_attempt() {
     let (url, served) = serve(vec![0]);
     let post = Post {
         url: &url,
-        api_key: None,
+        credentials: &NONE,
         event_id: "e",
         body: "{}",
     };
@@ -144,7 +146,7 @@ const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 fn to(url: &str) -> Post<'_> {
     Post {
         url,
-        api_key: None,
+        credentials: &NONE,
         event_id: "e",
         body: "{}",
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
-use domain::secret::Secret;
+use domain::receiver::credentials::Credentials;
 
 use crate::secrets::{SecretError, Secrets};
 use crate::store::StoreError;
@@ -48,8 +48,8 @@ struct Read {
 pub struct Ready {
     /// As it was read less than [`GOOD_FOR`] ago.
     pub integration: Arc<Integration>,
-    /// The key of its receiver; none where it has none, or where nothing is to be sent.
-    pub api_key: Option<Secret>,
+    /// What its receiver knows us by; nothing where nothing is to be sent.
+    pub credentials: Credentials,
 }
 
 /// Why an integration cannot be sent anything now.
@@ -59,7 +59,7 @@ pub enum RecentError {
     #[error("the integration could not be read")]
     Store(#[from] StoreError),
     /// KMS failed.
-    #[error("the api_key could not be decrypted")]
+    #[error("the secrets of the receiver could not be decrypted")]
     Secret(#[from] SecretError),
 }
 
@@ -73,11 +73,11 @@ impl Recent {
         }
     }
 
-    /// An integration as it was read a moment ago, with the key of its receiver where `is_sent` says that a request follows. None
+    /// An integration as it was read a moment ago, with what its receiver knows us by where `is_sent` says that a request follows. None
     /// when it is gone, or is one of another generation.
     ///
     /// # Errors
-    /// [`RecentError`] when it cannot be read, or its key cannot be decrypted within what a read is good for.
+    /// [`RecentError`] when it cannot be read, or its secrets cannot be decrypted within what a read is good for.
     pub async fn ready(
         &self,
         integration_ref: &IntegrationRef,
@@ -92,26 +92,22 @@ impl Recent {
                 return Ok(None);
             };
             if !is_sent(&integration) {
-                let api_key = None;
                 return Ok(Some(Ready {
                     integration,
-                    api_key,
+                    credentials: Credentials::default(),
                 }));
             }
-            let api_key = match &integration.target {
-                Target::Webhook { callback, .. } => match &callback.api_key {
-                    Some(stored) => {
-                        let (tenant, id) = (&integration.tenant, &integration.id);
-                        Some(self.secrets.decrypt(tenant, id, stored).await?)
-                    }
-                    None => None,
-                },
-                Target::S3 { .. } => None,
+            let credentials = match &integration.target {
+                Target::Webhook { callback, .. } => {
+                    let (tenant, id) = (&integration.tenant, &integration.id);
+                    self.secrets.credentials(tenant, id, callback).await?
+                }
+                Target::S3 { .. } => Credentials::default(),
             };
             if asked_at.elapsed() < GOOD_FOR {
                 return Ok(Some(Ready {
                     integration,
-                    api_key,
+                    credentials,
                 }));
             }
         }

@@ -9,8 +9,11 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use domain::integration::Callback;
+use domain::receiver::credentials::Credentials;
 use domain::secret::{Secret, StoredSecret, mask};
 use domain::time::Millis;
+use futures_util::future::{try_join_all, try_join3};
 
 use crate::clock::Clock;
 
@@ -114,6 +117,33 @@ impl Secrets {
             kept.insert(name, (now.after(KEPT), secret.clone()));
         }
         Ok(secret)
+    }
+
+    /// What the receiver of a webhook knows us by, at this moment.
+    ///
+    /// # Errors
+    /// Those of [`Secrets::decrypt`].
+    pub async fn credentials(
+        &self,
+        tenant: &str,
+        integration_id: &str,
+        callback: &Callback,
+    ) -> Result<Credentials, SecretError> {
+        let decrypt = |stored| self.decrypt(tenant, integration_id, stored);
+        let signing = callback
+            .signing
+            .iter()
+            .flat_map(|it| it.secrets(self.clock.now()));
+        let (names, values): (Vec<_>, Vec<_>) = callback.headers.iter().unzip();
+        let api_key = try_join_all(callback.api_key.iter().map(decrypt));
+        let signing = try_join_all(signing.map(decrypt));
+        let values = try_join_all(values.into_iter().map(decrypt));
+        let (api_key, signing, values) = try_join3(api_key, signing, values).await?;
+        Ok(Credentials {
+            api_key: api_key.into_iter().next(),
+            signing,
+            headers: names.into_iter().cloned().zip(values).collect(),
+        })
     }
 
     /// A secret of an integration that was decrypted in the last hour: without asking KMS, so at once.

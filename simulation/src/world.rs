@@ -192,8 +192,7 @@ impl World {
             target: Target::Webhook {
                 callback: Callback {
                     callback_url: url(0),
-                    api_key: None,
-                    max_in_flight: None,
+                    ..Callback::default()
                 },
                 stream: Box::new(Stream::registered(local, starts_at, ends_at)),
             },

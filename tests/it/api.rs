@@ -43,12 +43,19 @@ async fn an_integration_is_registered_read_listed_and_deleted() {
             json!("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"),
         )],
     );
-    let registered = world.call("POST", "/", &body).await;
+    let mut registered = world.call("POST", "/", &body).await;
     let now = world.now().to_string();
+    // Shown here alone.
+    let secret = registered
+        .body
+        .as_object_mut()
+        .unwrap()
+        .remove("signing_secret");
+    assert!(secret.is_some());
     let expected = json!({
         "id": "erp-1", "status": "running", "integration_type": "permanent", "starts_at": now,
         "callback_parameters": {"callback_url": "https://erp.example.com/hook", "api_key": format!("{}VCJ9", "*".repeat(32))},
-        "health": "healthy", "pending": {"catching_up": true, "oldest_published_at": now},
+        "health": "healthy", "pending": {"catching_up": true, "oldest_published_at": now}, "signing": {"created_at": now},
     });
     assert_eq!((registered.status, &registered.body), (200, &expected));
     let s3_answer = world.call("POST", "", s3("a-first")).await;

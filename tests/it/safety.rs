@@ -292,6 +292,8 @@ async fn every_example_of_a_body_in_the_document_is_accepted() {
     let document: Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
     let mut sent = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
+        // One of those that the examples register.
+        let path = &path.replace("{integration_id}", "erp-netsuite-integration-002");
         let Some(content) = item["post"]["requestBody"]["content"].as_object() else {
             continue;
         };

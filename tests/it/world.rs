@@ -352,7 +352,7 @@ impl World {
         let batch = delivery::Invocation::Batch(event(&messages));
         match delivery::handle(app, batch, TIME_LIMIT).await.unwrap() {
             delivery::Answer::Batch(response) => response.batch_item_failures.len(),
-            delivery::Answer::Retried(retried) => panic!("a batch was asked for: {retried:?}"),
+            answer => panic!("a batch was asked for: {answer:?}"),
         }
     }
 
@@ -451,7 +451,7 @@ impl World {
                 .unwrap()
             {
                 delivery::Answer::Batch(response) => response,
-                delivery::Answer::Retried(retried) => panic!("a batch was asked for: {retried:?}"),
+                answer => panic!("a batch was asked for: {answer:?}"),
             }
         } else if queue == self.queues.replay {
             replay::handle(&self.replay, replay::Invocation::Batch(event), TIME_LIMIT)

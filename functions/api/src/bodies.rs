@@ -1,6 +1,7 @@
 //! Bodies of requests: JSON, read strictly. What does not fit is a 400 that names the field.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::marker::PhantomData;
@@ -78,6 +79,11 @@ pub struct CallbackBody {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(test, schemars(range(min = 1, max = 1000)))]
     pub max_in_flight: Option<Option<u32>>,
+    /// Ours: headers of your own, at most 10, sent with every request. Their values are treated as secrets. In an update they
+    /// replace those before; a masked value keeps the stored one, and `null` removes all.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(test, schemars(schema_with = "fields::headers"))]
+    pub headers: Option<Option<BTreeMap<String, SecretText>>>,
 }
 
 /// Where files go, and what lets us write them: an access key, or `role_arn` instead of both of its parts. Key or role need
@@ -152,6 +158,16 @@ pub struct FilterChanges {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(test, schemars(schema_with = "fields::entity_names"))]
     pub entity_filter: Option<Option<Vec<String>>>,
+}
+
+/// Replaces the secret that webhooks are signed with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "SigningSecretRotation"))]
+pub struct Rotation {
+    /// For how many hours the secret before signs as well; without it, 24.
+    #[cfg_attr(test, schemars(range(min = 0, max = 168)))]
+    pub overlap_hours: Option<u32>,
 }
 
 /// An event as a publisher writes it.
@@ -332,6 +348,18 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     })?;
     deserializer.end().map_err(|error| error.to_string())?;
     Ok(value)
+}
+
+/// Reads a JSON body that may be left out: what it would say then is the default.
+///
+/// # Errors
+/// Those of [`json`].
+pub fn optional<T: DeserializeOwned + Default>(request: &Request) -> Result<T, ApiError> {
+    let text = untyped(request, MAX_BODY_BYTES)?;
+    match text.trim().is_empty() {
+        true => Ok(T::default()),
+        false => json(request),
+    }
 }
 
 /// Checks the body of a call that takes none: nothing, or an empty object, whatever its media type is said to be.

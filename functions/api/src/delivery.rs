@@ -7,7 +7,9 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Builder;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::primitives::Blob;
-use domain::tasks::{Retried, RetryRejected};
+use domain::tasks::{Retried, RetriedAll, RetryAllRejected, RetryRejected};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// How long a connection to Lambda may take to be made.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -42,12 +44,24 @@ impl DeliveryFunction {
     /// # Errors
     /// [`InvokeError`]: whether the receiver has been sent the event is not known then.
     pub async fn retry(&self, retry: &RetryRejected) -> Result<Retried, InvokeError> {
-        let payload = serde_json::json!({ "retry": retry }).to_string();
+        self.invoke(&serde_json::json!({ "retry": retry })).await
+    }
+
+    /// Has all rejected events of an integration tried again.
+    ///
+    /// # Errors
+    /// [`InvokeError`]: which events the receiver has been sent is not known then.
+    pub async fn retry_all(&self, retry: &RetryAllRejected) -> Result<RetriedAll, InvokeError> {
+        let asked = serde_json::json!({ "retry_all": retry });
+        self.invoke(&asked).await
+    }
+
+    async fn invoke<T: DeserializeOwned>(&self, asked: &Value) -> Result<T, InvokeError> {
         let answer = self
             .client
             .invoke()
             .function_name(&self.name)
-            .payload(Blob::new(payload))
+            .payload(Blob::new(asked.to_string()))
             .send()
             .await
             .map_err(|error| InvokeError(Box::new(error)))?;

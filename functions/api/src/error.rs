@@ -39,6 +39,7 @@ pub(crate) enum Code {
     LimitExceeded,
     IntegrationRunning,
     MethodNotAllowed,
+    PreconditionFailed,
     PayloadTooLarge,
     UnsupportedMediaType,
     DeliveryFailed,
@@ -179,6 +180,16 @@ impl ApiError {
             "There are {limit} integrations already, stopped and temporary ones included. Delete one first."
         );
         ApiError::new(StatusCode::CONFLICT, Code::LimitExceeded, message)
+    }
+
+    /// 412: the settings are others than those that the caller has seen.
+    pub fn precondition_failed() -> ApiError {
+        let message = "The integration has been changed since you read it: its ETag is not the one in If-Match. Read it again, and update that.";
+        ApiError::new(
+            StatusCode::PRECONDITION_FAILED,
+            Code::PreconditionFailed,
+            message,
+        )
     }
 
     /// 413.

@@ -18,7 +18,7 @@ use shared::store::StoreError;
 use crate::bodies::{self, Registration, Update};
 use crate::error::ApiError;
 use crate::request::Request;
-use crate::{App, buckets, limits, replays, responses, targets};
+use crate::{App, buckets, etag, limits, replays, responses, signing, targets};
 
 /// How long after a deletion its children are removed: later than any attempt or export that was under way
 /// can write one.
@@ -26,7 +26,7 @@ const PURGE_AFTER: Duration = Duration::from_secs(900);
 
 /// How often an update is decided again because another writer changed the integration in between: where as many calls come at
 /// once, one of them is written each time. With its pauses, which grow up to [`MAX_PAUSE`], it takes some seconds at the most.
-const MAX_UPDATES: u32 = 40;
+pub const MAX_UPDATES: u32 = 40;
 /// The longest pause before an update is decided again.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,7 +43,7 @@ pub async fn list(app: &App, tenant: &str) -> Result<Response<String>, ApiError>
 /// `GET /{integration_id}`
 pub async fn get(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
     let integration = find(app, tenant, id).await?;
-    responses::ok(&responses::integration(app, &integration).await?)
+    responses::one(app, &integration).await
 }
 
 /// `POST /`
@@ -69,11 +69,18 @@ pub async fn register(
         targets::check_filter(filter)?;
     }
     let callback = targets::with_legacy_url(body.callback_parameters, body.callback_url)?;
+    let mut signing_secret = None;
     let target = match (callback, body.s3_parameters) {
-        (Some(callback), None) => Target::Webhook {
-            callback: targets::new_callback(app, tenant, &body.id, callback).await?,
-            stream: Box::new(Stream::registered(now, starts_at, ends_at)),
-        },
+        (Some(callback), None) => {
+            let mut callback = targets::new_callback(app, tenant, &body.id, callback).await?;
+            let made = signing::rotated(app, tenant, &body.id, None, Duration::ZERO).await?;
+            callback.signing = Some(made.0);
+            signing_secret = Some(made.1);
+            Target::Webhook {
+                callback,
+                stream: Box::new(Stream::registered(now, starts_at, ends_at)),
+            }
+        }
         (None, Some(bucket)) => Target::S3 {
             bucket: buckets::new(app, tenant, &body.id, bucket).await?,
             export: Box::new(Export::registered(starts_at)),
@@ -120,7 +127,7 @@ pub async fn register(
         };
         app.lifecycle.send(&task, Duration::ZERO).await;
     }
-    responses::ok(&responses::integration(app, &integration).await?)
+    responses::registered(app, &integration, signing_secret.as_ref()).await
 }
 
 /// `PATCH /{integration_id}`, `PUT /{integration_id}`
@@ -133,19 +140,25 @@ pub async fn update(
     let update: Update = bodies::json(request)?;
     for attempt in 1..=MAX_UPDATES {
         let current = find(app, tenant, id).await?;
+        etag::check(request, &current)?;
         let next = updated(app, current, update.clone()).await?;
         let entry = entry(app, Action::IntegrationUpdated, "Updated via API.");
         match app.integrations.replace(next, &[entry]).await {
             Ok(integration) => {
-                return responses::ok(&responses::integration(app, &integration).await?);
+                return responses::one(app, &integration).await;
             }
             Err(StoreError::Changed) => {}
             Err(error) => return Err(error.into()),
         }
-        let pause = MAX_PAUSE.min(Duration::from_millis(15) * attempt);
-        tokio::time::sleep(pause.mul_f64(rand::random())).await;
+        pause(attempt).await;
     }
     Err(ApiError::busy())
+}
+
+/// Waits before a change is decided again, for a random time that grows with the attempts.
+pub async fn pause(attempt: u32) {
+    let pause = MAX_PAUSE.min(Duration::from_millis(15) * attempt);
+    tokio::time::sleep(pause.mul_f64(rand::random())).await;
 }
 
 /// The integration as the update makes it. Its secrets are encrypted before the write: what is decided on is the integration as
@@ -195,8 +208,13 @@ async fn updated(app: &App, current: Integration, update: Update) -> Result<Inte
 }
 
 /// `DELETE /{integration_id}`
-pub async fn delete(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
-    limits::id(id).map_err(|_| ApiError::no_such_integration(id))?;
+pub async fn delete(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    request: &Request,
+) -> Result<Response<String>, ApiError> {
+    etag::check(request, &find(app, tenant, id).await?)?;
     let deleted = app
         .integrations
         .delete(tenant, id, app.clock.now().after(PURGE_AFTER))
@@ -221,7 +239,7 @@ pub async fn start(
         replays::check(app, tenant, id).await?;
     }
     let integration = apply(app, &found, &Input::Start).await?;
-    responses::ok(&responses::integration(app, &integration).await?)
+    responses::one(app, &integration).await
 }
 
 /// `POST /{integration_id}/_stop`
@@ -239,7 +257,7 @@ pub async fn stop(
     let integration = apply(app, &found, &stop).await?;
     // From now on nothing is sent: what was read before the stop is good no more. Another call may have written it a moment ago.
     tokio::time::sleep(ANSWERED_AFTER).await;
-    responses::ok(&responses::integration(app, &integration).await?)
+    responses::one(app, &integration).await
 }
 
 /// `GET /{integration_id}/log`
@@ -280,7 +298,8 @@ async fn apply(app: &App, found: &Integration, input: &Input) -> Result<Integrat
     Ok(applied.integration)
 }
 
-fn entry(app: &App, action: Action, reason: impl Into<String>) -> Entry {
+/// An entry of an integration log, of now.
+pub fn entry(app: &App, action: Action, reason: impl Into<String>) -> Entry {
     Entry {
         id: app.clock.ulid(),
         action,

@@ -4,6 +4,7 @@ pub mod bodies;
 mod buckets;
 pub mod delivery;
 pub mod error;
+mod etag;
 mod integrations;
 pub mod limits;
 mod openapi;
@@ -13,6 +14,7 @@ mod replays;
 pub mod request;
 mod responses;
 pub mod routes;
+mod signing;
 mod targets;
 mod tenant;
 

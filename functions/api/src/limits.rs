@@ -75,6 +75,66 @@ pub fn api_key(key: &str) -> Result<(), String> {
     visible(key, MAX_API_KEY_CHARS)
 }
 
+/// How many headers of its own an integration can have (docs/api.md).
+pub const MAX_HEADERS: usize = 10;
+/// The longest name of such a header.
+const MAX_HEADER_NAME_CHARS: usize = 100;
+/// Headers that every request has already, or that are a connection's own (RFC 9110, section 7.6.1).
+const RESERVED_HEADERS: [&str; 19] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// The name of a header of an integration's own, in lower case: a token (RFC 9110, section 5.1) that is not reserved.
+pub fn header_name(name: &str) -> Result<String, String> {
+    let is_token = http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+    if !is_token || name.len() > MAX_HEADER_NAME_CHARS {
+        return Err(format!(
+            "must be a name of a header: 1 to {MAX_HEADER_NAME_CHARS} letters, digits and !#$%&'*+-.^_`|~"
+        ));
+    }
+    let name = name.to_ascii_lowercase();
+    if name == "authorization" {
+        return Err("is reserved; give api_key instead".to_owned());
+    }
+    if RESERVED_HEADERS.contains(&name.as_str()) || name.starts_with("webhook-") {
+        return Err("is reserved: every request has it already, or none may".to_owned());
+    }
+    Ok(name)
+}
+
+/// The value of such a header: 1 to 4,096 visible ASCII characters, with blanks between them (RFC 9110, section 5.5).
+pub fn header_value(value: &str) -> Result<(), String> {
+    let is_visible = |byte: u8| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t';
+    let is_value = !value.is_empty()
+        && value.len() <= MAX_API_KEY_CHARS
+        && value.bytes().all(is_visible)
+        && value.trim() == value;
+    match is_value {
+        true => Ok(()),
+        false => Err(format!(
+            "must have 1 to {MAX_API_KEY_CHARS} visible ASCII characters, and blanks only between them"
+        )),
+    }
+}
+
 /// `aws_access_key_id`: by its first four letters AWS says what an id names
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>). An id of another form, as
 /// services that speak S3's protocol have, is taken as it is.

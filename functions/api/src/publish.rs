@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use domain::event::{Event, check_name, check_payload, names_an_event};
 use domain::metric::Metric;
 use domain::tasks::{self, IngestTask};
@@ -45,7 +46,12 @@ pub async fn publish(
         bodies::MAX_EVENTS_BYTES,
     )?;
     let is_lines = bodies::media_type(request).ends_with("ndjson");
-    let events = read(&text, is_lines)?;
+    let key = idempotency_key(request)?;
+    let ids = |index, name: &str, payload: &str| match key {
+        Some(key) => derived_id(tenant, key, index, name, payload),
+        None => Uuid::now_v7(),
+    };
+    let events = read_with(&text, is_lines, ids)?;
     let accepted: Vec<Accepted> = events
         .iter()
         .map(|event| Accepted {
@@ -78,6 +84,15 @@ pub async fn publish(
 /// # Errors
 /// 400 with the index of each bad event.
 pub fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
+    read_with(text, is_lines, |_, _, _| Uuid::now_v7())
+}
+
+/// As [`read`]; an event without an id gets the one that `new_id` makes of its index, name and payload.
+fn read_with(
+    text: &str,
+    is_lines: bool,
+    new_id: impl Fn(usize, &str, &str) -> Uuid,
+) -> Result<Vec<Event>, ApiError> {
     let texts: Vec<&str> = match text.trim_start().as_bytes().first() {
         _ if is_lines => text
             .lines()
@@ -101,7 +116,7 @@ pub fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
     }
     let (mut events, mut errors) = (Vec::with_capacity(texts.len()), Vec::new());
     for (index, text) in texts.iter().enumerate() {
-        match event(text) {
+        match event(text, |name, payload| new_id(index, name, payload)) {
             Ok(event) => events.push(event),
             Err(message) => errors.push(EventError { index, message }),
         }
@@ -122,7 +137,7 @@ pub fn read(text: &str, is_lines: bool) -> Result<Vec<Event>, ApiError> {
     Err(ApiError::bad_events(message, errors))
 }
 
-fn event(text: &str) -> Result<Event, String> {
+fn event(text: &str, new_id: impl Fn(&str, &str) -> Uuid) -> Result<Event, String> {
     let PublishedEvent { id, name, payload } = bodies::parse(text)?;
     let id = match id {
         Some(id) => Uuid::try_parse(&id)
@@ -132,7 +147,7 @@ fn event(text: &str) -> Result<Event, String> {
                 "id must be a UUID of the event's own, such as 6a7e8feb-b491-4cf7-a9f1-bf3703467718; or leave it out"
                     .to_owned()
             })?,
-        None => Uuid::now_v7(),
+        None => new_id(&name, payload.get()),
     };
     check_name(&name).map_err(|reason| format!("name {reason}"))?;
     check_payload(&payload).map_err(|reason| format!("payload {reason}"))?;
@@ -141,6 +156,35 @@ fn event(text: &str) -> Result<Event, String> {
         name,
         payload,
     })
+}
+
+/// The longest `Idempotency-Key`.
+const MAX_KEY_CHARS: usize = 255;
+
+/// The header `Idempotency-Key`; none where it is not there.
+fn idempotency_key(request: &Request) -> Result<Option<&str>, ApiError> {
+    let key = request.header("idempotency-key");
+    if key.len() > MAX_KEY_CHARS || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ApiError::bad_field(
+            "Idempotency-Key",
+            format!("must have 1 to {MAX_KEY_CHARS} visible ASCII characters"),
+        ));
+    }
+    Ok(Some(key).filter(|key| !key.is_empty()))
+}
+
+/// The id of an event of a request with an idempotency key: the same whenever that request is sent again, so that nothing has to be
+/// remembered. It is made of the event as well, since a key that is used for another one must not make it a repeat.
+fn derived_id(tenant: &str, key: &str, index: usize, name: &str, payload: &str) -> Uuid {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    for part in [tenant, key, &index.to_string(), name, payload] {
+        digest.update(part.len().to_string().as_bytes());
+        digest.update(b":");
+        digest.update(part.as_bytes());
+    }
+    let digest = digest.finish();
+    let bytes = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    Uuid::new_v8(bytes)
 }
 
 /// The events of a request whose id another event before them has. The same event twice is taken once; two different ones
@@ -218,6 +262,37 @@ mod tests {
         let upper = id.to_uppercase();
         let events = [event(id, "{}"), event(&upper, "{\"a\":1}"), event(id, "{}")];
         assert_eq!(indexes(&events), [1]);
+    }
+
+    #[test]
+    fn an_idempotency_key_gives_the_same_events_the_same_ids() {
+        let ids = |key: &str, text: &str| -> Vec<String> {
+            let id =
+                |index, name: &str, payload: &str| derived_id("acme", key, index, name, payload);
+            let events = read_with(text, true, id).unwrap();
+            events.into_iter().map(|event| event.id).collect()
+        };
+        let one = r#"{"name":"a.b","payload":{"n":1}}"#;
+        let twice = format!("{one}\n{one}");
+        let first = ids("k", &twice);
+        assert_eq!(first, ids("k", &twice));
+        assert_ne!(first[0], first[1], "two events that look the same are two");
+        assert_ne!(first[0], ids("other", one)[0]);
+        assert_ne!(first[0], ids("k", &one.replace('1', "2"))[0]);
+        assert_eq!(Uuid::try_parse(&first[0]).unwrap().get_version_num(), 8);
+        let given = r#"{"id":"6a7e8feb-b491-4cf7-a9f1-bf3703467718","name":"a.b","payload":{}}"#;
+        assert_eq!(ids("k", given), ["6a7e8feb-b491-4cf7-a9f1-bf3703467718"]);
+        let key = |key: &str| {
+            let event = serde_json::json!({"headers": {"idempotency-key": key}});
+            let request: Request = serde_json::from_value(event).unwrap();
+            idempotency_key(&request)
+                .map(|key| key.map(str::to_owned))
+                .ok()
+        };
+        assert_eq!(key(""), Some(None));
+        assert_eq!(key("4f-1"), Some(Some("4f-1".to_owned())));
+        assert_eq!(key(&"k".repeat(256)), None);
+        assert_eq!(key("with a blank"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The endpoints of rejected events.
 
 use domain::integration::IntegrationRef;
-use domain::tasks::{Retried, RetryRejected};
+use domain::tasks::{Retried, RetryAllRejected, RetryRejected};
 use http::Response;
 use shared::store::StoreError;
 
@@ -70,6 +70,32 @@ pub async fn retry(
         Retried::Refused(reason) => Err(ApiError::delivery_failed(&reason)),
         Retried::NotFound => Err(not_found(StoreError::NotFound, event_id)),
     }
+}
+
+/// `POST /{integration_id}/rejected_events/_retry`
+pub async fn retry_all(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    request: &Request,
+) -> Result<Response<String>, ApiError> {
+    bodies::none(request)?;
+    let integration = find(app, tenant, id).await?;
+    let asked = RetryAllRejected {
+        tenant: integration.tenant,
+        integration_id: integration.id,
+        generation: integration.generation,
+    };
+    let retried = app.delivery_function.retry_all(&asked).await?;
+    responses::ok(&responses::RetriedAllResponse::from(retried))
+}
+
+/// `DELETE /{integration_id}/rejected_events`
+pub async fn clear(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
+    let integration = find(app, tenant, id).await?;
+    let integration_ref = IntegrationRef::from(&integration);
+    app.rejected_events.clear(&integration_ref).await?;
+    responses::no_content()
 }
 
 /// The integration of a rejected event. An event's id that is too long is not looked for: it would be part of a key.

@@ -1,21 +1,24 @@
 //! Responses: JSON, and the form in which callers see an integration.
 
+use std::collections::BTreeMap;
+
 use domain::filter::Filter;
 use domain::integration::{Access, Integration, IntegrationRef, IntegrationType, Status, Target};
 use domain::integration_log::Entry;
-use domain::secret::StoredSecret;
+use domain::secret::{Secret, StoredSecret};
 use domain::stream::health::Health;
 use domain::stream::{Because, Stream};
+use domain::tasks::RetriedAll;
 use domain::time::Millis;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Response, StatusCode};
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::store::rejected_events::Rejected;
 
-use crate::App;
 use crate::error::ApiError;
+use crate::{App, etag};
 
 /// 200 with a JSON body.
 pub fn ok(body: &impl Serialize) -> Result<Response<String>, ApiError> {
@@ -37,6 +40,26 @@ pub fn cacheable(body: &str) -> Result<Response<String>, ApiError> {
     let mut response = json(StatusCode::OK, body.to_owned())?;
     let kept = HeaderValue::from_static("public, max-age=3600");
     response.headers_mut().insert(CACHE_CONTROL, kept);
+    Ok(response)
+}
+
+/// 200 with an integration, and its entity tag.
+pub async fn one(app: &App, of: &Integration) -> Result<Response<String>, ApiError> {
+    registered(app, of, None).await
+}
+
+/// As [`one`]; the response to a registration alone shows the signing secret.
+pub async fn registered(
+    app: &App,
+    of: &Integration,
+    signing_secret: Option<&Secret>,
+) -> Result<Response<String>, ApiError> {
+    let mut answer = integration(app, of).await?;
+    answer.signing_secret = signing_secret.map(|secret| secret.expose().to_owned());
+    let mut response = ok(&answer)?;
+    if let Ok(tag) = HeaderValue::try_from(etag::of(of)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
     Ok(response)
 }
 
@@ -80,6 +103,11 @@ pub struct IntegrationResponse {
     filter_conditions: Option<Filter>,
     #[serde(skip_serializing_if = "Option::is_none")]
     role_trust: Option<RoleTrustAnswer>,
+    /// Ours: in the response to a registration alone, and never again: what webhooks are signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing: Option<SigningAnswer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthAnswer>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,6 +142,52 @@ struct CallbackAnswer {
     /// Ours: the most requests at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_in_flight: Option<u32>,
+    /// Ours: the headers of your own, their values masked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
+}
+
+/// Ours: how webhooks are signed.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Signing"))]
+struct SigningAnswer {
+    /// Since when the newest secret signs.
+    created_at: String,
+    /// Until when the secret before signs as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap_ends_at: Option<String>,
+}
+
+/// What a rotation shows.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "SigningSecret"))]
+pub struct RotationResponse {
+    /// The new secret, shown this once: `whsec_` and the base64 of 32 bytes.
+    signing_secret: String,
+    /// How webhooks are signed now.
+    signing: Option<SigningAnswer>,
+}
+
+impl RotationResponse {
+    /// Of a webhook integration that has just been given `secret`.
+    pub fn of(integration: &Integration, secret: &Secret) -> RotationResponse {
+        RotationResponse {
+            signing_secret: secret.expose().to_owned(),
+            signing: signing_of(integration),
+        }
+    }
+}
+
+fn signing_of(integration: &Integration) -> Option<SigningAnswer> {
+    let Target::Webhook { callback, .. } = &integration.target else {
+        return None;
+    };
+    let signing = callback.signing.as_ref()?;
+    let previous = signing.previous.as_ref();
+    Some(SigningAnswer {
+        created_at: signing.created_at.to_string(),
+        overlap_ends_at: previous.map(|previous| previous.until.to_string()),
+    })
 }
 
 #[derive(Serialize)]
@@ -181,6 +255,8 @@ pub async fn integration(
         ends_at: integration.ends_at.map(|ends_at| ends_at.to_string()),
         filter_conditions: integration.filter.clone(),
         role_trust: None,
+        signing_secret: None,
+        signing: signing_of(integration),
         health: None,
         failing_since: None,
         next_attempt_at: None,
@@ -204,10 +280,15 @@ pub async fn integration(
                 Some(stored) => Some(shown(app, integration, stored).await?),
                 None => None,
             };
+            let mut headers = BTreeMap::new();
+            for (name, stored) in &callback.headers {
+                headers.insert(name.clone(), shown(app, integration, stored).await?);
+            }
             answer.callback_parameters = Some(CallbackAnswer {
                 callback_url: callback.callback_url.clone(),
                 api_key,
                 max_in_flight: callback.max_in_flight,
+                headers,
             });
         }
         Target::S3 { bucket, .. } => {
@@ -350,6 +431,35 @@ pub struct RejectedResponse {
     created_at: String,
     /// Ours: the start of the receiver's response, or why the event was given up.
     answer: String,
+}
+
+/// What came of trying all rejected events again.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RetriedEvents"))]
+pub struct RetriedAllResponse {
+    /// How many were sent.
+    retried: usize,
+    /// How many of them the receiver has taken: these are no longer rejected events.
+    delivered: usize,
+    /// How many it has rejected again.
+    rejected: usize,
+    /// How many were not sent, since an attempt before them failed for another reason, or since time ran out: ask again.
+    left: usize,
+    /// Why an attempt failed for another reason than 400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl From<RetriedAll> for RetriedAllResponse {
+    fn from(all: RetriedAll) -> RetriedAllResponse {
+        RetriedAllResponse {
+            retried: all.delivered + all.rejected + usize::from(all.failed.is_some()),
+            delivered: all.delivered,
+            rejected: all.rejected,
+            left: all.left,
+            reason: all.failed,
+        }
+    }
 }
 
 impl From<Rejected> for RejectedResponse {

@@ -4,7 +4,7 @@ use http::Response;
 
 use crate::error::ApiError;
 use crate::request::Request;
-use crate::{App, integrations, openapi, publish, rejected_events, responses, tenant};
+use crate::{App, integrations, openapi, publish, rejected_events, responses, signing, tenant};
 
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,16 @@ pub enum Endpoint {
     Start,
     /// Stop the integration.
     Stop,
+    /// Rotate the signing secret.
+    RotateSecret,
     /// Get integration log.
     Log,
     /// List rejected events.
     ListRejected,
+    /// Delete all rejected events.
+    ClearRejected,
+    /// Retry all rejected events.
+    RetryAllRejected,
     /// Get rejected event.
     GetRejected,
     /// Delete rejected event.
@@ -42,13 +48,13 @@ pub enum Endpoint {
 }
 
 use Endpoint::{
-    Delete, DeleteRejected, Document, Get, GetRejected, Health, List, ListRejected, Log, Publish,
-    Register, RetryRejected, Start, Stop, Update,
+    ClearRejected, Delete, DeleteRejected, Document, Get, GetRejected, Health, List, ListRejected,
+    Log, Publish, Register, RetryAllRejected, RetryRejected, RotateSecret, Start, Stop, Update,
 };
 
 /// Method, path and endpoint. A slash at the end of a path makes no difference.
 #[rustfmt::skip]
-pub const ROUTES: [(&str, &str, Endpoint); 16] = [
+pub const ROUTES: [(&str, &str, Endpoint); 19] = [
     ("GET", "/health", Health),
     ("GET", "/openapi.json", Document),
     ("POST", "/api/v1/org/events", Publish),
@@ -60,8 +66,11 @@ pub const ROUTES: [(&str, &str, Endpoint); 16] = [
     ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}", Delete),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_start", Start),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_stop", Stop),
+    ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_rotate_signing_secret", RotateSecret),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/log", Log),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ListRejected),
+    ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ClearRejected),
+    ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/_retry", RetryAllRejected),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}", GetRejected),
     ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}", DeleteRejected),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/{event_id}/_retry", RetryRejected),
@@ -86,11 +95,14 @@ pub async fn dispatch(
         Register => integrations::register(app, &tenant()?, request).await,
         Get => integrations::get(app, &tenant()?, id).await,
         Update => integrations::update(app, &tenant()?, id, request).await,
-        Delete => integrations::delete(app, &tenant()?, id).await,
+        Delete => integrations::delete(app, &tenant()?, id, request).await,
         Start => integrations::start(app, &tenant()?, id, request).await,
         Stop => integrations::stop(app, &tenant()?, id, request).await,
+        RotateSecret => signing::rotate(app, &tenant()?, id, request).await,
         Log => integrations::log(app, &tenant()?, id).await,
         ListRejected => rejected_events::list(app, &tenant()?, id).await,
+        ClearRejected => rejected_events::clear(app, &tenant()?, id).await,
+        RetryAllRejected => rejected_events::retry_all(app, &tenant()?, id, request).await,
         GetRejected => rejected_events::get(app, &tenant()?, id, event).await,
         DeleteRejected => rejected_events::delete(app, &tenant()?, id, event).await,
         RetryRejected => rejected_events::retry(app, &tenant()?, id, event, request).await,

@@ -1,6 +1,8 @@
 //! Checks callback parameters and filters, and encrypts their secrets. Buckets are in
 //! [`crate::buckets`].
 
+use std::collections::BTreeMap;
+
 use domain::filter::Filter;
 use domain::integration::{Callback, Integration};
 use domain::receiver::url::check_url;
@@ -65,10 +67,14 @@ pub async fn new_callback(
     };
     let max_in_flight = body.max_in_flight.flatten();
     check_max_in_flight(max_in_flight)?;
+    let given = body.headers.flatten().unwrap_or_default();
+    let headers = headers(app, tenant, id, &BTreeMap::new(), given).await?;
     Ok(Callback {
         callback_url,
         api_key,
         max_in_flight,
+        signing: None,
+        headers,
     })
 }
 
@@ -103,11 +109,51 @@ pub async fn changed_callback(
     };
     let max_in_flight = body.max_in_flight.unwrap_or(before.max_in_flight);
     check_max_in_flight(max_in_flight)?;
+    let headers = match body.headers {
+        None => before.headers.clone(),
+        Some(given) => {
+            let (tenant, id) = (&current.tenant, &current.id);
+            headers(app, tenant, id, &before.headers, given.unwrap_or_default()).await?
+        }
+    };
     Ok(Callback {
         callback_url,
         api_key,
         max_in_flight,
+        signing: before.signing.clone(),
+        headers,
     })
+}
+
+/// Headers of an integration's own as they are given, checked, their values encrypted; a mask that comes back keeps the stored
+/// value.
+async fn headers(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    before: &BTreeMap<String, StoredSecret>,
+    given: BTreeMap<String, SecretText>,
+) -> Result<BTreeMap<String, StoredSecret>, ApiError> {
+    const FIELD: &str = "callback_parameters.headers";
+    if given.len() > limits::MAX_HEADERS {
+        let reason = format!("must be at most {}", limits::MAX_HEADERS);
+        return Err(ApiError::bad_field(FIELD, reason));
+    }
+    let mut headers = BTreeMap::new();
+    for (name, value) in given {
+        let name = limits::header_name(&name)
+            .map_err(|reason| ApiError::bad_field(FIELD, format!("{name:?} {reason}")))?;
+        let field = format!("{FIELD}.{name}");
+        let stored = match before.get(&name) {
+            Some(stored) if stored.mask == value.0.expose() => stored.clone(),
+            _ => encrypt(app, tenant, id, &field, &value, limits::header_value).await?,
+        };
+        if headers.insert(name, stored).is_some() {
+            let reason = "is there twice: case makes no difference in names of headers";
+            return Err(ApiError::bad_field(&field, reason));
+        }
+    }
+    Ok(headers)
 }
 
 fn check_max_in_flight(limit: Option<u32>) -> Result<(), ApiError> {

@@ -6,10 +6,9 @@ mod run;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use domain::integration::{Callback, Integration};
+use domain::integration::Integration;
 use domain::lifecycle::Rules;
-use domain::secret::Secret;
-use domain::tasks::{Retried, RetryRejected, Run};
+use domain::tasks::{Retried, RetriedAll, RetryAllRejected, RetryRejected, Run};
 use receivers::Receivers;
 use serde::{Deserialize, Serialize};
 use shared::batch;
@@ -51,7 +50,7 @@ pub struct App {
     pub waiting_events: WaitingEvents,
     /// The integrations as they are right before a request.
     pub recent: Recent,
-    /// Their API keys.
+    /// What their receivers know us by.
     pub secrets: Secrets,
     /// The receivers.
     pub receivers: Receivers,
@@ -91,7 +90,7 @@ pub enum DeliveryError {
     #[error("the integration could not be read or written")]
     Store(#[from] StoreError),
     /// KMS failed.
-    #[error("the api_key could not be decrypted")]
+    #[error("the secrets of the receiver could not be decrypted")]
     Secret(#[from] SecretError),
     /// The integration could not be read right before a request.
     #[error("the integration could not be read")]
@@ -107,6 +106,11 @@ pub enum Invocation {
         /// Which one.
         retry: RetryRejected,
     },
+    /// Try all rejected events of an integration again, now.
+    RetryAll {
+        /// Whose.
+        retry_all: RetryAllRejected,
+    },
     /// A batch of tasks.
     Batch(SqsEvent),
 }
@@ -117,6 +121,8 @@ pub enum Invocation {
 pub enum Answer {
     /// What became of the rejected event.
     Retried(Retried),
+    /// What became of all of them.
+    RetriedAll(RetriedAll),
     /// The messages to be handed out again.
     Batch(SqsBatchResponse),
 }
@@ -132,6 +138,9 @@ pub async fn handle(
 ) -> Result<Answer, DeliveryError> {
     Ok(match invocation {
         Invocation::Retry { retry } => Answer::Retried(rejected::retry(app, &retry).await?),
+        Invocation::RetryAll { retry_all } => {
+            Answer::RetriedAll(rejected::retry_all(app, &retry_all).await?)
+        }
         Invocation::Batch(event) => {
             let deliver = async |task: &Run, trace: Option<&Trace>| {
                 let segment = app.tracer.begin("delivery", trace);
@@ -159,18 +168,4 @@ async fn find(
         Err(StoreError::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-async fn api_key(
-    app: &App,
-    integration: &Integration,
-    callback: &Callback,
-) -> Result<Option<Secret>, SecretError> {
-    let Some(stored) = &callback.api_key else {
-        return Ok(None);
-    };
-    let decrypted = app
-        .secrets
-        .decrypt(&integration.tenant, &integration.id, stored);
-    decrypted.await.map(Some)
 }

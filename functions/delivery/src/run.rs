@@ -162,7 +162,7 @@ async fn attempt(
         |integration: &Integration| is_live(integration) && integration.passes(&event.name);
     let Some(Ready {
         integration,
-        api_key,
+        credentials,
     }) = app.recent.ready(&integration_ref, is_sent).await?
     else {
         return Ok(Made::Halted);
@@ -178,7 +178,7 @@ async fn attempt(
     }
     let post = Post {
         url: &callback.callback_url,
-        api_key: api_key.as_ref(),
+        credentials: &credentials,
         event_id: &event.id,
         body: event.body.get(),
     };

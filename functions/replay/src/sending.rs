@@ -237,7 +237,7 @@ impl<'a> Work<'a> {
         }
         let post = Post {
             url: &callback.callback_url,
-            api_key: ready.api_key.as_ref(),
+            credentials: &ready.credentials,
             event_id: found.id(),
             body: found.body(),
         };

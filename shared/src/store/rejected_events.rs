@@ -135,9 +135,26 @@ impl RejectedEvents {
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn evict(&self, integration_ref: &IntegrationRef) -> Result<Vec<String>, StoreError> {
+        self.keep(integration_ref, MAX_REJECTED).await
+    }
+
+    /// Deletes all of them; what is rejected meanwhile stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn clear(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+        self.keep(integration_ref, 0).await.map(drop)
+    }
+
+    /// Deletes all but the newest `count`, and returns the ids of the others.
+    async fn keep(
+        &self,
+        integration_ref: &IntegrationRef,
+        count: usize,
+    ) -> Result<Vec<String>, StoreError> {
         let mut evicted = Vec::new();
         let all = self.all(integration_ref).await?;
-        for (rejected, is_whole) in all.into_iter().skip(MAX_REJECTED) {
+        for (rejected, is_whole) in all.into_iter().skip(count) {
             if self.evict_one(integration_ref, &rejected).await? {
                 if !is_whole {
                     let key = format!("{ENVELOPE}{}", rejected.event_id);

@@ -62,6 +62,10 @@ fn document() -> Value {
             "schemas": schemas::components(),
             "responses": responses(),
             "headers": {
+                "ETag": {
+                    "description": "Of the integration's settings: it changes when they do, and not with `status`, `health` or `pending`. For `If-Match`.",
+                    "schema": { "type": "string" },
+                },
                 "RequestId": {
                     "description": "The request's id. It is also in the body of an error; include it when you report one.",
                     "schema": { "type": "string" },
@@ -75,6 +79,20 @@ fn document() -> Value {
                     "description": "Unique identifier of the integration.",
                     "schema": { "type": "string", "pattern": "^[a-z0-9-]+$", "minLength": 1, "maxLength": 50 },
                     "example": "erp-netsuite-integration-002",
+                },
+                "IfMatch": {
+                    "name": "If-Match",
+                    "in": "header",
+                    "required": false,
+                    "description": "The `ETag` of the integration as you have read it: if its settings are others by now, nothing is changed, and the response is 412.",
+                    "schema": { "type": "string", "pattern": "^(\\*|\"[0-9a-f]{16}\")$" },
+                },
+                "IdempotencyKey": {
+                    "name": "Idempotency-Key",
+                    "in": "header",
+                    "required": false,
+                    "description": "For events without ids: what makes their ids, together with each event's place, name and payload. Sent again, the request has the same events, which is safe.",
+                    "schema": { "type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": 255 },
                 },
                 "EventId": {
                     "name": "event_id",
@@ -101,6 +119,11 @@ fn webhook() -> Value {
         "parameters": [
             header("webhook-id", "The event's id: the same on every attempt.", json!({ "type": "string", "maxLength": 64 })),
             header("webhook-timestamp", "When this attempt was made, in seconds since 1970.", json!({ "type": "string", "pattern": "^[0-9]+$" })),
+            json!({
+                "name": "webhook-signature", "in": "header", "required": false, "schema": { "type": "string" },
+                "description": "By Standard Webhooks 1.0: `v1,` and the base64 of HMAC-SHA256 over `webhook-id.webhook-timestamp.body`, with the bytes of the signing secret as the key. For a while after a rotation two of them, separated by a blank: one has to be right. Not there where the integration has no signing secret.",
+                "example": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            }),
         ],
         "requestBody": {
             "required": true,

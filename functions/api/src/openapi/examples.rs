@@ -96,6 +96,27 @@ pub fn updates() -> Value {
     })
 }
 
+/// Rotations of a signing secret.
+pub fn rotations() -> Value {
+    json!({
+        "default": { "summary": "The secret before signs for a day longer", "value": {} },
+        "at_once": { "summary": "The secret before signs no more", "value": { "overlap_hours": 0 } },
+    })
+}
+
+/// What came of trying all rejected events again.
+pub fn retried_events() -> Value {
+    json!({ "retried": 12, "delivered": 11, "rejected": 1, "left": 0 })
+}
+
+/// A signing secret as it is shown once.
+pub fn signing_secret() -> Value {
+    json!({
+        "signing_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=",
+        "signing": { "created_at": "2026-11-28T12:00:00.000Z", "overlap_ends_at": "2026-11-29T12:00:00.000Z" },
+    })
+}
+
 fn webhook(id: &str, status: &str, key: &str) -> Value {
     json!({
         "id": id,

@@ -58,6 +58,17 @@ fn names(pattern: &str, description: &str) -> Schema {
     })
 }
 
+/// Headers of an integration's own, by name.
+pub fn headers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["object", "null"],
+        "maxProperties": crate::limits::MAX_HEADERS,
+        "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", "maxLength": 100 },
+        "additionalProperties": { "type": "string", "pattern": "^[!-~]([ \\t!-~]*[!-~])?$", "maxLength": 4096 },
+        "description": "Ours: headers of your own, at most 10, sent with every request. Names that every request has already, or that are a connection's own, are refused, and so are those that begin with `webhook-`. Values are treated as secrets. In an update they replace those before; a masked value keeps the stored one, and `null` removes all.",
+    })
+}
+
 /// An event's payload.
 pub fn payload(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

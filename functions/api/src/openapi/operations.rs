@@ -35,6 +35,11 @@ impl Operation {
         self.parameter("IntegrationId").error("404", "NotFound")
     }
 
+    /// It can be made to depend on the settings that the caller has seen.
+    fn if_match(self) -> Operation {
+        self.parameter("IfMatch").error("412", "PreconditionFailed")
+    }
+
     /// Its path names a rejected event.
     fn of_event(self) -> Operation {
         self.of_integration().parameter("EventId")
@@ -59,6 +64,12 @@ impl Operation {
             .error("415", "UnsupportedMediaType")
     }
 
+    /// Its body may be left out.
+    fn optional(mut self) -> Operation {
+        self.0["requestBody"]["required"] = json!(false);
+        self
+    }
+
     /// It takes no body, or an empty object.
     fn empty_body(mut self) -> Operation {
         self.0["requestBody"] = json!({
@@ -78,9 +89,13 @@ impl Operation {
         schema: Value,
         example: Value,
     ) -> Operation {
+        let mut headers = request_id();
+        if schema == reference("Integration") {
+            headers["ETag"] = json!({ "$ref": "#/components/headers/ETag" });
+        }
         self.0["responses"][status] = json!({
             "description": description,
-            "headers": request_id(),
+            "headers": headers,
             "content": { "application/json": { "schema": schema, "example": example } },
         });
         self
@@ -151,6 +166,7 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             let id = if method == "PUT" { "putIntegration" } else { "updateIntegration" };
             Operation::new(id, INTEGRATIONS, "Update the integration", UPDATE)
                 .of_integration()
+                .if_match()
                 .body("IntegrationUpdate", examples::updates())
                 .error("409", "Conflict")
                 .responses("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
@@ -159,6 +175,7 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
         Endpoint::Delete => {
             Operation::new("deleteIntegration", INTEGRATIONS, "Delete the integration", "Deletes an existing integration, in any state, with its log, its rejected events and what was not delivered yet.")
                 .of_integration()
+                .if_match()
                 .error("409", "Conflict")
                 .answers_nothing("It is gone.")
                 .done()
@@ -179,6 +196,18 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .responses("200", "The integration as it now is.", reference("Integration"), examples::switched("stopped"))
                 .done()
         }
+        Endpoint::RotateSecret => Operation::new(
+            "rotateSigningSecret",
+            INTEGRATIONS,
+            "Rotate the signing secret",
+            "Replaces the secret that the webhooks of the integration are signed with, and shows the new one, this once. The one before signs as well for `overlap_hours`, so that no webhook arrives that its receiver cannot verify. An integration that has none yet, since it is older than signatures, gets its first one.",
+        )
+        .of_integration()
+        .body("SigningSecretRotation", examples::rotations())
+        .optional()
+        .error("409", "Conflict")
+        .responses("200", "The new secret.", reference("SigningSecret"), examples::signing_secret())
+        .done(),
         Endpoint::Log => {
             let schema = list_of("entries", "LogEntry", 50, "Newest first.");
             Operation::new("getIntegrationLog", INTEGRATIONS, "Get integration log", "Returns the last 50 integration log entries.")
@@ -191,6 +220,19 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             Operation::new("listRejectedEvents", REJECTED, "List rejected events", "Lists the events that were rejected by the receiver (HTTP status code 400), up to 30.")
                 .of_integration()
                 .responses("200", "The rejected events.", schema, examples::rejected_events())
+                .done()
+        }
+        Endpoint::ClearRejected => {
+            Operation::new("clearRejectedEvents", REJECTED, "Delete all rejected events", "Deletes all rejected events of the integration permanently. One that is rejected meanwhile stays.")
+                .of_integration()
+                .answers_nothing("They are gone.")
+                .done()
+        }
+        Endpoint::RetryAllRejected => {
+            Operation::new("retryRejectedEvents", REJECTED, "Retry all rejected events", "Sends all rejected events to the receiver of the integration again, one after the other, in the order in which they were rejected. Those that it accepts (2xx) are no longer rejected events; those that it rejects again (400) stay. It stops at the first attempt that fails for another reason, and after some seconds: `left` says how many were not sent.")
+                .of_integration()
+                .empty_body()
+                .responses("200", "What came of it.", reference("RetriedEvents"), examples::retried_events())
                 .done()
         }
         Endpoint::GetRejected => {
@@ -245,7 +287,7 @@ At most 25 integrations can be registered, temporary and stopped ones included; 
 
 const PUBLISH: &str = "Publishes one event, a JSON array of events, or newline-delimited JSON: up to 500 events. One bad event refuses them all.
 
-A 202 means that they are stored. After a 5xx some may have been: publish again with the same ids, which is safe.";
+A 202 means that they are stored. After a 5xx some may have been: publish again with the same ids, which is safe. Where events have none, give the request an `Idempotency-Key`: it makes their ids, the same ones whenever you send the request again.";
 
 fn register() -> Value {
     let link = |operation: &str, description: &str| json!({ "operationId": operation, "parameters": { "integration_id": "$response.body#/id" }, "description": description });
@@ -286,6 +328,7 @@ fn publish() -> Value {
         "required": ["accepted"],
     });
     let mut operation = Operation::new("publishEvents", "Events", "Publish events", PUBLISH)
+        .parameter("IdempotencyKey")
         .body("NewEvent", examples::publications())
         .responses(
             "202",
@@ -380,6 +423,14 @@ pub fn responses() -> Value {
             "`conflict`: the id is taken, or other calls are changing the integration at the same time: try again. `limit_exceeded`: there are 25 integrations already, or as many run that send the past as may.",
             "conflict",
             "id \"erp-1\" is taken by another integration; choose another one, or delete that one first.",
+        ),
+    );
+    add(
+        "PreconditionFailed",
+        error(
+            "`precondition_failed`: the integration has been changed since you read it.",
+            "precondition_failed",
+            "The integration has been changed since you read it: its ETag is not the one in If-Match. Read it again, and update that.",
         ),
     );
     add(

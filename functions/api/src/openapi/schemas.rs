@@ -6,17 +6,19 @@ use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::bodies::{PublishedEvent, Registration, Update};
+use crate::bodies::{PublishedEvent, Registration, Rotation, Update};
 use crate::error::Body;
 use crate::openapi::fields::EVENT_NAME;
-use crate::responses::{EntryResponse, IntegrationResponse, RejectedResponse};
+use crate::responses::{
+    EntryResponse, IntegrationResponse, RejectedResponse, RetriedAllResponse, RotationResponse,
+};
 
 /// RFC 3339 in UTC, as [`domain::time::Millis::parse`] takes it.
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";
 /// The prefix of files that are written through a role, as [`crate::limits::key_prefix_of_role`] takes it.
 const ROLE_KEY_PREFIX: &str = r"^[A-Za-z0-9/!\-_.'()=+@:,]+$";
 /// The actions of the integration log (docs/api.md, Integrations).
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 11] = [
     "integration_started",
     "integration_stopped",
     "integration_updated",
@@ -25,6 +27,8 @@ const ACTIONS: [&str; 9] = [
     "rejected_event_evicted",
     "delivery_interrupted",
     "delivery_resumed",
+    "delivery_paced",
+    "delivery_live",
     "export_failed",
 ];
 
@@ -34,10 +38,13 @@ pub fn components() -> Map<String, Value> {
     requests.subschema_for::<Registration>();
     requests.subschema_for::<Update>();
     requests.subschema_for::<PublishedEvent>();
+    requests.subschema_for::<Rotation>();
     let mut responses = generator(Contract::Serialize);
     responses.subschema_for::<IntegrationResponse>();
     responses.subschema_for::<EntryResponse>();
     responses.subschema_for::<RejectedResponse>();
+    responses.subschema_for::<RotationResponse>();
+    responses.subschema_for::<RetriedAllResponse>();
     responses.subschema_for::<Body<'static>>();
 
     let mut schemas = requests.take_definitions(true);

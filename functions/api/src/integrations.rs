@@ -18,7 +18,7 @@ use shared::store::StoreError;
 use crate::bodies::{self, Registration, Update};
 use crate::error::ApiError;
 use crate::request::Request;
-use crate::{App, buckets, etag, limits, replays, responses, signing, targets};
+use crate::{App, buckets, etag, limits, replays, responses, targets};
 
 /// How long after a deletion its children are removed: later than any attempt or export that was under way
 /// can write one.
@@ -73,7 +73,7 @@ pub async fn register(
     let target = match (callback, body.s3_parameters) {
         (Some(callback), None) => {
             let mut callback = targets::new_callback(app, tenant, &body.id, callback).await?;
-            let made = signing::rotated(app, tenant, &body.id, None, Duration::ZERO).await?;
+            let made = targets::signing(app, tenant, &body.id, None, Duration::ZERO).await?;
             callback.signing = Some(made.0);
             signing_secret = Some(made.1);
             Target::Webhook {

@@ -1,13 +1,9 @@
-//! Signing secrets: made here, shown once, and replaced on request.
+//! Signing secrets are replaced on request, and shown once.
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use domain::integration::Target;
 use domain::integration_log::Action;
-use domain::secret::Secret;
-use domain::signing::Signing;
 use http::Response;
 use shared::recent::ANSWERED_AFTER;
 use shared::store::StoreError;
@@ -16,31 +12,12 @@ use crate::bodies::{self, Rotation};
 use crate::error::ApiError;
 use crate::integrations::{MAX_UPDATES, entry, find, pause};
 use crate::request::Request;
-use crate::{App, responses};
+use crate::{App, responses, targets};
 
 /// For how many hours a secret that was replaced signs as well, unless a rotation says otherwise.
 const OVERLAP_HOURS: u32 = 24;
 /// For how many hours it may.
 const MAX_OVERLAP_HOURS: u32 = 168;
-
-/// A new signing secret for the integration of this tenant and id: how it is stored, after `before`, and what its owner has to see
-/// now or never.
-///
-/// # Errors
-/// When KMS fails.
-pub async fn rotated(
-    app: &App,
-    tenant: &str,
-    id: &str,
-    before: Option<Signing>,
-    overlap: Duration,
-) -> Result<(Signing, Secret), ApiError> {
-    let bytes: [u8; 32] = rand::random();
-    let secret = Secret::new(format!("whsec_{}", BASE64_STANDARD.encode(bytes)));
-    let stored = app.secrets.encrypt(tenant, id, &secret).await?;
-    let signing = Signing::rotated(before, stored, app.clock.now(), overlap);
-    Ok((signing, secret))
-}
 
 /// `POST /{integration_id}/_rotate_signing_secret`: also while the integration runs, since both secrets sign for a while.
 pub async fn rotate(
@@ -64,7 +41,8 @@ pub async fn rotate(
             ));
         };
         let before = callback.signing.take();
-        let (signing, secret) = rotated(app, tenant, id, before, overlap).await?;
+        let made = targets::signing(app, tenant, id, before, overlap).await?;
+        let (signing, secret) = made;
         callback.signing = Some(signing);
         let entry = entry(
             app,

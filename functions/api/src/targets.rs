@@ -2,11 +2,15 @@
 //! [`crate::buckets`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use domain::filter::Filter;
 use domain::integration::{Callback, Integration};
 use domain::receiver::url::check_url;
-use domain::secret::{StoredSecret, is_mask};
+use domain::secret::{Secret, StoredSecret, is_mask};
+use domain::signing::Signing;
 
 use crate::bodies::{CallbackBody, FilterChanges, SecretText};
 use crate::error::ApiError;
@@ -154,6 +158,25 @@ async fn headers(
         }
     }
     Ok(headers)
+}
+
+/// A new signing secret for the integration of this tenant and id: how it is stored, after `before`, and what its owner has to see
+/// now or never.
+///
+/// # Errors
+/// When KMS fails.
+pub async fn signing(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    before: Option<Signing>,
+    overlap: Duration,
+) -> Result<(Signing, Secret), ApiError> {
+    let bytes: [u8; 32] = rand::random();
+    let secret = Secret::new(format!("whsec_{}", BASE64_STANDARD.encode(bytes)));
+    let stored = app.secrets.encrypt(tenant, id, &secret).await?;
+    let signing = Signing::rotated(before, stored, app.clock.now(), overlap);
+    Ok((signing, secret))
 }
 
 fn check_max_in_flight(limit: Option<u32>) -> Result<(), ApiError> {

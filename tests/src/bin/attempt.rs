@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use domain::receiver::credentials::NONE;
 use domain::time::Millis;
 use receivers::{Post, Receivers};
 
@@ -15,7 +16,7 @@ async fn main() {
     let receivers = Receivers::new(true);
     let post = Post {
         url: &url,
-        api_key: None,
+        credentials: &NONE,
         event_id: "e",
         body: r#"{"tenant":"acme","name":"a.b","published_at":"2010-01-01T12:00:00.000Z","payload":{}}"#,
     };

@@ -8,7 +8,7 @@ LOCAL := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud tenant dev cost openapi monitoring fmt token watch logs clean venvs
+.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -110,6 +110,9 @@ dev: up  ## a function of the local stack under cargo lambda watch, behind its t
 
 cost: up  ## what a million events cost in AWS, counted on the local stack (EVENTS=4000 BATCH=10 RATE=20)
 	@. target/local/env && .venv/emulator/bin/python -B local/cost.py
+
+receivers: up  ## the receivers of docs/receivers.md, in Python, TypeScript and Rust, against the local stack
+	@. target/local/env && .venv/receivers/bin/python -B local/receiving.py
 
 tenant: venvs  ## a machine client for one more tenant (NAME=acme; STACK=event-stream for one in AWS)
 	@NAME='$(NAME)' STACK='$(STACK)' .venv/emulator/bin/python -B local/tenant.py

@@ -27,10 +27,11 @@ import time
 import tomllib
 from collections import Counter
 
+from calls import call, expect
 from dev import deployed, set_variables
 from emulator import ROOT, Failure, say, status
 from stack import FUNCTIONS, STACK, client, running
-from variants import MARK, call, expect, wait_until_live
+from variants import MARK, wait_until_live
 
 EVENTS, BATCH, RATE = (int(os.environ.get(name) or default) for name, default in (("EVENTS", 4_000), ("BATCH", 10), ("RATE", 20)))
 # API Gateway's access log, and Lambda's lines that are not written (SystemLogLevel).

@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 
+from calls import call, expect
 from emulator import ROOT, Failure, say, status
 from figures import metrics
 from stack import FUNCTIONS, STACK, client, running
-from variants import call, expect
 
 DEADLINE_SECONDS = 150
 # The most that metrics may add to the log for each invocation, in bytes, as a mean.

@@ -34,6 +34,7 @@ STEPS = {
     "cargo test": with_stack(*CARGO_TEST),
     "attack": with_stack(ROOT / ".venv" / "attack" / "bin" / "python", "-B", ROOT / "local" / "attack.py", "3"),
     "readme": with_stack(ROOT / ".venv" / "readme" / "bin" / "python", "-B", ROOT / "local" / "readme.py"),
+    "receivers": with_stack(ROOT / ".venv" / "receivers" / "bin" / "python", "-B", ROOT / "local" / "receiving.py"),
     "monitored": with_stack(emulator.PYTHON, "-B", ROOT / "local" / "monitored.py"),
     "watch": with_stack(ROOT / ".venv" / "tools" / "bin" / "python", "-B", ROOT / "local" / "watch.py", "--once"),
     "variants": with_stack(emulator.PYTHON, "-B", ROOT / "local" / "variants.py"),

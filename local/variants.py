@@ -22,14 +22,13 @@ import sys
 import threading
 import time
 import tomllib
-import urllib.error
-import urllib.request
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+from calls import call, expect
 from emulator import ROOT, STATE_DIR, Failure, endpoint, say, status
 from readme import SHELL
 from stack import STACK, TOOLS, build_environment, client, granted, outputs_of, run, running
@@ -127,16 +126,6 @@ class Receiver:
         raise Failure(f"{number} did not arrive in {DEADLINE_SECONDS} s; what did: {self.arrived}")
 
 
-def call(url: str, token: str, method: str = "GET", body=None) -> tuple[int, dict]:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method, headers={"authorization": f"Bearer {token}", "content-type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read() or b"{}")
-    except urllib.error.HTTPError as refused:
-        return refused.code, json.loads(refused.read() or b"{}")
-
-
 def wait_until_live(url: str, token: str) -> None:
     """Waits until the webhook at this address of the API has caught up."""
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -144,11 +133,6 @@ def wait_until_live(url: str, token: str) -> None:
         if time.monotonic() > deadline:
             raise Failure("the webhook does not become live")
         time.sleep(0.5)
-
-
-def expect(what: str, found, wanted) -> None:
-    if found != wanted:
-        raise Failure(f"{what}: {found}, not {wanted}")
 
 
 # --- What is tried ---

@@ -47,7 +47,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             with ThreadPoolExecutor() as side_by_side:
-                list(side_by_side.map(make, sys.argv[1:] or ["attack", "checkov", "emulator", "readme", "tools"]))
+                list(side_by_side.map(make, sys.argv[1:] or ["attack", "checkov", "emulator", "readme", "receivers", "tools"]))
         except subprocess.CalledProcessError as failed:
             sys.exit(f"Installing failed: {' '.join(map(str, failed.cmd))}")
 

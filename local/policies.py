@@ -38,9 +38,10 @@ TRACES = {
 
 # Role -> resource -> actions. "DECRYPT_IF_SHOWN" means kms:Decrypt where SecretsInResponses=plain asks for it.
 ALLOWED = {
-    # Encrypts, and shows masks that are stored with the ciphertext; reads no queue; no event log.
+    # Encrypts, and shows masks that are stored with the ciphertext; reads no queue; of the event log what a tenant previews.
     "ApiRole": {
         "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
+        "EventsTable": ["dynamodb:Query"],
         "IngestQueue": ["sqs:SendMessage"],
         "ReplayQueue": ["sqs:SendMessage"],
         "SecretsKey": ["kms:Encrypt", "DECRYPT_IF_SHOWN"],

@@ -113,7 +113,9 @@ async fn answer(State(services): State<Arc<Services>>, request: Request) -> Resp
     };
     let json = match operation {
         Some("GetItem") => services.get(),
-        Some("PutItem") => services.put(&request),
+        Some("PutItem") => services.put(&request["Item"]),
+        // The integration, with an entry of its log or a file.
+        Some("TransactWriteItems") => services.put(&request["TransactItems"][0]["Put"]["Item"]),
         Some("Query") => services.event_log.query(&request).json,
         Some("Decrypt") => {
             json!({"KeyId": "k", "Plaintext": BASE64_STANDARD.encode("secret")}).to_string()
@@ -131,8 +133,7 @@ impl Services {
         json!({"Item": {"document": {"S": document}, "version": {"N": version}}}).to_string()
     }
 
-    fn put(&self, request: &Value) -> String {
-        let item = &request["Item"];
+    fn put(&self, item: &Value) -> String {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         // An entry of a log has no document.
         if item["document"].is_object() {

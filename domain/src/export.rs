@@ -47,6 +47,9 @@ pub struct Export {
     /// When the last run began that came to its end: tasks that were sent before have been dealt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_at: Option<Millis>,
+    /// The end of the last file that is listed; none where something behind it is in no file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed_until: Option<Ulid>,
 }
 
 /// A range of the event log to make a file of.
@@ -115,6 +118,7 @@ impl Export {
             stuck_logged_at: None,
             begun_at: None,
             done_at: None,
+            listed_until: Some(starts_at.first_id()),
         }
     }
 
@@ -161,6 +165,7 @@ impl Export {
         self.floor = now;
         self.position = self.position.max(now.first_id());
         self.plan = None;
+        self.listed_until = None;
     }
 
     /// What the next file is made of: from the position up to the horizon, or to the end of a temporary integration. `oldest`
@@ -211,7 +216,9 @@ impl Export {
 
     /// Ends the plan: its file is in the bucket. The position moves behind it, and failures of before are forgotten.
     pub fn finish_plan(&mut self) {
+        let end = self.plan.as_ref().map(|plan| plan.until);
         self.skip_plan();
+        self.listed_until = end;
         self.failing_since = None;
     }
 
@@ -221,6 +228,7 @@ impl Export {
         if let Some(plan) = self.plan.take() {
             self.position = self.position.max(plan.until);
         }
+        self.listed_until = None;
     }
 
     /// Notes at `now` that an upload failed. Where it `is_absent` for certain from the bucket, which only holds when this was

@@ -13,7 +13,8 @@
 //!    breaker); its schedule says when replay is due, and which turn (fencing token) counts.
 //! 6. [`integration`], [`integration_log`]: an integration as it is stored, and the entries of its log.
 //! 7. [`lifecycle`]: what each thing that happens to an integration changes.
-//! 8. [`tasks`]: what travels in the queues.
+//! 8. [`tasks`]: what travels in the queues; [`preview`]: what a filter would let pass; [`exported`]: a
+//!    file that was stored.
 //! 9. [`run`], [`replay`]: how delivery posts a run of live events, and how a sender works through what is owed and what waits.
 //!
 //! ARCHITECTURE.md has the glossary.
@@ -21,6 +22,7 @@
 pub mod backoff;
 pub mod event;
 pub mod export;
+pub mod exported;
 pub mod filter;
 pub mod integration;
 pub mod integration_log;
@@ -28,6 +30,7 @@ pub mod lease;
 pub mod lifecycle;
 pub mod log;
 pub mod metric;
+pub mod preview;
 pub mod receiver;
 pub mod replay;
 pub mod run;

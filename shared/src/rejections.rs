@@ -80,7 +80,13 @@ impl<'a> Rejections<'a> {
                 .put(integration_ref, &rejected, envelope);
             if let Err(error) = put.await {
                 // It is evicted at once, so to say: to send it again would be refused again.
-                tracing::warn!(error = chain(&error), "a rejected event is not kept");
+                tracing::warn!(
+                    tenant = integration_ref.tenant,
+                    integration = integration_ref.integration_id,
+                    event = event_id,
+                    error = chain(&error),
+                    "a rejected event is not kept"
+                );
                 self.lock().dropped += 1;
             }
         }

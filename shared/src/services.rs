@@ -17,6 +17,7 @@ use crate::secrets::Secrets;
 use crate::store::Table;
 use crate::store::chunks::Chunks;
 use crate::store::event_log::{EventLog, Settings};
+use crate::store::exported_files::ExportedFiles;
 use crate::store::integration_log::IntegrationLog;
 use crate::store::integrations::Integrations;
 use crate::store::rejected_events::RejectedEvents;
@@ -103,6 +104,11 @@ impl Services {
     /// Their rejected events, in the same table.
     pub fn rejected_events(&self) -> RejectedEvents {
         RejectedEvents::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// The files of S3 integrations, in the same table.
+    pub fn exported_files(&self) -> ExportedFiles {
+        ExportedFiles::new(self.table("INTEGRATIONS_TABLE"))
     }
 
     /// Their waiting events, in the same table.

@@ -15,6 +15,7 @@ use ulid::Ulid;
 pub mod changes;
 pub mod chunks;
 pub mod event_log;
+pub mod exported_files;
 pub mod integration_log;
 pub mod integrations;
 pub mod rejected_events;

@@ -161,10 +161,27 @@ impl World {
         .await
     }
 
+    /// Calls the API as this world's tenant, with a query string.
+    pub async fn call_with(&self, method: &str, path: &str, query: &str) -> Answer {
+        let path = format!("{BASE}{path}");
+        self.call_at(&self.tenant, method, &path, query, "").await
+    }
+
     /// Calls the API as any tenant, at any path.
     pub async fn call_as(&self, tenant: &str, method: &str, path: &str, body: &str) -> Answer {
+        self.call_at(tenant, method, path, "", body).await
+    }
+
+    async fn call_at(
+        &self,
+        tenant: &str,
+        method: &str,
+        path: &str,
+        query: &str,
+        body: &str,
+    ) -> Answer {
         let event = json!({
-            "version": "2.0", "routeKey": "ANY /api/{proxy+}", "rawPath": path, "rawQueryString": "",
+            "version": "2.0", "routeKey": "ANY /api/{proxy+}", "rawPath": path, "rawQueryString": query,
             "headers": {"content-type": "application/json"}, "body": body, "isBase64Encoded": false,
             "requestContext": {
                 "requestId": "r-1", "http": {"method": method, "path": path}, "timeEpoch": 1,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::exported::ExportedFile;
 use crate::integration::Integration;
 use crate::integration_log::Action;
 use crate::stream::Stream;
@@ -30,6 +31,8 @@ pub struct Change {
     pub entries: Vec<(Action, String)>,
     /// The step of replay to ask for.
     pub step: Option<StepRequest>,
+    /// The file that was stored, to be listed.
+    pub file: Option<ExportedFile>,
 }
 
 /// A step of replay to ask for. A short cut: it is written down that it is due, and the sweep finds what was never sent.
@@ -60,6 +63,7 @@ pub(super) struct Decided {
     pub verdict: Verdict,
     pub entries: Vec<(Action, String)>,
     pub step: Option<StepRequest>,
+    pub file: Option<ExportedFile>,
 }
 
 impl Decided {
@@ -83,6 +87,7 @@ impl Decided {
             next: is_written.then_some(next),
             entries: self.entries,
             step: self.step,
+            file: self.file,
         }
     }
 
@@ -91,6 +96,7 @@ impl Decided {
             verdict,
             entries: Vec::new(),
             step: None,
+            file: None,
         }
     }
 
@@ -108,6 +114,12 @@ impl Decided {
     /// With an entry of the integration log.
     pub fn log(mut self, action: Action, reason: impl Into<String>) -> Decided {
         self.entries.push((action, reason.into()));
+        self
+    }
+
+    /// With a file that was stored.
+    pub fn file(mut self, file: ExportedFile) -> Decided {
+        self.file = Some(file);
         self
     }
 

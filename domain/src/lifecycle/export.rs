@@ -6,6 +6,7 @@ use super::change::Decided;
 use super::input::{ExportInput, ExportRead, Rules};
 use super::switch::stop;
 use crate::export::{Export, Plan};
+use crate::exported::ExportedFile;
 use crate::integration::{Integration, IntegrationType, Target};
 use crate::integration_log::{Action, exported};
 use crate::time::Millis;
@@ -36,8 +37,9 @@ pub(super) fn apply(
         ExportInput::Plan { plan, read } => store_plan(integration, plan, read),
         ExportInput::Skip { until, read } => skip(integration, *until, read),
         ExportInput::Finish { plan } if export.plan.as_ref() == Some(plan) => {
+            let file = ExportedFile::of(plan, export, now, rules.retention);
             export.finish_plan();
-            Decided::write()
+            Decided::write().file(file)
         }
         ExportInput::GiveUp { plan } if export.plan.as_ref() == Some(plan) => {
             give_up(export, plan, now, rules)

@@ -63,7 +63,7 @@ impl Segment {
     }
 
     /// What DynamoDB counts of it, keys and attribute names aside.
-    fn stored_bytes(&self) -> usize {
+    pub fn stored_bytes(&self) -> usize {
         self.ids.len() + self.names.len() + self.envelopes.len()
     }
 

@@ -160,6 +160,21 @@ pub struct FilterChanges {
     pub entity_filter: Option<Option<Vec<String>>>,
 }
 
+/// What to preview: a registration's filter and range of dates.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "PreviewRequest"))]
+pub struct PreviewBody {
+    /// Which events are counted; without it, all.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<FilterChanges>"))]
+    pub filter_conditions: Option<Filter>,
+    /// UTC timestamp from which events are counted. Must not be in the future; without it, a day ago.
+    pub starts_at: Option<String>,
+    /// UTC timestamp until which events are counted, itself excluded; after `starts_at`; without it, now.
+    pub ends_at: Option<String>,
+}
+
 /// Replaces the secret that webhooks are signed with.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

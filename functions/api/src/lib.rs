@@ -5,9 +5,11 @@ mod buckets;
 pub mod delivery;
 pub mod error;
 mod etag;
+mod files;
 mod integrations;
 pub mod limits;
 mod openapi;
+mod preview;
 pub mod publish;
 mod rejected_events;
 mod replays;
@@ -26,6 +28,8 @@ use shared::metrics::Metrics;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::services::Services;
+use shared::store::event_log::EventLog;
+use shared::store::exported_files::ExportedFiles;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::rejected_events::RejectedEvents;
@@ -50,6 +54,10 @@ pub struct App {
     pub integrations: Integrations,
     /// Their logs.
     pub integration_log: IntegrationLog,
+    /// What was published: read for previews alone.
+    pub event_log: EventLog,
+    /// The files of S3 integrations.
+    pub exported_files: ExportedFiles,
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
     /// What waits until it may be sent.
@@ -91,6 +99,8 @@ impl App {
             lifecycle: services.lifecycle(),
             integrations: services.integrations(),
             integration_log: services.integration_log(),
+            event_log: services.event_log(),
+            exported_files: services.exported_files(),
             rejected_events: services.rejected_events(),
             waiting_events: services.waiting_events(),
             secrets: services.secrets(),

@@ -21,6 +21,7 @@ use shared::trace::Trace;
 #[serde(rename_all = "camelCase", default)]
 pub struct Request {
     raw_path: String,
+    raw_query_string: String,
     headers: BTreeMap<String, String>,
     request_context: Context,
     body: Option<String>,
@@ -76,6 +77,13 @@ impl Request {
     /// The path, as the caller wrote it, before any decoding.
     pub fn path(&self) -> &str {
         &self.raw_path
+    }
+
+    /// A parameter of the query string, decoded; none where it is not there. Of several the first.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let mut pairs = url::form_urlencoded::parse(self.raw_query_string.as_bytes());
+        let found = pairs.find(|(given, _)| given == name);
+        found.map(|(_, value)| value.into_owned())
     }
 
     /// A header's value by its name in lower case; empty where there is none.

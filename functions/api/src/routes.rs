@@ -4,7 +4,10 @@ use http::Response;
 
 use crate::error::ApiError;
 use crate::request::Request;
-use crate::{App, integrations, openapi, publish, rejected_events, responses, signing, tenant};
+use crate::{
+    App, files, integrations, openapi, preview, publish, rejected_events, responses, signing,
+    tenant,
+};
 
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub enum Endpoint {
     List,
     /// Register new integration.
     Register,
+    /// Preview events.
+    Preview,
     /// Get integration details.
     Get,
     /// Update the integration.
@@ -33,6 +38,8 @@ pub enum Endpoint {
     RotateSecret,
     /// Get integration log.
     Log,
+    /// List files.
+    ListFiles,
     /// List rejected events.
     ListRejected,
     /// Delete all rejected events.
@@ -48,18 +55,20 @@ pub enum Endpoint {
 }
 
 use Endpoint::{
-    ClearRejected, Delete, DeleteRejected, Document, Get, GetRejected, Health, List, ListRejected,
-    Log, Publish, Register, RetryAllRejected, RetryRejected, RotateSecret, Start, Stop, Update,
+    ClearRejected, Delete, DeleteRejected, Document, Get, GetRejected, Health, List, ListFiles,
+    ListRejected, Log, Preview, Publish, Register, RetryAllRejected, RetryRejected, RotateSecret,
+    Start, Stop, Update,
 };
 
 /// Method, path and endpoint. A slash at the end of a path makes no difference.
 #[rustfmt::skip]
-pub const ROUTES: [(&str, &str, Endpoint); 19] = [
+pub const ROUTES: [(&str, &str, Endpoint); 21] = [
     ("GET", "/health", Health),
     ("GET", "/openapi.json", Document),
     ("POST", "/api/v1/org/events", Publish),
     ("GET", "/api/v1/org/integrations/eventstream", List),
     ("POST", "/api/v1/org/integrations/eventstream", Register),
+    ("POST", "/api/v1/org/integrations/eventstream/_preview", Preview),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}", Get),
     ("PATCH", "/api/v1/org/integrations/eventstream/{integration_id}", Update),
     ("PUT", "/api/v1/org/integrations/eventstream/{integration_id}", Update),
@@ -68,6 +77,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 19] = [
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_stop", Stop),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_rotate_signing_secret", RotateSecret),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/log", Log),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/files", ListFiles),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ListRejected),
     ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ClearRejected),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/_retry", RetryAllRejected),
@@ -93,6 +103,7 @@ pub async fn dispatch(
         Publish => publish::publish(app, &tenant()?, request, request_id).await,
         List => integrations::list(app, &tenant()?).await,
         Register => integrations::register(app, &tenant()?, request).await,
+        Preview => preview::preview(app, &tenant()?, request).await,
         Get => integrations::get(app, &tenant()?, id).await,
         Update => integrations::update(app, &tenant()?, id, request).await,
         Delete => integrations::delete(app, &tenant()?, id, request).await,
@@ -100,6 +111,7 @@ pub async fn dispatch(
         Stop => integrations::stop(app, &tenant()?, id, request).await,
         RotateSecret => signing::rotate(app, &tenant()?, id, request).await,
         Log => integrations::log(app, &tenant()?, id).await,
+        ListFiles => files::list(app, &tenant()?, id, request).await,
         ListRejected => rejected_events::list(app, &tenant()?, id).await,
         ClearRejected => rejected_events::clear(app, &tenant()?, id).await,
         RetryAllRejected => rejected_events::retry_all(app, &tenant()?, id, request).await,

@@ -112,7 +112,15 @@ async fn post_all(
             Ok(Made::Halted) => posting.halted(number),
             Err(error) => {
                 // The rest of the run waits; what was sent is not sent again.
-                tracing::warn!(error = chain(&error), "an event could not be sent");
+                let (tenant, integration) = (&run.tenant, &run.integration_id);
+                let (event, error) = (&run.events[number].id, chain(&error));
+                tracing::warn!(
+                    tenant,
+                    integration,
+                    event,
+                    error,
+                    "an event could not be sent"
+                );
                 posting.halted(number);
             }
         }
@@ -244,7 +252,12 @@ async fn said(app: &App, integration_ref: &IntegrationRef, ran: Ran) -> Result<(
 async fn count(app: &App, integration_ref: &IntegrationRef, ran: Ran) {
     let applied = app.lifecycle.apply(integration_ref, &Input::Ran(ran)).await;
     if let Err(error) = applied {
-        tracing::warn!(error = chain(&error), "a run is not counted");
+        tracing::warn!(
+            tenant = integration_ref.tenant,
+            integration = integration_ref.integration_id,
+            error = chain(&error),
+            "a run is not counted"
+        );
     }
 }
 

@@ -193,7 +193,7 @@ async fn append_and_route(
 /// Counts and logs what was appended: where each event is, and which request it came in.
 fn note(app: &App, tenant: &str, requests: &[String], built: &[Built<'_>]) {
     for Built { segment, events } in built {
-        let bytes = segment.ids.len() + segment.names.len() + segment.envelopes.len();
+        let bytes = segment.stored_bytes();
         app.metrics.count(Metric::EventsAppended, events.len());
         app.metrics.measure(Metric::SegmentBytes, bytes as u64);
         let ids: Vec<&str> = events.iter().map(|(event, _)| event.id).collect();

@@ -80,6 +80,13 @@ fn document() -> Value {
                     "schema": { "type": "string", "pattern": "^[a-z0-9-]+$", "minLength": 1, "maxLength": 50 },
                     "example": "erp-netsuite-integration-002",
                 },
+                "Cursor": {
+                    "name": "cursor",
+                    "in": "query",
+                    "required": false,
+                    "description": "Where the list continues: the `cursor` of the response before.",
+                    "schema": { "type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$" },
+                },
                 "IfMatch": {
                     "name": "If-Match",
                     "in": "header",

@@ -96,6 +96,54 @@ pub fn updates() -> Value {
     })
 }
 
+/// What is previewed.
+pub fn previews() -> Value {
+    json!({
+        "day": { "summary": "All events of the last day", "value": {} },
+        "replay": {
+            "summary": "Orders of a month",
+            "value": {
+                "filter_conditions": { "entity_filter": ["order"] },
+                "starts_at": "2019-01-17T12:00:00Z",
+                "ends_at": "2019-02-17T12:00:00Z",
+            },
+        },
+    })
+}
+
+/// What a preview counts.
+pub fn preview() -> Value {
+    json!({
+        "matching": 1520,
+        "events": 4711,
+        "bytes": 3_891_200,
+        "names": { "order.created": 1000, "order.paid": 520 },
+        "first": [{ "id": "1a8a5052-8741-4daf-982e-e0a12990335a", "name": "order.created", "published_at": "2019-01-17T12:00:03.125Z" }],
+        "counted_from": "2019-01-17T12:00:00.000Z",
+        "counted_until": "2019-02-17T12:00:00.000Z",
+        "is_complete": true,
+        "replay_seconds": 8,
+    })
+}
+
+/// Files of an integration.
+pub fn files() -> Value {
+    json!({
+        "files": [{
+            "bucket": "sap_export",
+            "key": "newstore_integration_002/acme/1547726700000-data-01d1d6k8e0v5m3n1q2r4s6t8w0.export",
+            "created_at": "2019-01-17T12:05:02.250Z",
+            "lines": 1520,
+            "bytes": 3_891_200,
+            "crc64": "9a6c2f1b3d4e5f60",
+            "from": "01D1D6A3R00000000000000000",
+            "until": "01D1D6K8C00000000000000000",
+            "published_from": "2019-01-17T11:59:40.000Z",
+            "published_until": "2019-01-17T12:04:40.000Z",
+        }],
+    })
+}
+
 /// Rotations of a signing secret.
 pub fn rotations() -> Value {
     json!({

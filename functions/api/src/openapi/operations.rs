@@ -156,6 +156,16 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .done()
         }
         Endpoint::Register => register(),
+        Endpoint::Preview => Operation::new(
+            "previewEvents",
+            INTEGRATIONS,
+            "Preview events",
+            "Counts what an integration with this filter and range of dates would be sent, from the event log: how many events pass, of how many, by name, how many bytes they have, and how long a replay takes. Nothing is registered. It reads for some seconds at the most, and says how far it got.",
+        )
+        .body("PreviewRequest", examples::previews())
+        .optional()
+        .responses("200", "What was counted.", reference("Preview"), examples::preview())
+        .done(),
         Endpoint::Get => {
             Operation::new("getIntegration", INTEGRATIONS, "Get integration details", "Returns details about an existing integration.")
                 .of_integration()
@@ -213,6 +223,14 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             Operation::new("getIntegrationLog", INTEGRATIONS, "Get integration log", "Returns the last 50 integration log entries.")
                 .of_integration()
                 .responses("200", "The log.", schema, examples::log())
+                .done()
+        }
+        Endpoint::ListFiles => {
+            Operation::new("listFiles", INTEGRATIONS, "List files", "Lists the files of an S3 integration, newest first, for as long as their events are kept. Consecutive files meet: where `from` of one is `until` of the one before, every event in between that passed the filter is in one of them.")
+                .of_integration()
+                .parameter("Cursor")
+                .error("400", "BadRequest")
+                .responses("200", "Up to 100 files.", reference("Files"), examples::files())
                 .done()
         }
         Endpoint::ListRejected => {

@@ -6,9 +6,11 @@ use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::bodies::{PublishedEvent, Registration, Rotation, Update};
+use crate::bodies::{PreviewBody, PublishedEvent, Registration, Rotation, Update};
 use crate::error::Body;
+use crate::files::FilesResponse;
 use crate::openapi::fields::EVENT_NAME;
+use crate::preview::PreviewResponse;
 use crate::responses::{
     EntryResponse, IntegrationResponse, RejectedResponse, RetriedAllResponse, RotationResponse,
 };
@@ -39,12 +41,15 @@ pub fn components() -> Map<String, Value> {
     requests.subschema_for::<Update>();
     requests.subschema_for::<PublishedEvent>();
     requests.subschema_for::<Rotation>();
+    requests.subschema_for::<PreviewBody>();
     let mut responses = generator(Contract::Serialize);
     responses.subschema_for::<IntegrationResponse>();
     responses.subschema_for::<EntryResponse>();
     responses.subschema_for::<RejectedResponse>();
     responses.subschema_for::<RotationResponse>();
     responses.subschema_for::<RetriedAllResponse>();
+    responses.subschema_for::<PreviewResponse>();
+    responses.subschema_for::<FilesResponse>();
     responses.subschema_for::<Body<'static>>();
 
     let mut schemas = requests.take_definitions(true);

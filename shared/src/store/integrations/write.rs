@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::builders::{TransactWriteItemBuilder, UpdateBuilder}
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
 };
+use domain::exported::ExportedFile;
 use domain::integration::{Integration, IntegrationRef, MAX_INTEGRATIONS};
 use domain::integration_log::{Action, Entry};
 use domain::lifecycle::{self, Applied, Input, Rules, StepRequest};
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use super::items::{INDEX_PARTITION, INTEGRATION, Integrations, item, tombstone};
 use crate::clock::Clock;
+use crate::store::exported_files;
 use crate::store::integration_log::{self, IntegrationLog};
 use crate::store::{Item, StoreError, failure, number, text, text_of, unavailable, unreadable};
 
@@ -115,7 +117,7 @@ impl Integrations {
                     reason,
                 })
                 .collect();
-            match self.replace(next, &entries).await {
+            match self.write(next, &entries, change.file.as_ref()).await {
                 Ok(written) => return Ok(Some((applied(written, actions), change.step))),
                 Err(StoreError::Changed) if attempt < MAX_TRIES => back_off(attempt).await,
                 Err(error) => return Err(error),
@@ -131,8 +133,18 @@ impl Integrations {
     /// [`StoreError::Changed`] when another writer came in between, [`StoreError::Unavailable`].
     pub async fn replace(
         &self,
+        integration: Integration,
+        entries: &[Entry],
+    ) -> Result<Integration, StoreError> {
+        self.write(integration, entries, None).await
+    }
+
+    /// As [`Integrations::replace`], with a file that was stored.
+    async fn write(
+        &self,
         mut integration: Integration,
         entries: &[Entry],
+        file: Option<&ExportedFile>,
     ) -> Result<Integration, StoreError> {
         let read_version = integration.version;
         integration.version += 1;
@@ -144,7 +156,7 @@ impl Integrations {
             .expression_attribute_values(":generation", text(integration.generation.to_string()))
             .expression_attribute_values(":version", number(read_version));
         let put = build(put.build())?;
-        if entries.is_empty() {
+        if entries.is_empty() && file.is_none() {
             self.put_alone(put).await?;
             return Ok(integration);
         }
@@ -152,6 +164,9 @@ impl Integrations {
         let mut items = vec![TransactWriteItem::builder().put(put)];
         for entry in entries {
             items.push(self.entry(&integration_ref, entry)?);
+        }
+        if let Some(file) = file {
+            items.push(self.put(exported_files::item(&integration_ref, file))?);
         }
         let written = self.transact(items).await;
         written.map_err(|error| match cancelled(&error) {

@@ -26,17 +26,37 @@ pub fn of(integration: &Integration) -> String {
 /// Checks `If-Match` (RFC 9110, section 13.1.1), where the request has it.
 ///
 /// # Errors
-/// 412 where the integration has other settings now than any that the caller names.
+/// 400 where it is no list of entity tags, 412 where the integration has other settings now than any that the caller names.
 pub fn check(request: &Request, integration: &Integration) -> Result<(), ApiError> {
-    let asked = request.header("if-match").trim();
-    if asked.is_empty() || asked == "*" {
+    let Some(asked) = request.given("if-match").map(str::trim) else {
+        return Ok(());
+    };
+    if asked == "*" {
         return Ok(());
     }
+    let mut asked = asked.split(',').map(str::trim);
+    if !asked.clone().all(is_tag) {
+        let reason = "must be the ETag of the integration as you have read it, or *";
+        return Err(ApiError::bad_field("If-Match", reason));
+    }
     let tag = of(integration);
-    match asked.split(',').any(|one| one.trim() == tag) {
+    match asked.any(|one| one == tag) {
         true => Ok(()),
         false => Err(ApiError::precondition_failed()),
     }
+}
+
+/// Whether a text is an entity tag (RFC 9110, section 8.8.3), and has no comma.
+fn is_tag(text: &str) -> bool {
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    inner.is_some_and(|inner| {
+        inner
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"')
+    })
 }
 
 #[cfg(test)]
@@ -71,19 +91,25 @@ mod tests {
     fn if_match_names_one_or_several_or_any() {
         let integration = integration("p", 1);
         let tag = of(&integration);
-        for (header, is_match) in [
-            (String::new(), true),
-            ("*".to_owned(), true),
-            (tag.clone(), true),
-            (format!(" \"other\" , {tag} "), true),
-            ("\"other\"".to_owned(), false),
+        let check = |headers: serde_json::Value| {
+            let request = serde_json::from_value(json!({"headers": headers})).unwrap();
+            let refused = check(&request, &integration).err();
+            refused.map(|refused| refused.render("r").status().as_u16())
+        };
+        assert_eq!(check(json!({})), None);
+        for (header, refused) in [
+            ("*".to_owned(), None),
+            (tag.clone(), None),
+            (format!(" \"other\" , {tag} "), None),
+            ("\"other\"".to_owned(), Some(412)),
             // Weak ones never match (RFC 9110, section 13.1.1).
-            (format!("W/{tag}"), false),
-            (tag.trim_matches('"').to_owned(), false),
+            (format!("W/{tag}"), Some(412)),
+            (tag.trim_matches('"').to_owned(), Some(400)),
+            (String::new(), Some(400)),
+            ("{}".to_owned(), Some(400)),
+            (format!("{tag},"), Some(400)),
         ] {
-            let event = json!({"headers": {"If-Match": header}});
-            let request: Request = serde_json::from_value(event).unwrap();
-            assert_eq!(check(&request, &integration).is_ok(), is_match, "{header}");
+            assert_eq!(check(json!({"If-Match": header})), refused, "{header}");
         }
     }
 }

@@ -116,6 +116,18 @@ impl App {
     }
 }
 
+/// The most that a line of the log shows of a path.
+const MAX_PATH_CHARS: usize = 200;
+
+/// A text of a caller's as it may be in a line of the log: what is not visible ASCII might end the line for some reader of it.
+fn plain(text: &str) -> String {
+    let visible = |letter: char| match letter.is_ascii_graphic() {
+        true => letter,
+        false => '?',
+    };
+    text.chars().take(MAX_PATH_CHARS).map(visible).collect()
+}
+
 /// Handles a request. Whatever goes wrong becomes a response; every response carries `x-request-id`.
 pub async fn handle(app: &App, request: Request) -> Response<String> {
     let request_id = match request.id() {
@@ -129,8 +141,8 @@ pub async fn handle(app: &App, request: Request) -> Response<String> {
         tracing::info!(
             request_id,
             tenant = tenant::of(&request, &app.tenant_claim).unwrap_or_default(),
-            method = request.method(),
-            path = request.path(),
+            method = plain(request.method()),
+            path = plain(request.path()),
             status = response.status().as_u16(),
             "requested"
         );
@@ -139,4 +151,16 @@ pub async fn handle(app: &App, request: Request) -> Response<String> {
         response.headers_mut().insert("x-request-id", value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_does_not_end_a_line_of_the_log() {
+        assert_eq!(plain("/api/v1/org"), "/api/v1/org");
+        assert_eq!(plain("/a\u{85}b\u{2028}c\nd é"), "/a?b?c?d??");
+        assert_eq!(plain(&"x".repeat(1_000)).len(), MAX_PATH_CHARS);
+    }
 }

@@ -1,14 +1,67 @@
 //! The endpoints of rejected events.
 
 use domain::integration::IntegrationRef;
-use domain::tasks::{Retried, RetryAllRejected, RetryRejected};
+use domain::tasks::{Retried, RetriedAll, RetryAllRejected, RetryRejected};
 use http::Response;
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::Serialize;
 use shared::store::StoreError;
+use shared::store::rejected_events::Rejected;
 
 use crate::error::ApiError;
 use crate::integrations::find;
 use crate::request::Request;
 use crate::{App, bodies, responses};
+
+/// A rejected event in the list of them.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RejectedEvent"))]
+pub struct RejectedResponse {
+    id: String,
+    created_at: String,
+    /// Ours: the start of the receiver's response, or why the event was given up.
+    answer: String,
+}
+
+/// What came of trying all rejected events again.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RetriedEvents"))]
+pub struct RetriedAllResponse {
+    /// How many were sent.
+    retried: usize,
+    /// How many of them the receiver has taken: these are no longer rejected events.
+    delivered: usize,
+    /// How many it has rejected again.
+    rejected: usize,
+    /// How many were not sent, since an attempt before them failed for another reason, or since time ran out: ask again.
+    left: usize,
+    /// Why an attempt failed for another reason than 400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl From<RetriedAll> for RetriedAllResponse {
+    fn from(all: RetriedAll) -> RetriedAllResponse {
+        RetriedAllResponse {
+            retried: all.delivered + all.rejected + usize::from(all.failed.is_some()),
+            delivered: all.delivered,
+            rejected: all.rejected,
+            left: all.left,
+            reason: all.failed,
+        }
+    }
+}
+
+impl From<Rejected> for RejectedResponse {
+    fn from(rejected: Rejected) -> RejectedResponse {
+        RejectedResponse {
+            id: rejected.event_id,
+            created_at: rejected.created_at.to_string(),
+            answer: rejected.answer,
+        }
+    }
+}
 
 /// `GET /{integration_id}/rejected_events`
 pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>, ApiError> {
@@ -17,7 +70,7 @@ pub async fn list(app: &App, tenant: &str, id: &str) -> Result<Response<String>,
         .rejected_events
         .list(&IntegrationRef::from(&integration))
         .await?;
-    let rejected: Vec<responses::RejectedResponse> = rejected.into_iter().map(Into::into).collect();
+    let rejected: Vec<RejectedResponse> = rejected.into_iter().map(Into::into).collect();
     responses::ok(&serde_json::json!({ "rejected_events": rejected }))
 }
 
@@ -87,7 +140,7 @@ pub async fn retry_all(
         generation: integration.generation,
     };
     let retried = app.delivery_function.retry_all(&asked).await?;
-    responses::ok(&responses::RetriedAllResponse::from(retried))
+    responses::ok(&RetriedAllResponse::from(retried))
 }
 
 /// `DELETE /{integration_id}/rejected_events`

@@ -88,12 +88,15 @@ impl Request {
 
     /// A header's value by its name in lower case; empty where there is none.
     pub fn header(&self, name: &str) -> &str {
+        self.given(name).unwrap_or_default()
+    }
+
+    /// As [`Request::header`]; none where there is none.
+    pub fn given(&self, name: &str) -> Option<&str> {
         // API Gateway writes names in lower case; an emulator need not.
-        let found = self
-            .headers
-            .iter()
-            .find(|(given, _)| given.eq_ignore_ascii_case(name));
-        found.map_or("", |(_, value)| value)
+        let mut headers = self.headers.iter();
+        let found = headers.find(|(given, _)| given.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
     }
 
     /// API Gateway's id of the request, which is also in its access log.

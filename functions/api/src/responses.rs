@@ -8,14 +8,12 @@ use domain::integration_log::Entry;
 use domain::secret::{Secret, StoredSecret};
 use domain::stream::health::Health;
 use domain::stream::{Because, Stream};
-use domain::tasks::RetriedAll;
 use domain::time::Millis;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Response, StatusCode};
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Serialize;
-use shared::store::rejected_events::Rejected;
 
 use crate::error::ApiError;
 use crate::{App, etag};
@@ -419,55 +417,6 @@ impl From<Entry> for EntryResponse {
             action: entry.action.as_str(),
             created_at: entry.created_at().to_string(),
             reason: entry.reason,
-        }
-    }
-}
-
-/// A rejected event in the list of them.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RejectedEvent"))]
-pub struct RejectedResponse {
-    id: String,
-    created_at: String,
-    /// Ours: the start of the receiver's response, or why the event was given up.
-    answer: String,
-}
-
-/// What came of trying all rejected events again.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(JsonSchema), schemars(rename = "RetriedEvents"))]
-pub struct RetriedAllResponse {
-    /// How many were sent.
-    retried: usize,
-    /// How many of them the receiver has taken: these are no longer rejected events.
-    delivered: usize,
-    /// How many it has rejected again.
-    rejected: usize,
-    /// How many were not sent, since an attempt before them failed for another reason, or since time ran out: ask again.
-    left: usize,
-    /// Why an attempt failed for another reason than 400.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
-impl From<RetriedAll> for RetriedAllResponse {
-    fn from(all: RetriedAll) -> RetriedAllResponse {
-        RetriedAllResponse {
-            retried: all.delivered + all.rejected + usize::from(all.failed.is_some()),
-            delivered: all.delivered,
-            rejected: all.rejected,
-            left: all.left,
-            reason: all.failed,
-        }
-    }
-}
-
-impl From<Rejected> for RejectedResponse {
-    fn from(rejected: Rejected) -> RejectedResponse {
-        RejectedResponse {
-            id: rejected.event_id,
-            created_at: rejected.created_at.to_string(),
-            answer: rejected.answer,
         }
     }
 }

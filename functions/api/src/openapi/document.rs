@@ -92,7 +92,7 @@ fn document() -> Value {
                     "in": "header",
                     "required": false,
                     "description": "The `ETag` of the integration as you have read it: if its settings are others by now, nothing is changed, and the response is 412.",
-                    "schema": { "type": "string", "pattern": "^(\\*|\"[0-9a-f]{16}\")$" },
+                    "schema": { "type": "string", "pattern": "^(\\*|(W/)?\"[!#-+.-~-]*\"( *, *(W/)?\"[!#-+.-~-]*\")*)$" },
                 },
                 "IdempotencyKey": {
                     "name": "Idempotency-Key",

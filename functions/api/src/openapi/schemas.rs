@@ -11,9 +11,8 @@ use crate::error::Body;
 use crate::files::FilesResponse;
 use crate::openapi::fields::EVENT_NAME;
 use crate::preview::PreviewResponse;
-use crate::responses::{
-    EntryResponse, IntegrationResponse, RejectedResponse, RetriedAllResponse, RotationResponse,
-};
+use crate::rejected_events::{RejectedResponse, RetriedAllResponse};
+use crate::responses::{EntryResponse, IntegrationResponse, RotationResponse};
 
 /// RFC 3339 in UTC, as [`domain::time::Millis::parse`] takes it.
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";

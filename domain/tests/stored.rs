@@ -1,9 +1,11 @@
 //! What a deployed stack has stored and sent can be read, and is written in the same form: during a deployment, functions of both
 //! versions are at work.
 
-use domain::integration::{Integration, Target};
+use domain::integration::{Callback, Integration, Target};
 use domain::stream::Because;
-use domain::tasks::{ExportTask, ReplayTask, Retried, RetryRejected, Run};
+use domain::tasks::{
+    ExportTask, IngestTask, ReplayTask, Retried, RetriedAll, RetryAllRejected, RetryRejected, Run,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -149,4 +151,20 @@ fn calls_of_delivery() {
         r#"{"tenant":"acme","integration_id":"erp-1","generation":"00000000000000000000000009","event_id":"e"}"#,
     );
     reads_and_writes::<Vec<Retried>>(r#"["delivered",{"refused":"no"},"not_found"]"#);
+}
+
+#[test]
+fn what_this_release_adds_is_written_as_it_is_read() {
+    reads_and_writes::<Callback>(
+        r#"{"callback_url":"https://erp.example/","api_key":null,"max_in_flight":5,"signing":{"secret":{"cipher":"c","mask":"****"},"created_at":1700000000000,"previous":{"secret":{"cipher":"d","mask":"****"},"until":1700000000001}},"headers":{"x-shop":{"cipher":"e","mask":"****"}}}"#,
+    );
+    reads_and_writes::<Callback>(r#"{"callback_url":"https://erp.example/","api_key":null}"#);
+    reads_and_writes::<IngestTask>(
+        r#"{"tenant":"acme","request_id":"r-1","events":[{"id":"e-1","name":"order.created","payload":{"n":1}}]}"#,
+    );
+    reads_and_writes::<IngestTask>(r#"{"tenant":"acme","events":[]}"#);
+    reads_and_writes::<RetryAllRejected>(
+        r#"{"tenant":"acme","integration_id":"erp-1","generation":"01HF7YAT000000000000000007"}"#,
+    );
+    reads_and_writes::<RetriedAll>(r#"{"delivered":1,"rejected":2,"left":3,"failed":"no"}"#);
 }

@@ -16,4 +16,6 @@ pub(crate) mod fields;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod schemas;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{operation, responses};
+use super::operations::operation;
+use super::refusals::responses;
 use super::schemas::{self, reference};
 use super::{DOCUMENT, examples};
 use crate::routes::ROUTES;

@@ -4,8 +4,6 @@ import collections
 import json
 import math
 
-LATENCIES = ("Latency", "ReceiverLatency", "BacklogAge", "ExportLag")
-
 
 def metrics(line: dict) -> dict[str, list[tuple[float, int]]]:
     """The metrics of a line of the embedded metric format, each with its values and how often each occurred; empty for any other line."""

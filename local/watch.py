@@ -91,7 +91,8 @@ def integrations(window: Window) -> Table:
         table.add_column(name, justify="left" if name in ("integration", "last") else "right")
     for (tenant, name), it in sorted(window.integrations.items()):
         longest = f"{it.longest} ms" if it.delivered else ""
-        table.add_row(f"{tenant}/{name}", *(str(number) if number else "" for number in (it.delivered,)), longest, *(str(number) if number else "" for number in (it.failed, it.rejected, it.files, it.lines)), it.last)
+        delivered, *others = (str(number or "") for number in (it.delivered, it.failed, it.rejected, it.files, it.lines))
+        table.add_row(f"{tenant}/{name}", delivered, longest, *others, it.last)
     return table
 
 

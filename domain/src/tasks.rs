@@ -327,18 +327,8 @@ pub struct RetryRejected {
     pub event_id: String,
 }
 
-/// Try all rejected events of an integration again, now: the API asks delivery for it, and waits for [`RetriedAll`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetryAllRejected {
-    /// The tenant.
-    pub tenant: String,
-    /// The integration's id.
-    pub integration_id: String,
-    /// The integration's generation.
-    pub generation: Ulid,
-}
-
-/// What came of [`RetryAllRejected`].
+/// What came of trying all rejected events of an integration again: the API asks delivery for it by an
+/// [`IntegrationRef`], and waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetriedAll {
     /// Delivered, and no longer among the rejected events.

@@ -1,11 +1,9 @@
 //! What a deployed stack has stored and sent can be read, and is written in the same form: during a deployment, functions of both
 //! versions are at work.
 
-use domain::integration::{Callback, Integration, Target};
+use domain::integration::{Callback, Integration, IntegrationRef, Target};
 use domain::stream::Because;
-use domain::tasks::{
-    ExportTask, IngestTask, ReplayTask, Retried, RetriedAll, RetryAllRejected, RetryRejected, Run,
-};
+use domain::tasks::{ExportTask, IngestTask, ReplayTask, Retried, RetriedAll, RetryRejected, Run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -163,7 +161,7 @@ fn what_this_release_adds_is_written_as_it_is_read() {
         r#"{"tenant":"acme","request_id":"r-1","events":[{"id":"e-1","name":"order.created","payload":{"n":1}}]}"#,
     );
     reads_and_writes::<IngestTask>(r#"{"tenant":"acme","events":[]}"#);
-    reads_and_writes::<RetryAllRejected>(
+    reads_and_writes::<IntegrationRef>(
         r#"{"tenant":"acme","integration_id":"erp-1","generation":"01HF7YAT000000000000000007"}"#,
     );
     reads_and_writes::<RetriedAll>(r#"{"delivered":1,"rejected":2,"left":3,"failed":"no"}"#);

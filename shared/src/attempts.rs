@@ -4,7 +4,7 @@
 //! the others are counted in the next one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::integration::IntegrationRef;
 use domain::metric::Metric;
@@ -12,12 +12,12 @@ use domain::receiver::outcome::{Exchange, Outcome};
 use domain::time::Millis;
 
 use crate::metrics::Metrics;
+use crate::per_second::PerSecond;
 
 /// How many delivered events a line names at the most.
 const MAX_IDS: usize = 50;
 /// How many failures are logged in a second.
 const MAX_LINES: usize = 30;
-const PACE: Duration = Duration::from_secs(1);
 
 /// The attempts of one run or one sender.
 #[derive(Debug)]
@@ -43,9 +43,8 @@ struct Noted {
     /// Delivered since the last line, and the longest that an attempt of these took.
     delivered: Vec<String>,
     longest: Duration,
-    /// When the second began in which lines are counted, and how many there are.
-    second: Option<Instant>,
-    lines: usize,
+    /// The lines of failures.
+    lines: PerSecond,
     /// Failures without a line, since the last one.
     omitted: usize,
 }
@@ -63,17 +62,13 @@ impl<'a> Attempts<'a> {
 
     /// An attempt has ended, at `now`.
     pub fn ended(&self, event: Attempted<'_>, exchange: &Exchange, now: Millis) {
-        let Some(class) = Metric::of_failure(exchange) else {
-            self.metrics.time(Metric::ReceiverLatency, exchange.took);
+        if self.metrics.exchange(exchange) {
             let latency = now.since(event.published_at);
             self.metrics.time(Metric::Latency, latency);
-            return self.delivered(event.id, exchange.took);
-        };
-        if class != Metric::FailedBlocked {
-            self.metrics.time(Metric::ReceiverLatency, exchange.took);
+            self.delivered(event.id, exchange.took);
+        } else {
+            self.failed(event, exchange);
         }
-        self.metrics.count(class, 1);
-        self.failed(event, exchange);
     }
 
     fn delivered(&self, id: &str, took: Duration) {
@@ -104,14 +99,10 @@ impl<'a> Attempts<'a> {
     fn failed(&self, event: Attempted<'_>, exchange: &Exchange) {
         let omitted = {
             let mut noted = self.lock();
-            if noted.second.is_none_or(|began| began.elapsed() >= PACE) {
-                (noted.second, noted.lines) = (Some(Instant::now()), 0);
-            }
-            if noted.lines >= MAX_LINES {
+            if !noted.lines.takes(MAX_LINES) {
                 noted.omitted += 1;
                 return;
             }
-            noted.lines += 1;
             std::mem::take(&mut noted.omitted)
         };
         let message = match exchange.outcome {

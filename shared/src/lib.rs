@@ -11,6 +11,7 @@ pub mod clock;
 pub mod env;
 pub mod lifecycle;
 pub mod metrics;
+pub mod per_second;
 pub mod queue;
 pub mod recent;
 pub mod rejections;

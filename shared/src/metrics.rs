@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use domain::metric::Metric;
+use domain::receiver::outcome::Exchange;
 use domain::time::Millis;
 use metrique_writer_core::format::Format;
 use metrique_writer_core::{
@@ -79,6 +80,18 @@ impl Metrics {
     /// Notes a time, in milliseconds.
     pub fn time(&self, metric: Metric, time: Duration) {
         self.measure(metric, time.as_millis().try_into().unwrap_or(u64::MAX));
+    }
+
+    /// Counts an attempt: how long it took, unless nothing was sent, and its class where it was not taken. Returns whether it was.
+    pub fn exchange(&self, exchange: &Exchange) -> bool {
+        let class = Metric::of_failure(exchange);
+        if class != Some(Metric::FailedBlocked) {
+            self.time(Metric::ReceiverLatency, exchange.took);
+        }
+        if let Some(class) = class {
+            self.count(class, 1);
+        }
+        class.is_none()
     }
 
     /// Notes whom the invocation is about; `integration` is empty where it is about the tenant alone.

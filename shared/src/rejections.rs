@@ -4,20 +4,18 @@
 //! are kept, which is as many as are shown, and an entry a second is logged. The others are counted.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use domain::integration::IntegrationRef;
 use domain::integration_log::{Action, Entry};
 use ulid::Ulid;
 
 use crate::clock::Clock;
+use crate::per_second::{PerSecond, SECOND};
 use crate::store::StoreError;
 use crate::store::integration_log::IntegrationLog;
 use crate::store::rejected_events::{MAX_REJECTED, Rejected, RejectedEvents};
 use crate::telemetry::chain;
-
-/// How often what was rejected is logged, and for how long what is kept is counted.
-const PACE: Duration = Duration::from_secs(1);
 
 /// The rejections of one run or one sender.
 #[derive(Debug)]
@@ -30,9 +28,8 @@ pub struct Rejections<'a> {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// When the second began in which events are counted that are kept, and how many there are.
-    second: Option<Instant>,
-    kept: usize,
+    /// How many are kept.
+    kept: PerSecond,
     /// Kept since others were evicted.
     unevicted: usize,
     /// Since the last entry: how many were rejected, why the last one was, and how many of them are not kept.
@@ -92,7 +89,7 @@ impl<'a> Rejections<'a> {
         }
         let (is_due, is_full) = {
             let counts = self.lock();
-            let is_due = counts.logged.is_none_or(|at| at.elapsed() >= PACE);
+            let is_due = counts.logged.is_none_or(|at| at.elapsed() >= SECOND);
             (is_due, counts.unevicted >= MAX_REJECTED)
         };
         if is_full {
@@ -107,17 +104,11 @@ impl<'a> Rejections<'a> {
     /// Counts a rejection; whether its event is kept.
     fn count(&self, reason: String) -> bool {
         let mut counts = self.lock();
-        if counts.second.is_none_or(|began| began.elapsed() >= PACE) {
-            (counts.second, counts.kept) = (Some(Instant::now()), 0);
-        }
         counts.unlogged += 1;
         counts.reason = reason;
-        let is_kept = counts.kept < MAX_REJECTED;
+        let is_kept = counts.kept.takes(MAX_REJECTED);
         match is_kept {
-            true => {
-                counts.kept += 1;
-                counts.unevicted += 1;
-            }
+            true => counts.unevicted += 1,
             false => counts.dropped += 1,
         }
         is_kept

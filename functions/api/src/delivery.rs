@@ -7,7 +7,8 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Builder;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::primitives::Blob;
-use domain::tasks::{Retried, RetriedAll, RetryAllRejected, RetryRejected};
+use domain::integration::IntegrationRef;
+use domain::tasks::{Retried, RetriedAll, RetryRejected};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -51,8 +52,8 @@ impl DeliveryFunction {
     ///
     /// # Errors
     /// [`InvokeError`]: which events the receiver has been sent is not known then.
-    pub async fn retry_all(&self, retry: &RetryAllRejected) -> Result<RetriedAll, InvokeError> {
-        let asked = serde_json::json!({ "retry_all": retry });
+    pub async fn retry_all(&self, of: &IntegrationRef) -> Result<RetriedAll, InvokeError> {
+        let asked = serde_json::json!({ "retry_all": of });
         self.invoke(&asked).await
     }
 

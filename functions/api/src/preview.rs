@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use domain::integration::IntegrationType;
 use domain::log::SEALS_BEHIND;
 use domain::preview::{Preview, replay_seconds};
-use domain::time::Millis;
 use http::Response;
 #[cfg(test)]
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::bodies::{self, PreviewBody};
 use crate::error::ApiError;
 use crate::request::Request;
-use crate::{App, responses, targets};
+use crate::{App, limits, responses, targets};
 
 /// For how long one preview reads: API Gateway waits for 30 seconds.
 const LONGEST: Duration = Duration::from_secs(8);
@@ -22,6 +22,8 @@ const LONGEST: Duration = Duration::from_secs(8);
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How far back a preview begins that does not say where.
 const BACK: Duration = Duration::from_secs(24 * 3600);
+/// How far ahead one ends that does not say where: that it may begin now.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// Ours: what an integration with this filter and range would be sent.
 #[derive(Serialize)]
@@ -67,23 +69,18 @@ pub async fn preview(
         targets::check_filter(filter)?;
     }
     let (now, horizon) = (app.clock.now(), app.event_log.horizon(SEALS_BEHIND));
-    let parsed = |field, text: Option<&str>| {
-        let parsed = text.map(Millis::parse).transpose();
-        parsed.map_err(|reason| ApiError::bad_field(field, reason))
-    };
-    let starts_at = parsed("starts_at", body.starts_at.as_deref())?;
-    let starts_at = starts_at.unwrap_or(now.before(BACK));
-    if starts_at > now {
-        return Err(ApiError::bad_field(
-            "starts_at",
-            "must not be in the future",
-        ));
-    }
-    let ends_at = parsed("ends_at", body.ends_at.as_deref())?.unwrap_or(horizon.max(starts_at));
-    if body.ends_at.is_some() && ends_at <= starts_at {
-        let reason = format!("must be after starts_at ({starts_at})");
-        return Err(ApiError::bad_field("ends_at", reason));
-    }
+    // As a temporary integration's, whose range has both ends.
+    let starts_at = body.starts_at.unwrap_or(now.before(BACK).to_string());
+    let ends_at = body.ends_at.unwrap_or(now.after(MOMENT).to_string());
+    let range = limits::range(
+        IntegrationType::Temporary,
+        Some(&starts_at),
+        Some(&ends_at),
+        now,
+    );
+    let (starts_at, ends_at) =
+        range.map_err(|(field, reason)| ApiError::bad_field(field, reason))?;
+    let ends_at = ends_at.unwrap_or(now);
     let from = starts_at.max(app.event_log.oldest());
     let until = ends_at.min(horizon).max(from);
 

@@ -1,7 +1,7 @@
 //! The endpoints of rejected events.
 
 use domain::integration::IntegrationRef;
-use domain::tasks::{Retried, RetriedAll, RetryAllRejected, RetryRejected};
+use domain::tasks::{Retried, RetriedAll, RetryRejected};
 use http::Response;
 #[cfg(test)]
 use schemars::JsonSchema;
@@ -134,12 +134,8 @@ pub async fn retry_all(
 ) -> Result<Response<String>, ApiError> {
     bodies::none(request)?;
     let integration = find(app, tenant, id).await?;
-    let asked = RetryAllRejected {
-        tenant: integration.tenant,
-        integration_id: integration.id,
-        generation: integration.generation,
-    };
-    let retried = app.delivery_function.retry_all(&asked).await?;
+    let integration_ref = IntegrationRef::from(&integration);
+    let retried = app.delivery_function.retry_all(&integration_ref).await?;
     responses::ok(&RetriedAllResponse::from(retried))
 }
 

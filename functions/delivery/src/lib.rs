@@ -6,9 +6,9 @@ mod run;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use domain::integration::Integration;
+use domain::integration::{Integration, IntegrationRef};
 use domain::lifecycle::Rules;
-use domain::tasks::{Retried, RetriedAll, RetryAllRejected, RetryRejected, Run};
+use domain::tasks::{Retried, RetriedAll, RetryRejected, Run};
 use receivers::Receivers;
 use serde::{Deserialize, Serialize};
 use shared::batch;
@@ -109,7 +109,7 @@ pub enum Invocation {
     /// Try all rejected events of an integration again, now.
     RetryAll {
         /// Whose.
-        retry_all: RetryAllRejected,
+        retry_all: IntegrationRef,
     },
     /// A batch of tasks.
     Batch(SqsEvent),

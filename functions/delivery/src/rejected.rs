@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
-use domain::metric::Metric;
 use domain::receiver::credentials::Credentials;
 use domain::receiver::outcome::Outcome;
-use domain::tasks::{Retried, RetriedAll, RetryAllRejected, RetryRejected};
+use domain::tasks::{Retried, RetriedAll, RetryRejected};
 use receivers::Post;
 use shared::store::StoreError;
 
@@ -42,7 +41,7 @@ pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, Delivery
 ///
 /// # Errors
 /// Those of [`retry`].
-pub async fn retry_all(app: &App, asked: &RetryAllRejected) -> Result<RetriedAll, DeliveryError> {
+pub async fn retry_all(app: &App, asked: &IntegrationRef) -> Result<RetriedAll, DeliveryError> {
     let found = find(app, &asked.tenant, &asked.integration_id, asked.generation);
     let mut retried = RetriedAll::default();
     let Some(receiver) = Receiver::of(app, found.await?).await? else {
@@ -114,10 +113,7 @@ impl Receiver<'_> {
             body: &envelope,
         };
         let exchange = app.receivers.post(&post, app.clock.now()).await;
-        app.metrics.time(Metric::ReceiverLatency, exchange.took);
-        if let Some(class) = Metric::of_failure(&exchange) {
-            app.metrics.count(class, 1);
-        }
+        app.metrics.exchange(&exchange);
         tracing::info!(
             tenant = integration_ref.tenant,
             integration = integration_ref.integration_id,

@@ -42,8 +42,7 @@ impl ExportedFiles {
         integration_ref: &IntegrationRef,
         before: Option<Ulid>,
     ) -> Result<(Vec<ExportedFile>, bool), StoreError> {
-        // What is between ends before `before`: its own key is left out below.
-        let end = before.unwrap_or(Ulid(u128::MAX));
+        let last = before.map_or(u128::MAX, |before| before.0.saturating_sub(1));
         let answer = self
             .table
             .query()
@@ -51,15 +50,14 @@ impl ExportedFiles {
             .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
             .expression_attribute_values(":pk", text(files(integration_ref)))
             .expression_attribute_values(":first", text(PREFIX))
-            .expression_attribute_values(":last", text(format!("{PREFIX}{end}")))
+            .expression_attribute_values(":last", text(format!("{PREFIX}{}", Ulid(last))))
             .scan_index_forward(false)
-            .limit(PAGE as i32 + 2)
+            .limit(PAGE as i32 + 1)
             .send()
             .await
             .map_err(unavailable)?;
         let read: Result<Vec<ExportedFile>, StoreError> = answer.items().iter().map(read).collect();
         let mut found = read?;
-        found.retain(|file| file.until < end);
         let has_more = found.len() > PAGE;
         found.truncate(PAGE);
         Ok((found, has_more))

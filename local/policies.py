@@ -38,14 +38,19 @@ TRACES = {
 
 # Role -> resource -> actions. "DECRYPT_IF_SHOWN" means kms:Decrypt where SecretsInResponses=plain asks for it.
 ALLOWED = {
-    # Encrypts, and shows masks that are stored with the ciphertext; reads no queue; of the event log what a tenant previews.
+    # Encrypts, and shows masks that are stored with the ciphertext; reads no queue, but sees whether they are empty; of the event log
+    # what a tenant previews or looks up.
     "ApiRole": {
         "IntegrationsTable": [*ITEMS, "dynamodb:UpdateItem"],
         "EventsTable": ["dynamodb:Query"],
-        "IngestQueue": ["sqs:SendMessage"],
+        "IngestQueue": ["sqs:SendMessage", "sqs:GetQueueAttributes"],
+        "DeliveryQueue": ["sqs:GetQueueAttributes"],
+        "IngestDeadLetterQueue": ["sqs:GetQueueAttributes"],
+        "DeliveryDeadLetterQueue": ["sqs:GetQueueAttributes"],
         "ReplayQueue": ["sqs:SendMessage"],
         "SecretsKey": ["kms:Encrypt", "DECRYPT_IF_SHOWN"],
-        "DeliveryFunction": ["lambda:InvokeFunction"],  # a rejected event is tried again there, where keys may be decrypted
+        "DeliveryFunction": ["lambda:InvokeFunction"],  # rejected events are tried again there, and receivers tested, where keys may be
+        "ExportFunction": ["lambda:InvokeFunction"],  # decrypted; and there buckets are tested
         "ApiLogGroup": LOG,
     },
     # Appends and routes: never reads the log, never touches an integration, no secrets.

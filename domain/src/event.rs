@@ -26,6 +26,28 @@ pub struct Event {
     pub payload: Box<RawValue>,
 }
 
+/// The envelope of a sample event: its payload says that it is one.
+pub fn sample(tenant: &str, name: &str, now: Millis) -> String {
+    const PAYLOAD: &str = r#"{"test":true,"message":"This is a sample event, sent by a test of the integration. Nothing has happened."}"#;
+    let mut line = Vec::new();
+    if let Ok(payload) = serde_json::from_str::<&RawValue>(PAYLOAD) {
+        write_envelope(&mut line, tenant, name, now, payload);
+    }
+    String::from_utf8(line).unwrap_or_default()
+}
+
+/// The payload of an envelope, byte for byte.
+///
+/// # Errors
+/// When it is no envelope.
+pub fn payload_of(envelope: &str) -> serde_json::Result<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        payload: Box<RawValue>,
+    }
+    serde_json::from_str(envelope).map(|envelope: Envelope| envelope.payload)
+}
+
 /// Checks an event's name: `^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$`, at most [`MAX_NAME_CHARS`].
 ///
 /// # Errors

@@ -267,12 +267,21 @@ impl Export {
 /// The key of a file: `{key_prefix}/{tenant}/{timestamp}-data-{random_string}.export` (docs/api.md); the timestamp is the
 /// time of creation in epoch milliseconds, the random string that of a ULID, in lower case.
 pub fn file_key(prefix: Option<&str>, tenant: &str, created: Ulid) -> String {
+    key(prefix, tenant, created, "data")
+}
+
+/// The key of the object that a test of a bucket writes: as [`file_key`], with `test` in place of `data`.
+pub fn test_key(prefix: Option<&str>, tenant: &str, created: Ulid) -> String {
+    key(prefix, tenant, created, "test")
+}
+
+fn key(prefix: Option<&str>, tenant: &str, created: Ulid, kind: &str) -> String {
     let random = created.to_string()[10..].to_lowercase();
     let prefix = prefix
         .map(|prefix| format!("{}/", prefix.trim_end_matches('/')))
         .unwrap_or_default();
     format!(
-        "{prefix}{tenant}/{}-data-{random}.export",
+        "{prefix}{tenant}/{}-{kind}-{random}.export",
         created.timestamp_ms()
     )
 }

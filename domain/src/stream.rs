@@ -79,6 +79,9 @@ pub struct Stream {
     /// When delivery found the receiver slow: at the second time within half a minute the stream is served.
     #[serde(default)]
     pub slow_at: Option<Millis>,
+    /// What was owed when it was started afresh, too late to catch up, and is never sent: the last of these ranges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<(Position, Option<Millis>)>,
 }
 
 /// Why a stream is served: one sender works through the event log and posts, at the receiver's own pace.
@@ -177,6 +180,7 @@ impl Stream {
             pace: Pace::default(),
             waiting: 0,
             slow_at: None,
+            skipped: Vec::new(),
         }
     }
 
@@ -237,7 +241,12 @@ impl Stream {
 
     /// Starts afresh at `now`, too late to catch up: nothing before is sent any more.
     pub fn restart(&mut self, now: Millis) {
+        let owed = self.owed.iter();
+        let owed = owed.map(|it| (it.from, it.until.or(Some(now))));
+        let mut skipped: Vec<_> = self.skipped.iter().copied().chain(owed).collect();
+        skipped.drain(..skipped.len().saturating_sub(MAX_RANGES));
         *self = Stream {
+            skipped,
             unsent: self.unsent,
             schedule: self.schedule,
             waiting: self.waiting,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use ulid::Ulid;
 
 use crate::event::Event;
-use crate::integration::IntegrationRef;
+use crate::integration::{Bucket, Callback, IntegrationRef};
 use crate::log::position::EventRef;
 use crate::time::Millis;
 
@@ -325,6 +325,53 @@ pub struct RetryRejected {
     pub generation: Ulid,
     /// The event's id.
     pub event_id: String,
+}
+
+/// Asks delivery to send a receiver a sample event, now; the API asks it, and waits. Nothing comes of it but the [`Verdict`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TestReceiver {
+    /// The tenant.
+    pub tenant: String,
+    /// The id that the integration has, or is to have: its secrets are encrypted for it.
+    pub integration_id: String,
+    /// The receiver.
+    pub callback: Callback,
+    /// The name of the sample event.
+    pub name: String,
+}
+
+/// Asks export to put a small object into a bucket, now; the API asks it, and waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TestBucket {
+    /// The tenant.
+    pub tenant: String,
+    /// The id that the integration has, or is to have: its secrets are encrypted for it.
+    pub integration_id: String,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The name of the sample event that is in the object.
+    pub name: String,
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The sample event's id.
+    pub event_id: String,
+    /// Why it was not taken, as a part of a sentence; none where it was.
+    pub reason: Option<String>,
+    /// The status of the receiver's response.
+    pub status_code: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+    /// The start of the receiver's response.
+    pub response: Option<String>,
+    /// The version of TLS.
+    pub tls_version: Option<String>,
+    /// When the receiver's certificate ends.
+    pub certificate_expires_at: Option<Millis>,
+    /// The key of the object.
+    pub key: Option<String>,
 }
 
 /// What came of trying all rejected events of an integration again: the API asks delivery for it by an

@@ -47,6 +47,12 @@ impl Millis {
         self.0 / 1000
     }
 
+    /// The first instant of its day, UTC.
+    pub fn midnight(self) -> Millis {
+        const DAY: u64 = 24 * 3600 * 1000;
+        Millis(self.0 / DAY * DAY)
+    }
+
     /// The day as `YYYY-MM-DD`, UTC.
     pub fn day(self) -> String {
         self.to_string()[..10].to_owned()

@@ -4,6 +4,7 @@ mod failure;
 mod resolver;
 mod response;
 mod signature;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,6 +23,7 @@ use crate::failure::{is_closed, transport_reason};
 use crate::resolver::PublicResolver;
 use crate::response::{MAX_KEPT_BYTES, outcome, readable, retry_after};
 use crate::signature::signature;
+pub use crate::tls::Tls;
 
 /// How long a connection may take to be made (docs/api.md, Webhooks).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +31,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of a response is read (docs/api.md, Webhooks).
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// The header of sample events alone.
+const WEBHOOK_TEST: HeaderName = HeaderName::from_static("webhook-test");
 /// How many hosts are remembered as having been connected to.
 const MAX_HOSTS: usize = 1_000;
 /// How long an unused connection is kept: longer than Lambda freezes a busy function, shorter than most servers wait.
@@ -61,6 +65,25 @@ pub struct Post<'a> {
     pub body: &'a str,
 }
 
+/// What came of a test of a receiver.
+#[derive(Debug)]
+pub struct Tested {
+    /// The request and its response.
+    pub exchange: Exchange,
+    /// The start of the response; empty where none came.
+    pub response: String,
+    /// What its TLS looks like; none over plain HTTP, and where none could be agreed upon.
+    pub tls: Option<Tls>,
+}
+
+/// A response of a receiver.
+struct Response {
+    status: u16,
+    outcome: Outcome,
+    /// Its start, as text.
+    start: String,
+}
+
 impl Receivers {
     /// `allow_private` lets receivers be called at addresses that are not public, and over plain HTTP.
     ///
@@ -85,37 +108,73 @@ impl Receivers {
 
     /// Sends one event, at `now`.
     pub async fn post(&self, post: &Post<'_>, now: Millis) -> Exchange {
-        let began = Instant::now();
-        let answered = self.exchange(post, now).await;
-        let (outcome, status, lack) = match answered {
-            Ok((status, outcome)) => (outcome, Some(status), None),
-            Err((failure, lack)) => (Outcome::Failed(failure), None, Some(lack)),
+        self.post_with(post, now, &[]).await.0
+    }
+
+    /// Sends a sample event, marked as one, and looks at the receiver's TLS.
+    pub async fn test(&self, post: &Post<'_>, now: Millis) -> Tested {
+        let mark = [(WEBHOOK_TEST, HeaderValue::from_static("1"))];
+        let (exchange, response) = self.post_with(post, now, &mark).await;
+        let url = check_url(post.url, self.allow_private).ok();
+        let tls = match url {
+            Some(url) => tls::look(&url, &self.resolver).await,
+            None => None,
         };
-        Exchange {
+        Tested {
+            exchange,
+            response,
+            tls,
+        }
+    }
+
+    /// Sends one event with further headers, and returns the start of the response besides.
+    async fn post_with(
+        &self,
+        post: &Post<'_>,
+        now: Millis,
+        more: &[(HeaderName, HeaderValue)],
+    ) -> (Exchange, String) {
+        let began = Instant::now();
+        let answered = self.exchange(post, now, more).await;
+        let (outcome, status, lack, start) = match answered {
+            Ok(response) => {
+                let Response {
+                    status,
+                    outcome,
+                    start,
+                } = response;
+                (outcome, Some(status), None, start)
+            }
+            Err((failure, lack)) => (Outcome::Failed(failure), None, Some(lack), String::new()),
+        };
+        let exchange = Exchange {
             outcome,
             status,
             lack,
             took: began.elapsed(),
-        }
+        };
+        (exchange, start)
     }
 
-    /// The status of the response and what it means, or why none came.
+    /// The response and what it means, or why none came.
     async fn exchange(
         &self,
         post: &Post<'_>,
         now: Millis,
-    ) -> Result<(u16, Outcome), (Failure, Lack)> {
+        more: &[(HeaderName, HeaderValue)],
+    ) -> Result<Response, (Failure, Lack)> {
         let url = match check_url(post.url, self.allow_private) {
             Ok(url) => url,
             Err(_) => return Err(blocked("the address is not allowed")),
         };
         let host = url.authority().to_owned();
-        let headers = match headers(post, now) {
+        let mut headers = match headers(post, now) {
             Ok(headers) => headers,
             Err(Unsendable) => {
                 return Err(blocked("api_key, headers or signing secret cannot be sent"));
             }
         };
+        headers.extend(more.iter().cloned());
         let ends_at = Instant::now() + self.exchange_timeout;
         let request = |client: &reqwest::Client| {
             client
@@ -162,8 +221,12 @@ impl Receivers {
             start.extend_from_slice(&chunk[..room]);
         }
         self.keep(host);
-        let outcome = outcome(status, retry_after, &readable(&start, coding.as_ref()));
-        Ok((status.as_u16(), outcome))
+        let start = readable(&start, coding.as_ref());
+        Ok(Response {
+            status: status.as_u16(),
+            outcome: outcome(status, retry_after, &start),
+            start,
+        })
     }
 
     fn fresh(&self) -> &reqwest::Client {

@@ -1,5 +1,6 @@
 //! Resolves receivers' names, and gives connections only addresses that were vetted.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -43,6 +44,25 @@ impl PublicResolver {
             is_allowed: if allow_private { |_| true } else { is_public },
         }
     }
+
+    /// The addresses of a name, each of which may be connected to.
+    pub(crate) fn addresses(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<Vec<IpAddr>, Box<dyn Error + Send + Sync>>> + Send + use<>
+    {
+        let (looking_up, is_allowed) = ((self.look_up)(name), self.is_allowed);
+        async move {
+            let addresses = looking_up.await.map_err(|_| NotResolved)?;
+            if addresses.is_empty() {
+                return Err(NotResolved.into());
+            }
+            match addresses.iter().all(|address| is_allowed(*address)) {
+                true => Ok(addresses),
+                false => Err(NotPublic.into()),
+            }
+        }
+    }
 }
 
 impl fmt::Debug for PublicResolver {
@@ -53,16 +73,9 @@ impl fmt::Debug for PublicResolver {
 
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (looking_up, is_allowed) = ((self.look_up)(name.as_str().to_owned()), self.is_allowed);
+        let addresses = self.addresses(name.as_str().to_owned());
         Box::pin(async move {
-            let addresses = looking_up.await.map_err(|_| NotResolved)?;
-            if addresses.is_empty() {
-                return Err(NotResolved.into());
-            }
-            if !addresses.iter().all(|address| is_allowed(*address)) {
-                return Err(NotPublic.into());
-            }
-            let addresses = addresses.into_iter();
+            let addresses = addresses.await?.into_iter();
             Ok(Box::new(addresses.map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeNameForSends,
-    MessageSystemAttributeValue, SendMessageBatchRequestEntry,
+    MessageSystemAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -67,6 +67,26 @@ impl Queue {
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await
+    }
+
+    /// Whether SQS counts no message in it: none to be received, none received and not deleted, none delayed. It counts
+    /// approximately: a message of the last minute may be missed.
+    ///
+    /// # Errors
+    /// [`SendError`] when SQS does not respond.
+    pub async fn is_empty(&self) -> Result<bool, SendError> {
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
+            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
+            .send()
+            .await
+            .map_err(|error| SendError(Box::new(error)))?;
+        let mut counts = answer.attributes.unwrap_or_default().into_values();
+        Ok(counts.all(|count| count == "0"))
     }
 
     /// Hides received messages for so long from now on, by their receipt handles. What SQS refuses, since the message has been

@@ -1,18 +1,22 @@
 //! Keeps events that a receiver has refused for good, and logs them: of a storm only as much as anyone can read.
 //!
 //! A receiver that refuses everything refuses as many events a second as there are. Of those of one run or one sender, 30 a second
-//! are kept, which is as many as are shown, and an entry a second is logged. The others are counted.
+//! are kept, which is as many as are shown, and an entry a second is logged. The others are counted. Each is noted, so that it can be
+//! said of every event what became of it: one write unit, in batches of 25.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use domain::fate::Refused;
 use domain::integration::IntegrationRef;
 use domain::integration_log::{Action, Entry};
+use domain::log::position::EventRef;
 use ulid::Ulid;
 
 use crate::clock::Clock;
 use crate::per_second::{PerSecond, SECOND};
 use crate::store::StoreError;
+use crate::store::fates::Fates;
 use crate::store::integration_log::IntegrationLog;
 use crate::store::rejected_events::{MAX_REJECTED, Rejected, RejectedEvents};
 use crate::telemetry::chain;
@@ -21,9 +25,13 @@ use crate::telemetry::chain;
 #[derive(Debug)]
 pub struct Rejections<'a> {
     rejected_events: &'a RejectedEvents,
+    fates: &'a Fates,
     integration_log: &'a IntegrationLog,
     clock: &'a Clock,
     counts: Mutex<Counts>,
+    /// Notes that are to be stored; who stores them holds the second lock until they are.
+    unnoted: Mutex<Vec<Refused>>,
+    noting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -43,34 +51,48 @@ impl<'a> Rejections<'a> {
     /// None yet.
     pub fn new(
         rejected_events: &'a RejectedEvents,
+        fates: &'a Fates,
         integration_log: &'a IntegrationLog,
         clock: &'a Clock,
     ) -> Rejections<'a> {
         Rejections {
             rejected_events,
+            fates,
             integration_log,
             clock,
             counts: Mutex::default(),
+            unnoted: Mutex::default(),
+            noting: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Keeps an event, or counts it where too many are; `reason` is for the integration log.
+    /// Keeps an event, or counts it where too many are; `reason` is for the integration log. It is noted by [`Rejections::note`],
+    /// or at the end.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn keep(
         &self,
         integration_ref: &IntegrationRef,
-        event_id: &str,
+        rejected: (EventRef, &str),
         envelope: &str,
         reason: String,
         answer: String,
     ) -> Result<(), StoreError> {
+        let ((event, event_id), now) = (rejected, self.clock.now());
+        let note = Refused {
+            event,
+            id: event_id.to_owned(),
+            at: now,
+            reason: answer.clone(),
+        };
+        lock(&self.unnoted).push(note);
         if self.count(reason) {
             let rejected = Rejected {
                 event_id: event_id.to_owned(),
-                created_at: self.clock.now(),
+                created_at: now,
                 answer,
+                event: Some(event),
             };
             let put = self
                 .rejected_events
@@ -101,6 +123,23 @@ impl<'a> Rejections<'a> {
         }
     }
 
+    /// Notes what was rejected so far. When it returns, all of it is stored, by this call or another one.
+    pub async fn note(&self, integration_ref: &IntegrationRef) {
+        let _noting = self.noting.lock().await;
+        let unnoted = std::mem::take(&mut *lock(&self.unnoted));
+        let noted = self.fates.note(integration_ref, &unnoted).await;
+        if let Err(error) = noted {
+            // Sent again, they would be refused again: it is their fate that is not known.
+            tracing::warn!(
+                tenant = integration_ref.tenant,
+                integration = integration_ref.integration_id,
+                events = unnoted.len(),
+                error = chain(&error),
+                "rejected events are not noted"
+            );
+        }
+    }
+
     /// Counts a rejection; whether its event is kept.
     fn count(&self, reason: String) -> bool {
         let mut counts = self.lock();
@@ -119,6 +158,7 @@ impl<'a> Rejections<'a> {
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
     pub async fn end(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+        self.note(integration_ref).await;
         self.log(integration_ref).await?;
         let is_to_evict = self.lock().unevicted > 0;
         match is_to_evict {
@@ -183,9 +223,13 @@ impl<'a> Rejections<'a> {
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        lock(&self.counts)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How an event is sent again that is not kept.

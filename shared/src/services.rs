@@ -18,6 +18,7 @@ use crate::store::Table;
 use crate::store::chunks::Chunks;
 use crate::store::event_log::{EventLog, Settings};
 use crate::store::exported_files::ExportedFiles;
+use crate::store::fates::Fates;
 use crate::store::integration_log::IntegrationLog;
 use crate::store::integrations::Integrations;
 use crate::store::rejected_events::RejectedEvents;
@@ -109,6 +110,11 @@ impl Services {
     /// The files of S3 integrations, in the same table.
     pub fn exported_files(&self) -> ExportedFiles {
         ExportedFiles::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// What is noted of their events, in the same table: `RETENTION_DAYS`.
+    pub fn fates(&self) -> Fates {
+        Fates::new(self.table("INTEGRATIONS_TABLE"), self.retention())
     }
 
     /// Their waiting events, in the same table.

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, WriteRequest};
 use domain::integration::IntegrationRef;
 use ulid::Ulid;
 
@@ -16,6 +17,7 @@ pub mod changes;
 pub mod chunks;
 pub mod event_log;
 pub mod exported_files;
+pub mod fates;
 pub mod integration_log;
 pub mod integrations;
 pub mod rejected_events;
@@ -43,6 +45,11 @@ pub enum StoreError {
     #[error("DynamoDB failed")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
+
+/// The most requests of a batch (DynamoDB).
+const MAX_BATCH: usize = 25;
+/// How often what DynamoDB has not processed of a batch is sent again before the whole call fails.
+const MAX_TRIES: u32 = 8;
 
 /// A DynamoDB item.
 type Item = HashMap<String, AttributeValue>;
@@ -142,6 +149,43 @@ impl Table {
         let put = self.client.put_item().table_name(&self.name);
         let put = put.set_item(Some(item)).send().await;
         put.map(drop).map_err(unavailable)
+    }
+
+    /// Sends writes in batches, and what was not processed of them again: an item that is not processed is not stored.
+    async fn write_batch(&self, mut writes: Vec<WriteRequest>) -> Result<(), StoreError> {
+        let mut attempt = 0;
+        while !writes.is_empty() {
+            let rest = writes.split_off(writes.len().min(MAX_BATCH));
+            let answer = self
+                .client
+                .batch_write_item()
+                .request_items(&self.name, writes)
+                .send()
+                .await
+                .map_err(unavailable)?;
+            let unprocessed = answer.unprocessed_items.unwrap_or_default();
+            let mut left: Vec<WriteRequest> = unprocessed.into_values().flatten().collect();
+            if !left.is_empty() {
+                attempt += 1;
+                if attempt > MAX_TRIES {
+                    return Err(StoreError::Unavailable("a batch is throttled".into()));
+                }
+                tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
+            }
+            left.extend(rest);
+            writes = left;
+        }
+        Ok(())
+    }
+
+    /// The items of a partition whose sort keys lie between two others, these included; read consistently.
+    fn between(&self, pk: &str, first: &str, last: &str) -> QueryFluentBuilder {
+        self.query()
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":pk", text(pk))
+            .expression_attribute_values(":first", text(first))
+            .expression_attribute_values(":last", text(last))
     }
 
     /// Deletes an item, if there is one.

@@ -1,5 +1,6 @@
 //! What a sender wants that is neither a write nor an attempt.
 
+use domain::fate::Refused;
 use domain::log::position::{EventRef, Position};
 use domain::replay::selection::Selection;
 use domain::replay::sender::{Do, Seen};
@@ -72,6 +73,15 @@ impl World {
                 id, event, answer, ..
             } => {
                 let is_given_up = answer != REFUSAL;
+                let note = Refused {
+                    event,
+                    id: self.id_of(&event).to_string(),
+                    at: local,
+                    reason: answer,
+                };
+                if self.mutant != Some(Mutant::RejectionsUnnoted) {
+                    self.refused.push((generation, note));
+                }
                 let event = self.id_of(&event);
                 self.ledger.reject(generation, event, is_given_up, self.now);
                 self.seen(process, Seen::Rejected { id }, local);

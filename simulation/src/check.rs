@@ -60,6 +60,11 @@ pub fn promises(world: &World) -> Result<(), Broken> {
                 }
             }
             rest(world, *who, promise)?;
+            if let Some(integration) = &world.integrations[*who]
+                && integration.generation == *generation
+            {
+                world.compare(integration, true)?;
+            }
         }
         if world.history.is_calm() {
             for (event, times) in &promise.accepted {

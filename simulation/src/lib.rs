@@ -9,6 +9,7 @@ mod attempts;
 mod bending;
 mod carrying;
 mod check;
+mod fates;
 mod history;
 mod ledger;
 pub mod mutant;

@@ -53,10 +53,16 @@ pub enum Mutant {
     MidSegment,
     /// A waiting event is deleted before it is stored again.
     DroppedFirst,
+    /// Of the fate of events it is said that they are delivered while queues still hold some.
+    QueuesUnread,
+    /// The filter before is forgotten when it is changed.
+    FiltersForgotten,
+    /// A rejected event is not noted.
+    RejectionsUnnoted,
 }
 
 /// Every bug.
-pub const ALL: [Mutant; 25] = [
+pub const ALL: [Mutant; 28] = [
     Mutant::GapsForgotten,
     Mutant::NoSweep,
     Mutant::TurnsIgnored,
@@ -82,4 +88,7 @@ pub const ALL: [Mutant; 25] = [
     Mutant::RefusedOnceStopped,
     Mutant::MidSegment,
     Mutant::DroppedFirst,
+    Mutant::QueuesUnread,
+    Mutant::FiltersForgotten,
+    Mutant::RejectionsUnnoted,
 ];

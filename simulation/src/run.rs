@@ -1,5 +1,6 @@
 //! Runs a history: one thing after another, until nothing is due.
 
+use domain::fate::PastFilter;
 use domain::integration::{Integration, Target};
 use domain::lifecycle::Input;
 use domain::replay::sender::{Limits, Now, Sender};
@@ -8,6 +9,7 @@ use domain::stream::schedule::GRACE;
 use domain::time::Millis;
 
 use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter};
+use crate::mutant::Mutant;
 use crate::work::{Body, Delivering, DeliveryAt, Happening, Op, Process, Role};
 use crate::world::{AFTERMATH, REST, World, url, url_index};
 
@@ -83,6 +85,7 @@ impl World {
             }
             Happening::Sweep => self.sweep(),
             Happening::Look => self.look(),
+            Happening::View => self.view(),
             Happening::Purge(generation) => {
                 self.waiting
                     .retain(|(integration_ref, _), _| *integration_ref != generation);
@@ -197,7 +200,14 @@ impl World {
                 Op::Call(who, Input::Stop { reason })
             }
             Call::SetFilter(who, index) => {
+                let past = self.integrations[who]
+                    .as_ref()
+                    .filter(|it| !it.is_running());
+                let past = past.map(|it| (it.generation, PastFilter::of(it, Millis(self.now))));
                 self.update(who, |integration| integration.filter = filter(index));
+                if self.mutant != Some(Mutant::FiltersForgotten) {
+                    self.past_filters.extend(past);
+                }
                 return;
             }
             Call::SwitchUrl(who) => {

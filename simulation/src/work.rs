@@ -54,6 +54,8 @@ pub enum Happening {
     Sweep,
     /// A check whether anything waits for too long.
     Look,
+    /// A caller looks at the fate of events.
+    View,
     Purge(Ulid),
 }
 

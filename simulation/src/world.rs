@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use domain::fate::{PastFilter, Refused};
 use domain::integration::{Callback, Integration, IntegrationType, Status, Target};
 use domain::lifecycle::Rules;
 use domain::log::position::EventRef;
@@ -49,6 +50,10 @@ pub struct World {
     pub integrations: Vec<Option<Integration>>,
     /// Waiting events, by generation and name.
     pub waiting: BTreeMap<(Ulid, WaitingKey), Waiting>,
+    /// Notes of rejected events, by generation.
+    pub refused: Vec<(Ulid, Refused)>,
+    /// Filters that were changed, by generation.
+    pub past_filters: Vec<(Ulid, PastFilter)>,
     /// The requests that each receiver is at, by worker and attempt.
     pub busy: BTreeMap<usize, BTreeSet<(u64, u64)>>,
     /// The highest event that each generation's receiver has taken.
@@ -78,6 +83,8 @@ impl World {
             log: BTreeMap::new(),
             integrations: vec![None; INTEGRATIONS],
             waiting: BTreeMap::new(),
+            refused: Vec::new(),
+            past_filters: Vec::new(),
             busy: BTreeMap::new(),
             highest: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -101,6 +108,7 @@ impl World {
         for at in (0..AFTERMATH).step_by(2 * MINUTE as usize) {
             world.at(world.history.end + at, Happening::PublishGood);
         }
+        world.draw_views();
         world
     }
 

@@ -371,7 +371,7 @@ async fn exports_that_race_for_one_integration_write_each_line_once() {
     let (world, lines, _) = world().await;
     for round in 0..5 {
         let case = Case::begin(&world, &lines, format!("race-{round}")).await;
-        let runs = (0..5).map(|_| export::handle(&world.export, batch(&world, &case.id)));
+        let runs = (0..5).map(|_| crate::world::run_export(&world.export, batch(&world, &case.id)));
         for response in futures_util::future::join_all(runs).await {
             assert!(response.unwrap().batch_item_failures.is_empty());
         }

@@ -111,7 +111,7 @@ async fn a_key_that_kms_cannot_decrypt_is_our_error_and_plans_nothing() {
         false => Action::Forward,
     });
     let batch = crate::exports_world::batch(&world, "sap-1");
-    let response = export::handle(&app, batch).await.unwrap();
+    let response = crate::world::run_export(&app, batch).await.unwrap();
     assert_eq!(response.batch_item_failures.len(), 1);
     assert_eq!(world.actions("sap-1").await, ["integration_started"]);
     assert!(!has_plan(&world, "sap-1").await);
@@ -148,7 +148,7 @@ async fn a_plan_that_cannot_be_made_again_is_written_anew_after_a_day_and_loses_
     for hours in [0, 12] {
         world.pass(Duration::from_secs(hours * 3600 + 300));
         let batch = crate::exports_world::batch(&world, "sap-1");
-        let response = export::handle(&app, batch).await.unwrap();
+        let response = crate::world::run_export(&app, batch).await.unwrap();
         assert_eq!(response.batch_item_failures.len(), 1, "an error of ours");
         assert_eq!(newest(&world, "sap-1").await.0, "export_failed");
         assert!(files_in_order(&world, &bucket).await.is_empty());

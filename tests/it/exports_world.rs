@@ -12,7 +12,7 @@ use tests::proxy::Proxy;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::world::{World, run_export};
 
 /// The position of an integration's export, and the key of its plan.
 pub struct Progress {
@@ -50,7 +50,7 @@ pub fn batch(world: &World, id: &str) -> export::Invocation {
 
 /// One run for an integration.
 pub async fn run(app: &export::App, world: &World, id: &str) {
-    let response = export::handle(app, batch(world, id)).await.unwrap();
+    let response = run_export(app, batch(world, id)).await.unwrap();
     assert!(response.batch_item_failures.is_empty());
 }
 

@@ -4,9 +4,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use domain::receiver::credentials::NONE;
+use domain::receiver::outcome::Outcome;
+use domain::time::Millis;
 use futures_util::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use receivers::EXCHANGE_TIMEOUT;
+use receivers::{Post, Receivers};
 use serde_json::json;
 use tests::hostile::{Behaviour, Hostile};
 use tokio_rustls::rustls::ServerConfig;
@@ -269,4 +273,30 @@ async fn a_hostile_receiver_costs_failed_attempts_and_holds_up_no_other() {
         let reason = entry["reason"].as_str().unwrap();
         assert!(!reason.contains(['\r', '\n']), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn a_test_says_when_a_certificate_ends_whether_or_not_it_is_accepted() {
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_before = date_time_ymd(2020, 1, 1);
+    parameters.not_after = date_time_ymd(2020, 2, 1);
+    let certificate = parameters.self_signed(&key).unwrap();
+    let tls = configuration(certificate.der().clone(), &key);
+    let receiver = Hostile::start(Behaviour::Proper, Some(tls)).await;
+    let post = Post {
+        url: &receiver.url("https", "localhost"),
+        credentials: &NONE,
+        event_id: "e",
+        body: "{}",
+    };
+    let tested = Receivers::new(true).test(&post, Millis(0)).await;
+    assert!(matches!(tested.exchange.outcome, Outcome::Failed(_)));
+    assert_eq!(tested.response, "");
+    let seen = tested.tls.unwrap();
+    let ended = Millis::parse("2020-02-01T00:00:00Z").unwrap();
+    assert_eq!(
+        (seen.version, seen.certificate_expires_at),
+        ("TLS 1.3", Some(ended))
+    );
 }

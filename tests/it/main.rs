@@ -7,6 +7,7 @@
 
 mod api;
 mod end_to_end;
+mod events;
 mod exports;
 mod exports_backlog;
 mod exports_crashes;
@@ -28,6 +29,7 @@ mod roles;
 mod safety;
 mod secrets;
 mod signatures;
+mod targets;
 mod updates;
 mod webhooks;
 mod world;

@@ -362,7 +362,9 @@ async fn an_sts_that_fails_is_our_error_and_plans_nothing() {
         true => sts_error(503, "ServiceUnavailable"),
         false => Action::Forward,
     });
-    let response = export::handle(&app, batch(&world, "sap-1")).await.unwrap();
+    let response = crate::world::run_export(&app, batch(&world, "sap-1"))
+        .await
+        .unwrap();
     assert_eq!(response.batch_item_failures.len(), 1);
     assert_eq!(world.actions("sap-1").await, ["integration_started"]);
     assert_eq!(

@@ -281,6 +281,7 @@ async fn an_event_that_is_rejected_again_while_it_is_evicted_stays_with_its_payl
         event_id: format!("event-{}", n % 31),
         created_at: Millis(n),
         answer: "no".to_owned(),
+        event: None,
     };
     let store = &world.delivery.rejected_events;
     for n in 0..31 {

@@ -7,7 +7,7 @@ mod emulator;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::api::delivery::DeliveryFunction;
+use ::api::functions::{DeliveryFunction, ExportFunction};
 use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -21,7 +21,8 @@ use shared::recent::Recent;
 use shared::services::Services;
 use uuid::Uuid;
 
-use apps::serve_function;
+pub use apps::run_export;
+use apps::serve_functions;
 use emulator::{Queues, Tables, copy_table, create_queue, delete, event, receive};
 
 /// The seal of the worlds' event logs.
@@ -103,11 +104,12 @@ impl World {
         let services = Services::new(config, environment, Clock::manual(noon()));
         let delivery = Arc::new(delivery::App::new(&services));
         let functions = aws_sdk_lambda::config::Builder::from(&services.config)
-            .endpoint_url(serve_function(delivery.clone()).await);
+            .endpoint_url(serve_functions(delivery.clone(), export::App::new(&services)).await);
         World {
             tenant: name[..20].to_owned(),
             api: ::api::App {
-                delivery_function: DeliveryFunction::new(functions, "delivery".to_owned()),
+                delivery_function: DeliveryFunction::new(functions.clone(), "delivery".to_owned()),
+                export_function: ExportFunction::new(functions, "export".to_owned()),
                 ..::api::App::new(&services)
             },
             ingest: ingest::App::new(&services),
@@ -301,7 +303,7 @@ impl World {
         let tick = export::Invocation::Tick {
             tick: "export".to_owned(),
         };
-        export::handle(&self.export, tick).await.unwrap();
+        run_export(&self.export, tick).await.unwrap();
         self.drain().await;
     }
 
@@ -419,7 +421,7 @@ impl World {
         let messages = receive(&self.sqs, &self.queues.export, 0).await;
         for message in messages.chunks(1) {
             let batch = export::Invocation::Batch(event(message));
-            let response = export::handle(app, batch).await.unwrap();
+            let response = run_export(app, batch).await.unwrap();
             assert!(response.batch_item_failures.is_empty());
         }
         if !messages.is_empty() {
@@ -475,7 +477,7 @@ impl World {
                 .await
                 .unwrap()
         } else {
-            export::handle(&self.export, export::Invocation::Batch(event))
+            run_export(&self.export, export::Invocation::Batch(event))
                 .await
                 .unwrap()
         }

@@ -175,6 +175,16 @@ pub struct PreviewBody {
     pub ends_at: Option<String>,
 }
 
+/// A test of an integration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "TestRequest"))]
+pub struct TestBody {
+    /// The name of the sample event; without it, the first of the filter's, or `order.created`.
+    #[cfg_attr(test, schemars(extend("pattern" = fields::EVENT_NAME, "maxLength" = 128)))]
+    pub name: Option<String>,
+}
+
 /// Replaces the secret that webhooks are signed with.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

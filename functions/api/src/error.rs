@@ -11,7 +11,7 @@ use shared::secrets::SecretError;
 use shared::store::StoreError;
 use shared::telemetry::chain;
 
-use crate::delivery::InvokeError;
+use crate::functions::InvokeError;
 
 /// Why a request was refused, or failed.
 #[derive(Debug)]
@@ -180,6 +180,13 @@ impl ApiError {
             "There are {limit} integrations already, stopped and temporary ones included. Delete one first."
         );
         ApiError::new(StatusCode::CONFLICT, Code::LimitExceeded, message)
+    }
+
+    /// 429: as many tests in this minute as there may be.
+    pub fn too_many_tests(limit: u64) -> ApiError {
+        let message =
+            format!("There were {limit} tests in this minute already. Try again in the next one.");
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, Code::LimitExceeded, message)
     }
 
     /// 412: the settings are others than those that the caller has seen.

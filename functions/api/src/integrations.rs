@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::export::Export;
+use domain::fate::PastFilter;
 use domain::integration::{
     Integration, IntegrationRef, IntegrationType, MAX_INTEGRATIONS, Status, Target, is_replay,
 };
@@ -53,58 +54,17 @@ pub async fn register(
     request: &Request,
 ) -> Result<Response<String>, ApiError> {
     let body: Registration = bodies::json(request)?;
-    limits::id(&body.id).map_err(|reason| ApiError::bad_field("id", reason))?;
-    let now = app.clock.now();
-    let (starts_at, ends_at) = limits::range(
-        body.integration_type,
-        body.starts_at.as_deref(),
-        body.ends_at.as_deref(),
-        now,
-    )
-    .map_err(|(field, reason)| ApiError::bad_field(field, reason))?;
-    if is_replay(body.integration_type, starts_at, now) {
-        replays::check(app, tenant, &body.id).await?;
+    let mut integration = new(app, tenant, body).await?;
+    let (starts_at, now) = (integration.starts_at, app.clock.now());
+    if is_replay(integration.integration_type, starts_at, now) {
+        replays::check(app, tenant, &integration.id).await?;
     }
-    if let Some(filter) = &body.filter_conditions {
-        targets::check_filter(filter)?;
-    }
-    let callback = targets::with_legacy_url(body.callback_parameters, body.callback_url)?;
     let mut signing_secret = None;
-    let target = match (callback, body.s3_parameters) {
-        (Some(callback), None) => {
-            let mut callback = targets::new_callback(app, tenant, &body.id, callback).await?;
-            let made = targets::signing(app, tenant, &body.id, None, Duration::ZERO).await?;
-            callback.signing = Some(made.0);
-            signing_secret = Some(made.1);
-            Target::Webhook {
-                callback,
-                stream: Box::new(Stream::registered(now, starts_at, ends_at)),
-            }
-        }
-        (None, Some(bucket)) => Target::S3 {
-            bucket: buckets::new(app, tenant, &body.id, bucket).await?,
-            export: Box::new(Export::registered(starts_at)),
-        },
-        _ => {
-            return Err(ApiError::bad_request(
-                "Exactly one of callback_parameters and s3_parameters is required.",
-            ));
-        }
-    };
-    let integration = Integration {
-        tenant: tenant.to_owned(),
-        id: body.id,
-        generation: app.clock.ulid(),
-        version: 1,
-        integration_type: body.integration_type,
-        target,
-        starts_at,
-        ends_at,
-        filter: body.filter_conditions,
-        status: Status::Running,
-        stopped_at: None,
-        is_finished: false,
-    };
+    if let Target::Webhook { callback, .. } = &mut integration.target {
+        let made = targets::signing(app, tenant, &integration.id, None, Duration::ZERO).await?;
+        callback.signing = Some(made.0);
+        signing_secret = Some(made.1);
+    }
     app.integrations
         .register(
             &integration,
@@ -130,6 +90,52 @@ pub async fn register(
     responses::registered(app, &integration, signing_secret.as_ref()).await
 }
 
+/// The integration that a registration asks for, checked, its secrets encrypted. It has no signing secret yet.
+pub async fn new(app: &App, tenant: &str, body: Registration) -> Result<Integration, ApiError> {
+    limits::id(&body.id).map_err(|reason| ApiError::bad_field("id", reason))?;
+    let now = app.clock.now();
+    let (starts_at, ends_at) = limits::range(
+        body.integration_type,
+        body.starts_at.as_deref(),
+        body.ends_at.as_deref(),
+        now,
+    )
+    .map_err(|(field, reason)| ApiError::bad_field(field, reason))?;
+    if let Some(filter) = &body.filter_conditions {
+        targets::check_filter(filter)?;
+    }
+    let callback = targets::with_legacy_url(body.callback_parameters, body.callback_url)?;
+    let target = match (callback, body.s3_parameters) {
+        (Some(callback), None) => Target::Webhook {
+            callback: targets::new_callback(app, tenant, &body.id, callback).await?,
+            stream: Box::new(Stream::registered(now, starts_at, ends_at)),
+        },
+        (None, Some(bucket)) => Target::S3 {
+            bucket: buckets::new(app, tenant, &body.id, bucket).await?,
+            export: Box::new(Export::registered(starts_at)),
+        },
+        _ => {
+            return Err(ApiError::bad_request(
+                "Exactly one of callback_parameters and s3_parameters is required.",
+            ));
+        }
+    };
+    Ok(Integration {
+        tenant: tenant.to_owned(),
+        id: body.id,
+        generation: app.clock.ulid(),
+        version: 1,
+        integration_type: body.integration_type,
+        target,
+        starts_at,
+        ends_at,
+        filter: body.filter_conditions,
+        status: Status::Running,
+        stopped_at: None,
+        is_finished: false,
+    })
+}
+
 /// `PATCH /{integration_id}`, `PUT /{integration_id}`
 pub async fn update(
     app: &App,
@@ -141,9 +147,19 @@ pub async fn update(
     for attempt in 1..=MAX_UPDATES {
         let current = find(app, tenant, id).await?;
         etag::check(request, &current)?;
+        let past = PastFilter::of(&current, app.clock.now());
         let next = updated(app, current, update.clone()).await?;
         let entry = entry(app, Action::IntegrationUpdated, "Updated via API.");
-        match app.integrations.replace(next, &[entry]).await {
+        let written = match next.filter == past.filter {
+            true => app.integrations.replace(next, &[entry]).await,
+            false => {
+                let retention = app.rules.retention;
+                let integrations = &app.integrations;
+                let replaced = integrations.replace_filter(next, &entry, &past, retention);
+                replaced.await
+            }
+        };
+        match written {
             Ok(integration) => {
                 return responses::one(app, &integration).await;
             }

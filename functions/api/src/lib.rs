@@ -2,12 +2,14 @@
 
 pub mod bodies;
 mod buckets;
-pub mod delivery;
 pub mod error;
 mod etag;
+mod events;
 mod files;
+pub mod functions;
 mod integrations;
 pub mod limits;
+pub mod live_queues;
 mod openapi;
 mod preview;
 pub mod publish;
@@ -19,6 +21,7 @@ pub mod routes;
 mod signing;
 mod targets;
 mod tenant;
+mod testing;
 
 use domain::lifecycle::Rules;
 use http::Response;
@@ -30,13 +33,15 @@ use shared::secrets::Secrets;
 use shared::services::Services;
 use shared::store::event_log::EventLog;
 use shared::store::exported_files::ExportedFiles;
+use shared::store::fates::Fates;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::rejected_events::RejectedEvents;
 use shared::store::waiting_events::WaitingEvents;
 use uuid::Uuid;
 
-use crate::delivery::DeliveryFunction;
+use crate::functions::{DeliveryFunction, ExportFunction};
+use crate::live_queues::LiveQueues;
 use crate::request::Request;
 
 /// What the API works with.
@@ -54,22 +59,28 @@ pub struct App {
     pub integrations: Integrations,
     /// Their logs.
     pub integration_log: IntegrationLog,
-    /// What was published: read for previews alone.
+    /// What was published: read for previews, and to say what became of it.
     pub event_log: EventLog,
     /// The files of S3 integrations.
     pub exported_files: ExportedFiles,
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
+    /// What is noted of events that were not delivered.
+    pub fates: Fates,
     /// What waits until it may be sent.
     pub waiting_events: WaitingEvents,
     /// Encrypts what callers entrust to us.
     pub secrets: Secrets,
     /// Where published events go.
     pub ingest_queue: Queue,
+    /// Where live events may still be.
+    pub live_queues: LiveQueues,
     /// The role of export, which tenants' roles have to trust.
     pub export_role_arn: String,
-    /// The function that tries rejected events again.
+    /// The function that tries rejected events again, and tests receivers.
     pub delivery_function: DeliveryFunction,
+    /// The function that tests buckets.
+    pub export_function: ExportFunction,
     /// The claim of a token that names the tenant.
     pub tenant_claim: String,
     /// How many integrations of one tenant that send what is more than a day old may run at a time.
@@ -92,6 +103,7 @@ impl App {
             ..
         } = services;
         let delivery_function = environment.required("DELIVERY_FUNCTION").to_owned();
+        let export_function = environment.required("EXPORT_FUNCTION").to_owned();
         App {
             clock: clock.clone(),
             metrics: services.metrics.clone(),
@@ -102,10 +114,13 @@ impl App {
             event_log: services.event_log(),
             exported_files: services.exported_files(),
             rejected_events: services.rejected_events(),
+            fates: services.fates(),
             waiting_events: services.waiting_events(),
             secrets: services.secrets(),
             ingest_queue: services.queue("INGEST_QUEUE_URL"),
+            live_queues: LiveQueues::new(services),
             delivery_function: DeliveryFunction::new(config.into(), delivery_function),
+            export_function: ExportFunction::new(config.into(), export_function),
             export_role_arn: environment.required("EXPORT_ROLE_ARN").to_owned(),
             tenant_claim: environment.required("TENANT_CLAIM").to_owned(),
             max_running_replays: environment.parsed("MAX_RUNNING_REPLAYS"),

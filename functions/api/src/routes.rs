@@ -5,8 +5,8 @@ use http::Response;
 use crate::error::ApiError;
 use crate::request::Request;
 use crate::{
-    App, files, integrations, openapi, preview, publish, rejected_events, responses, signing,
-    tenant,
+    App, events, files, integrations, openapi, preview, publish, rejected_events, responses,
+    signing, tenant, testing,
 };
 
 /// An endpoint of the API.
@@ -24,6 +24,8 @@ pub enum Endpoint {
     Register,
     /// Preview events.
     Preview,
+    /// Test a target.
+    TestNew,
     /// Get integration details.
     Get,
     /// Update the integration.
@@ -34,10 +36,16 @@ pub enum Endpoint {
     Start,
     /// Stop the integration.
     Stop,
+    /// Test the integration.
+    Test,
     /// Rotate the signing secret.
     RotateSecret,
     /// Get integration log.
     Log,
+    /// List events.
+    ListEvents,
+    /// Get event.
+    GetEvent,
     /// List files.
     ListFiles,
     /// List rejected events.
@@ -55,29 +63,33 @@ pub enum Endpoint {
 }
 
 use Endpoint::{
-    ClearRejected, Delete, DeleteRejected, Document, Get, GetRejected, Health, List, ListFiles,
-    ListRejected, Log, Preview, Publish, Register, RetryAllRejected, RetryRejected, RotateSecret,
-    Start, Stop, Update,
+    ClearRejected, Delete, DeleteRejected, Document, Get, GetEvent, GetRejected, Health, List,
+    ListEvents, ListFiles, ListRejected, Log, Preview, Publish, Register, RetryAllRejected,
+    RetryRejected, RotateSecret, Start, Stop, Test, TestNew, Update,
 };
 
 /// Method, path and endpoint. A slash at the end of a path makes no difference.
 #[rustfmt::skip]
-pub const ROUTES: [(&str, &str, Endpoint); 21] = [
+pub const ROUTES: [(&str, &str, Endpoint); 25] = [
     ("GET", "/health", Health),
     ("GET", "/openapi.json", Document),
     ("POST", "/api/v1/org/events", Publish),
     ("GET", "/api/v1/org/integrations/eventstream", List),
     ("POST", "/api/v1/org/integrations/eventstream", Register),
     ("POST", "/api/v1/org/integrations/eventstream/_preview", Preview),
+    ("POST", "/api/v1/org/integrations/eventstream/_test", TestNew),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}", Get),
     ("PATCH", "/api/v1/org/integrations/eventstream/{integration_id}", Update),
     ("PUT", "/api/v1/org/integrations/eventstream/{integration_id}", Update),
     ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}", Delete),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_start", Start),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_stop", Stop),
+    ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_test", Test),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_rotate_signing_secret", RotateSecret),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/log", Log),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/files", ListFiles),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/events", ListEvents),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/events/{event_id}", GetEvent),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ListRejected),
     ("DELETE", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ClearRejected),
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events/_retry", RetryAllRejected),
@@ -104,13 +116,17 @@ pub async fn dispatch(
         List => integrations::list(app, &tenant()?).await,
         Register => integrations::register(app, &tenant()?, request).await,
         Preview => preview::preview(app, &tenant()?, request).await,
+        TestNew => testing::unregistered(app, &tenant()?, request).await,
         Get => integrations::get(app, &tenant()?, id).await,
         Update => integrations::update(app, &tenant()?, id, request).await,
         Delete => integrations::delete(app, &tenant()?, id, request).await,
         Start => integrations::start(app, &tenant()?, id, request).await,
         Stop => integrations::stop(app, &tenant()?, id, request).await,
+        Test => testing::registered(app, &tenant()?, id, request).await,
         RotateSecret => signing::rotate(app, &tenant()?, id, request).await,
         Log => integrations::log(app, &tenant()?, id).await,
+        ListEvents => events::list(app, &tenant()?, id, request).await,
+        GetEvent => events::get(app, &tenant()?, id, event, request).await,
         ListFiles => files::list(app, &tenant()?, id, request).await,
         ListRejected => rejected_events::list(app, &tenant()?, id).await,
         ClearRejected => rejected_events::clear(app, &tenant()?, id).await,

@@ -2,13 +2,14 @@
 
 mod rejected;
 mod run;
+mod test;
 
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::integration::{Integration, IntegrationRef};
 use domain::lifecycle::Rules;
-use domain::tasks::{Retried, RetriedAll, RetryRejected, Run};
+use domain::tasks::{Retried, RetriedAll, RetryRejected, Run, TestReceiver, Verdict};
 use receivers::Receivers;
 use serde::{Deserialize, Serialize};
 use shared::batch;
@@ -20,6 +21,7 @@ use shared::recent::{Recent, RecentError};
 use shared::secrets::{SecretError, Secrets};
 use shared::services::Services;
 use shared::store::StoreError;
+use shared::store::fates::Fates;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::Integrations;
 use shared::store::rejected_events::RejectedEvents;
@@ -46,6 +48,8 @@ pub struct App {
     pub integration_log: IntegrationLog,
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
+    /// What is noted of it for good.
+    pub fates: Fates,
     /// What could not be sent, or has to be sent again.
     pub waiting_events: WaitingEvents,
     /// The integrations as they are right before a request.
@@ -73,6 +77,7 @@ impl App {
             integrations: services.integrations(),
             integration_log: services.integration_log(),
             rejected_events: services.rejected_events(),
+            fates: services.fates(),
             waiting_events: services.waiting_events(),
             recent: services.recent(),
             secrets: services.secrets(),
@@ -111,6 +116,11 @@ pub enum Invocation {
         /// Whose.
         retry_all: IntegrationRef,
     },
+    /// Send a sample event to a receiver, now.
+    Test {
+        /// Which one.
+        test: Box<TestReceiver>,
+    },
     /// A batch of tasks.
     Batch(SqsEvent),
 }
@@ -123,6 +133,8 @@ pub enum Answer {
     Retried(Retried),
     /// What became of all of them.
     RetriedAll(RetriedAll),
+    /// What came of a test.
+    Tested(Verdict),
     /// The messages to be handed out again.
     Batch(SqsBatchResponse),
 }
@@ -141,6 +153,7 @@ pub async fn handle(
         Invocation::RetryAll { retry_all } => {
             Answer::RetriedAll(rejected::retry_all(app, &retry_all).await?)
         }
+        Invocation::Test { test } => Answer::Tested(test::test(app, &test).await?),
         Invocation::Batch(event) => {
             let deliver = async |task: &Run, trace: Option<&Trace>| {
                 let segment = app.tracer.begin("delivery", trace);

@@ -124,8 +124,9 @@ impl Receiver<'_> {
         );
         if exchange.outcome == Outcome::Delivered {
             match app.rejected_events.delete(integration_ref, event_id).await {
-                // Deleted or retried by another call in the meantime.
-                Ok(()) | Err(StoreError::NotFound) => {}
+                Ok(Some(event)) => app.fates.forget(integration_ref, &event).await?,
+                // Of an earlier version; or deleted or retried by another call in the meantime.
+                Ok(None) | Err(StoreError::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }
         }

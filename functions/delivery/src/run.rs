@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use domain::integration::{Integration, IntegrationRef, Target};
 use domain::integration_log::request_failed;
 use domain::lifecycle::{Input, Ran};
+use domain::log::position::EventRef;
 use domain::metric::Metric;
 use domain::receiver::outcome::Outcome;
 use domain::run::{Admission, Next, Posting, Written, admit};
@@ -66,7 +67,12 @@ async fn post_all(
     let tick = || began.elapsed().as_millis() as u64;
     let mut posting = Posting::new(run.events.len(), left.as_millis() as u64);
     let attempts = Attempts::new(&app.metrics, integration_ref);
-    let rejections = Rejections::new(&app.rejected_events, &app.integration_log, &app.clock);
+    let rejections = Rejections::new(
+        &app.rejected_events,
+        &app.fates,
+        &app.integration_log,
+        &app.clock,
+    );
     let (mut under_way, mut gone) = (FuturesUnordered::new(), None);
     let mut failure = None;
     loop {
@@ -97,9 +103,14 @@ async fn post_all(
                 match outcome {
                     Outcome::Rejected(answer) => {
                         let event = &run.events[number];
+                        let place = EventRef {
+                            segment: run.segment,
+                            index: event.index,
+                            shard: run.shard,
+                        };
+                        let rejected = (place, event.id.as_str());
                         let body = event.body.get();
-                        let kept =
-                            rejections.keep(integration_ref, &event.id, body, reason, answer);
+                        let kept = rejections.keep(integration_ref, rejected, body, reason, answer);
                         if let Err(error) = kept.await {
                             failure = Some(error.into());
                         }

@@ -4,6 +4,7 @@ pub mod file;
 mod held;
 pub mod roles;
 mod run;
+mod test;
 mod upload;
 mod write;
 
@@ -14,8 +15,8 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::export::MAX_FILE_BYTES;
 use domain::lifecycle::Rules;
 use domain::metric::Metric;
-use domain::tasks::{self, ExportTask};
-use serde::Deserialize;
+use domain::tasks::{self, ExportTask, TestBucket, Verdict};
+use serde::{Deserialize, Serialize};
 use shared::batch;
 use shared::clock::Clock;
 use shared::metrics::Metrics;
@@ -81,7 +82,7 @@ impl App {
     }
 }
 
-/// What invokes this function: the schedule, or its queue.
+/// What invokes this function: the schedule, the API, or its queue.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Invocation {
@@ -90,8 +91,23 @@ pub enum Invocation {
         /// `export`.
         tick: String,
     },
+    /// Put an object into a bucket, now.
+    Test {
+        /// Which one.
+        test: Box<TestBucket>,
+    },
     /// A batch of tasks.
     Batch(SqsEvent),
+}
+
+/// What this function returns.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// What came of a test.
+    Tested(Verdict),
+    /// The messages to be handed out again.
+    Batch(SqsBatchResponse),
 }
 
 /// Why something could not be carried out. The next tick comes to it again.
@@ -123,18 +139,20 @@ pub enum ExportError {
 /// Handles an invocation.
 ///
 /// # Errors
-/// When the tick fails; tasks that fail are named in the response instead.
-pub async fn handle(app: &App, invocation: Invocation) -> Result<SqsBatchResponse, ExportError> {
+/// When the tick or a test fails; tasks that fail are named in the response instead.
+pub async fn handle(app: &App, invocation: Invocation) -> Result<Answer, ExportError> {
     match invocation {
         Invocation::Tick { .. } => {
             tick(app).await?;
             app.metrics.count(Metric::Ticks, 1);
-            Ok(SqsBatchResponse::default())
+            Ok(Answer::Batch(SqsBatchResponse::default()))
         }
+        Invocation::Test { test } => Ok(Answer::Tested(test::test(app, &test).await?)),
         Invocation::Batch(event) => {
             let run = async |task: &ExportTask, _: Option<&Trace>| run::run(app, task).await;
             let (queue, dead_letters) = (&app.export_queue, &app.dead_letters);
-            Ok(batch::each(event, queue, dead_letters, &app.metrics, run).await)
+            let answer = batch::each(event, queue, dead_letters, &app.metrics, run).await;
+            Ok(Answer::Batch(answer))
         }
     }
 }

@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
             crc64: file.crc64(),
         };
         // Before the plan is stored: where KMS or STS fails, nothing was planned.
-        let granted = self.credentials(bucket, &plan).await?;
+        let granted = granted(self.app, tenant, &integration.id, bucket, &plan).await?;
         let store = ExportInput::Plan {
             plan: plan.clone(),
             read,
@@ -154,7 +154,8 @@ impl<'a> Writer<'a> {
                 return Ok(Break(()));
             };
             let bucket = bucket.clone();
-            let granted = self.credentials(&bucket, &plan).await?;
+            let Integration { id, .. } = &self.held.integration;
+            let granted = granted(self.app, &tenant, id, &bucket, &plan).await?;
             let generation = self.held.integration.generation;
             let id = &self.held.integration.id;
             self.held.integration = match self.app.integrations.get(&tenant, id).await {
@@ -275,33 +276,41 @@ impl<'a> Writer<'a> {
             false => Break(()),
         })
     }
+}
 
-    /// What a plan is uploaded with: the customer's key, or credentials of the customer's role, which may refuse.
-    async fn credentials(&self, bucket: &Bucket, plan: &Plan) -> Result<Granted, ExportError> {
-        let Integration { tenant, id, .. } = &self.held.integration;
-        match &bucket.access {
-            Access::Key {
+/// What a plan is uploaded with: the customer's key, or credentials of the customer's role, which may refuse.
+///
+/// # Errors
+/// When the secret cannot be decrypted, or STS fails.
+pub async fn granted(
+    app: &App,
+    tenant: &str,
+    id: &str,
+    bucket: &Bucket,
+    plan: &Plan,
+) -> Result<Granted, ExportError> {
+    match &bucket.access {
+        Access::Key {
+            aws_access_key_id,
+            aws_secret_access_key,
+        } => {
+            let secret = app.secrets.decrypt(tenant, id, aws_secret_access_key);
+            let secret = secret.await?;
+            let key = Credentials::new(
                 aws_access_key_id,
-                aws_secret_access_key,
-            } => {
-                let secret = self.app.secrets.decrypt(tenant, id, aws_secret_access_key);
-                let secret = secret.await?;
-                let key = Credentials::new(
-                    aws_access_key_id,
-                    secret.expose(),
-                    None,
-                    None,
-                    "customer's key",
-                );
-                Ok(Granted::Credentials(key))
-            }
-            Access::Role {
-                role_arn,
-                external_id,
-            } => {
-                let assumed = self.app.roles.assume(role_arn, external_id, id, plan);
-                Ok(assumed.await?)
-            }
+                secret.expose(),
+                None,
+                None,
+                "customer's key",
+            );
+            Ok(Granted::Credentials(key))
+        }
+        Access::Role {
+            role_arn,
+            external_id,
+        } => {
+            let assumed = app.roles.assume(role_arn, external_id, id, plan);
+            Ok(assumed.await?)
         }
     }
 }

@@ -25,6 +25,7 @@ use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::chunks::Chunks;
 use shared::store::event_log::EventLog;
+use shared::store::fates::Fates;
 use shared::store::integration_log::IntegrationLog;
 use shared::store::integrations::{Due, Integrations};
 use shared::store::rejected_events::RejectedEvents;
@@ -55,6 +56,8 @@ pub struct App {
     pub integration_log: IntegrationLog,
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
+    /// What is noted of it for good.
+    pub fates: Fates,
     /// What could not be sent, or has to be sent again.
     pub waiting_events: WaitingEvents,
     /// What an earlier version had under way.
@@ -81,6 +84,7 @@ impl App {
             recent: services.recent(),
             integration_log: services.integration_log(),
             rejected_events: services.rejected_events(),
+            fates: services.fates(),
             waiting_events: services.waiting_events(),
             chunks: services.chunks(),
             receivers: Receivers::new(allow_private),

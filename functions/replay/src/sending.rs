@@ -128,7 +128,12 @@ impl<'a> Work<'a> {
             integration: Mutex::default(),
             segments: Segments::new(&app.event_log, &integration_ref.tenant),
             attempts: Attempts::new(&app.metrics, integration_ref),
-            rejections: Rejections::new(&app.rejected_events, &app.integration_log, &app.clock),
+            rejections: Rejections::new(
+                &app.rejected_events,
+                &app.fates,
+                &app.integration_log,
+                &app.clock,
+            ),
         }
     }
 
@@ -177,12 +182,14 @@ impl<'a> Work<'a> {
                 if let Some(found) = self.segments.get(event).await? {
                     let kept = self.rejections.keep(
                         integration_ref,
-                        found.id(),
+                        (event, found.id()),
                         found.body(),
                         reason,
                         answer,
                     );
                     kept.await?;
+                    // Before the position moves past it.
+                    self.rejections.note(integration_ref).await;
                 }
                 Seen::Rejected { id }
             }

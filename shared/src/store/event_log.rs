@@ -17,9 +17,11 @@ use ulid::Ulid;
 use super::{Item, StoreError, Table, number, text, unavailable};
 use crate::clock::Clock;
 
+mod latest;
 mod partitions;
 mod reader;
 
+pub use latest::Piece;
 pub use reader::Reader;
 
 use partitions::{Content, Partitions, last_before, next_day, partition, read};
@@ -183,6 +185,21 @@ impl EventLog {
 
     fn reader(&self, tenant: &str, from: Ulid, until: Ulid, content: Content) -> Reader {
         Reader::new(self.partitions.clone(), tenant, from, until, content)
+    }
+
+    /// The last segments `from <= id < until` of one day, read consistently: at most `most` of each shard, and 1 MB of each. `from`
+    /// has to be below `until`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn latest(
+        &self,
+        tenant: &str,
+        from: Ulid,
+        until: Ulid,
+        most: i32,
+    ) -> Result<Piece, StoreError> {
+        latest::latest(&self.partitions, tenant, from, until, most).await
     }
 
     /// Whether there is a segment `from <= id < until`; read consistently. For ranges of hours: it asks day by day.

@@ -62,6 +62,33 @@ impl ExportedFiles {
         found.truncate(PAGE);
         Ok((found, has_more))
     }
+
+    /// The files that cover positions `from <= position < until`, in their order, at most so many of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn covering(
+        &self,
+        integration_ref: &IntegrationRef,
+        from: Ulid,
+        until: Ulid,
+        most: usize,
+    ) -> Result<Vec<ExportedFile>, StoreError> {
+        // Their keys are their ends, which they do not cover.
+        let (first, last) = (Ulid(from.0.saturating_add(1)), Ulid(u128::MAX));
+        let (first, last) = (format!("{PREFIX}{first}"), format!("{PREFIX}{last}"));
+        let query = self.table.between(&files(integration_ref), &first, &last);
+        let mut found = Vec::new();
+        let mut pages = query.into_paginator().items().send();
+        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
+            let file = read(&item)?;
+            if file.from >= until || found.len() >= most {
+                break;
+            }
+            found.push(file);
+        }
+        Ok(found)
+    }
 }
 
 fn files(integration_ref: &IntegrationRef) -> String {

@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use domain::integration::IntegrationRef;
+use domain::log::position::EventRef;
 use domain::time::Millis;
+use ulid::Ulid;
 
 use super::{
     Item, StoreError, Table, failure, number, number_of, partition, text, text_of, unavailable,
@@ -41,6 +43,8 @@ pub struct Rejected {
     pub created_at: Millis,
     /// The start of the receiver's response.
     pub answer: String,
+    /// Where it is in the event log; an earlier version does not write it down.
+    pub event: Option<EventRef>,
 }
 
 impl RejectedEvents {
@@ -97,7 +101,7 @@ impl RejectedEvents {
         envelope: &str,
     ) -> Result<(), StoreError> {
         let compressed = zstd::bulk::compress(envelope.as_bytes(), LEVEL).map_err(unreadable)?;
-        let item: Item = HashMap::from([
+        let mut item: Item = HashMap::from([
             ("pk".into(), text(partition(integration_ref))),
             ("sk".into(), text(format!("{PREFIX}{}", rejected.event_id))),
             ("created_at".into(), number(rejected.created_at.0)),
@@ -106,10 +110,15 @@ impl RejectedEvents {
             // That there is no second item: a list does not read the envelope.
             ("is_whole".into(), AttributeValue::Bool(true)),
         ]);
+        if let Some(event) = rejected.event {
+            item.insert("segment".into(), text(event.segment.to_string()));
+            item.insert("index".into(), number(u64::from(event.index)));
+            item.insert("shard".into(), number(u64::from(event.shard)));
+        }
         self.table.put(item).await
     }
 
-    /// Deletes a rejected event.
+    /// Deletes a rejected event, and returns where it is in the event log, if that is known.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
@@ -117,17 +126,20 @@ impl RejectedEvents {
         &self,
         integration_ref: &IntegrationRef,
         event_id: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<EventRef>, StoreError> {
         let pk = partition(integration_ref);
-        self.table
+        let deleted = self
+            .table
             .deletion(&pk, &format!("{PREFIX}{event_id}"))
             .condition_expression("attribute_exists(pk)")
+            .return_values(ReturnValue::AllOld)
             .send()
             .await
             .map_err(|error| failure(error, StoreError::NotFound))?;
         self.table
             .delete(&pk, &format!("{ENVELOPE}{event_id}"))
-            .await
+            .await?;
+        Ok(event_of(&deleted.attributes.unwrap_or_default()))
     }
 
     /// Deletes the oldest of those that are too many, and returns their ids.
@@ -199,7 +211,10 @@ impl RejectedEvents {
         let mut pages = self
             .table
             .list(&partition(integration_ref), PREFIX)
-            .projection_expression("sk, created_at, answer, is_whole")
+            .projection_expression("sk, created_at, answer, is_whole, #segment, #index, #shard")
+            .expression_attribute_names("#segment", "segment")
+            .expression_attribute_names("#index", "index")
+            .expression_attribute_names("#shard", "shard")
             .into_paginator()
             .items()
             .send();
@@ -225,6 +240,16 @@ fn read(item: &Item) -> Result<Rejected, StoreError> {
         event_id: event_id.to_owned(),
         created_at: Millis(number_of(item, "created_at")?),
         answer: text_of(item, "answer")?,
+        event: event_of(item),
+    })
+}
+
+fn event_of(item: &Item) -> Option<EventRef> {
+    let number32 = |name| u32::try_from(number_of(item, name).ok()?).ok();
+    Some(EventRef {
+        segment: Ulid::from_string(&text_of(item, "segment").ok()?).ok()?,
+        index: number32("index")?,
+        shard: number32("shard")?,
     })
 }
 
@@ -247,6 +272,7 @@ mod tests {
             event_id: "an-id".into(),
             created_at: Millis(5),
             answer: "no such item".into(),
+            event: None,
         };
         assert_eq!(read(&stored).unwrap(), rejected);
     }

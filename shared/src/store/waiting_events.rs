@@ -3,7 +3,6 @@
 //! Each item is less than 1 KB: a write unit. All of an integration are in one partition, which takes 1,000 of them a second.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, PutRequest, WriteRequest};
 use domain::integration::{CATCH_UP, IntegrationRef};
@@ -20,10 +19,6 @@ use super::{
 const PREFIX: &str = "waiting#";
 /// Items of an earlier version, of one event each.
 const PARKED: &str = "parked#";
-/// The most requests of a batch (DynamoDB).
-const MAX_BATCH: usize = 25;
-/// How often what DynamoDB has not processed of a batch is sent again before the whole call fails.
-const MAX_TRIES: u32 = 8;
 
 /// The waiting events of all integrations.
 #[derive(Clone, Debug)]
@@ -53,7 +48,7 @@ impl WaitingEvents {
             let put = put.build().map_err(unreadable)?;
             writes.push(WriteRequest::builder().put_request(put).build());
         }
-        self.write(writes).await
+        self.table.write_batch(writes).await
     }
 
     /// Deletes items.
@@ -78,7 +73,7 @@ impl WaitingEvents {
             let delete = delete.build().map_err(unreadable)?;
             writes.push(WriteRequest::builder().delete_request(delete).build());
         }
-        self.write(writes).await
+        self.table.write_batch(writes).await
     }
 
     /// An item of an earlier version, unless it was parked again since it was read.
@@ -97,34 +92,6 @@ impl WaitingEvents {
         }
     }
 
-    /// Sends writes in batches, and what was not processed of them again: an item that is not processed is not stored.
-    async fn write(&self, mut writes: Vec<WriteRequest>) -> Result<(), StoreError> {
-        let mut attempt = 0;
-        while !writes.is_empty() {
-            let rest = writes.split_off(writes.len().min(MAX_BATCH));
-            let answer = self
-                .table
-                .client
-                .batch_write_item()
-                .request_items(&self.table.name, writes)
-                .send()
-                .await
-                .map_err(unavailable)?;
-            let unprocessed = answer.unprocessed_items.unwrap_or_default();
-            let mut left: Vec<WriteRequest> = unprocessed.into_values().flatten().collect();
-            if !left.is_empty() {
-                attempt += 1;
-                if attempt > MAX_TRIES {
-                    return Err(StoreError::Unavailable("a batch is throttled".into()));
-                }
-                tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
-            }
-            left.extend(rest);
-            writes = left;
-        }
-        Ok(())
-    }
-
     /// All items of an integration, read consistently: those of an earlier version, too.
     ///
     /// # Errors
@@ -138,6 +105,33 @@ impl WaitingEvents {
             self.all(integration_ref, PARKED),
         )
         .await?;
+        items.extend(parked);
+        Ok(items)
+    }
+
+    /// The items of the segments `from <= segment < until`, read consistently.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn of_segments(
+        &self,
+        integration_ref: &IntegrationRef,
+        from: Ulid,
+        until: Ulid,
+    ) -> Result<Vec<StoredWaiting>, StoreError> {
+        let range = |prefix: &'static str| async move {
+            let (first, last) = (format!("{prefix}{from}"), format!("{prefix}{until}"));
+            let query = self
+                .table
+                .between(&partition(integration_ref), &first, &last);
+            let mut items = Vec::new();
+            let mut pages = query.into_paginator().items().send();
+            while let Some(item) = pages.try_next().await.map_err(unavailable)? {
+                items.push(read(&item)?);
+            }
+            Ok(items)
+        };
+        let (mut items, parked) = try_join(range(PREFIX), range(PARKED)).await?;
         items.extend(parked);
         Ok(items)
     }

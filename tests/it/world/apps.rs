@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use aws_lambda_events::sqs::SqsBatchResponse;
+use axum::extract::{Path, State};
 use axum::routing::post;
 use domain::lifecycle::Rules;
 use shared::env::Environment;
@@ -40,6 +41,7 @@ pub fn environment(
         ("RETENTION_DAYS", days(rules.retention)),
         ("TIME_LIMIT_SECONDS", "30".to_owned()),
         ("DELIVERY_FUNCTION", "delivery".to_owned()),
+        ("EXPORT_FUNCTION", "export".to_owned()),
         // What calls STS in these tests is the root user.
         (
             "EXPORT_ROLE_ARN",
@@ -53,32 +55,57 @@ pub fn environment(
     ])
 }
 
-/// Serves the delivery function as Lambda's Invoke API does, on a thread of its own; returns the endpoint.
-pub async fn serve_function(app: Arc<delivery::App>) -> String {
-    let (calls, mut called) = mpsc::channel::<(String, oneshot::Sender<String>)>(1);
+/// A call of a function: its name, what it is invoked with, and where its answer goes.
+type Call = (String, String, oneshot::Sender<String>);
+
+/// Serves delivery and export as Lambda's Invoke API does, on a thread of its own; returns the endpoint.
+pub async fn serve_functions(delivery: Arc<delivery::App>, export: export::App) -> String {
+    let (calls, mut called) = mpsc::channel::<Call>(1);
     std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().unwrap();
         runtime.block_on(async {
-            while let Some((body, answered)) = called.recv().await {
-                let invocation = serde_json::from_str(&body).unwrap();
-                let answer = delivery::handle(&app, invocation, std::time::Duration::from_secs(30))
-                    .await
-                    .unwrap();
-                let _ = answered.send(serde_json::to_string(&answer).unwrap());
+            while let Some((name, body, answered)) = called.recv().await {
+                let answer = match name.as_str() {
+                    "delivery" => {
+                        let invocation = serde_json::from_str(&body).unwrap();
+                        let limit = std::time::Duration::from_secs(30);
+                        let answer = delivery::handle(&delivery, invocation, limit).await;
+                        serde_json::to_string(&answer.unwrap())
+                    }
+                    _ => {
+                        let invocation = serde_json::from_str(&body).unwrap();
+                        let answer = export::handle(&export, invocation).await;
+                        serde_json::to_string(&answer.unwrap())
+                    }
+                };
+                let _ = answered.send(answer.unwrap());
             }
         });
     });
-    let invoke = |State(calls): State<mpsc::Sender<_>>, body: String| async move {
+    let invoke = |State(calls): State<mpsc::Sender<Call>>,
+                  Path(name): Path<String>,
+                  body: String| async move {
         let (answered, answer) = oneshot::channel();
-        calls.send((body, answered)).await.unwrap();
+        calls.send((name, body, answered)).await.unwrap();
         answer.await.unwrap()
     };
     let router = axum::Router::new()
-        .route("/2015-03-31/functions/delivery/invocations", post(invoke))
+        .route("/2015-03-31/functions/{name}/invocations", post(invoke))
         .with_state(calls);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     endpoint
+}
+
+/// Hands a tick or a batch to export; which messages are to be handed out again.
+pub async fn run_export(
+    app: &export::App,
+    invocation: export::Invocation,
+) -> Result<SqsBatchResponse, export::ExportError> {
+    match export::handle(app, invocation).await? {
+        export::Answer::Batch(response) => Ok(response),
+        answer => panic!("a batch was asked for: {answer:?}"),
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use domain::fate::EventStatus;
 use serde_json::{Map, Value, json};
+use strum::VariantArray;
 
 use super::operations::operation;
 use super::refusals::responses;
-use super::schemas::{self, reference};
+use super::schemas::{self, TIMESTAMP, reference};
 use super::{DOCUMENT, examples};
 use crate::routes::ROUTES;
 
@@ -88,6 +90,14 @@ fn document() -> Value {
                     "description": "Where the list continues: the `cursor` of the response before.",
                     "schema": { "type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$" },
                 },
+                "From": query("from", "UTC timestamp from which on events are listed; without it, as long as events are kept.", json!({ "type": "string", "format": "date-time", "pattern": TIMESTAMP })),
+                "To": query("to", "UTC timestamp until which events are listed, itself excluded; after `from`; without it, now.", json!({ "type": "string", "format": "date-time", "pattern": TIMESTAMP })),
+                "PublishedAt": query("published_at", "When the event was published, as the list has it.", json!({ "type": "string", "format": "date-time", "pattern": TIMESTAMP })),
+                "EventName": query("name", "Only events of this name.", json!({ "type": "string", "minLength": 1, "maxLength": 200 })),
+                "EventStatus": query("status", "Only events of this status.", json!({ "type": "string", "enum": EventStatus::VARIANTS.iter().map(AsRef::as_ref).collect::<Vec<&str>>() })),
+                "PayloadId": query("payload_id", "Only events whose payload has this `id`, as a text or as a number.", json!({ "type": "string", "minLength": 1, "maxLength": 200 })),
+                "Limit": query("limit", "How many events a page has at the most.", json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 50 })),
+                "EventCursor": query("cursor", "Where the list continues: the `cursor` of the response before. The other parameters have to be the same.", json!({ "type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}(-[1-9][0-9]{0,8})?$" })),
                 "IfMatch": {
                     "name": "If-Match",
                     "in": "header",
@@ -106,13 +116,18 @@ fn document() -> Value {
                     "name": "event_id",
                     "in": "path",
                     "required": true,
-                    "description": "Unique identifier of the rejected event.",
+                    "description": "Unique identifier of the event.",
                     "schema": { "type": "string", "minLength": 1, "maxLength": 64 },
                     "example": "1a8a5052-8741-4daf-982e-e0a12990335a",
                 },
             },
         },
     })
+}
+
+/// A parameter of a query.
+fn query(name: &str, description: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema })
 }
 
 /// What receivers get.
@@ -131,6 +146,10 @@ fn webhook() -> Value {
                 "name": "webhook-signature", "in": "header", "required": false, "schema": { "type": "string" },
                 "description": "By Standard Webhooks 1.0: `v1,` and the base64 of HMAC-SHA256 over `webhook-id.webhook-timestamp.body`, with the bytes of the signing secret as the key. For a while after a rotation two of them, separated by a blank: one has to be right. Not there where the integration has no signing secret.",
                 "example": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            }),
+            json!({
+                "name": "webhook-test", "in": "header", "required": false, "schema": { "const": "1" },
+                "description": "Of sample events alone: this is a test of the integration, and nothing has happened.",
             }),
         ],
         "requestBody": {

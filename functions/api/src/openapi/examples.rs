@@ -144,6 +144,69 @@ pub fn files() -> Value {
     })
 }
 
+/// Tests of an integration.
+pub fn tests() -> Value {
+    json!({
+        "default": { "summary": "A sample of the first event of the filter", "value": {} },
+        "named": { "summary": "A sample of another event", "value": { "name": "return.processed" } },
+    })
+}
+
+/// What came of a test.
+pub fn verdict() -> Value {
+    json!({
+        "is_delivered": false,
+        "reason": "unauthorized (HTTP status code 401)",
+        "event_id": "0b5d2c0e-6d3c-4f43-9d0e-6f4d7c1b2a90",
+        "event_name": "order.created",
+        "latency_ms": 84,
+        "status_code": 401,
+        "response": "{\"error\":\"unknown api key\"}",
+        "tls": { "version": "TLS 1.3", "certificate_expires_at": "2019-04-17T12:00:00.000Z" },
+    })
+}
+
+/// Events of an integration.
+pub fn events() -> Value {
+    json!({
+        "events": [
+            {
+                "id": "1a8a5052-8741-4daf-982e-e0a12990335a",
+                "name": "order.created",
+                "published_at": "2019-01-17T12:00:03.125Z",
+                "status": "retrying",
+                "is_certain": true,
+                "attempts": 2,
+                "next_attempt_at": "2019-01-17T12:00:31.000Z",
+                "reason": "internal server error (HTTP status code 500)",
+            },
+            {
+                "id": "7c9a2f4e-3d51-4d0a-8a3b-2f1f0f6f9d11",
+                "name": "order.paid",
+                "published_at": "2019-01-17T12:00:01.500Z",
+                "status": "delivered",
+                "is_certain": true,
+            },
+        ],
+        "as_of": "2019-01-17T12:00:20.000Z",
+        "read_from": "2019-01-17T11:59:58.250Z",
+        "cursor": "01D1D6A3R00000000000000000",
+    })
+}
+
+/// An event with its payload.
+pub fn event_details() -> Value {
+    json!({
+        "id": "1a8a5052-8741-4daf-982e-e0a12990335a",
+        "name": "order.created",
+        "published_at": "2019-01-17T12:00:03.125Z",
+        "status": "delivered",
+        "is_certain": true,
+        "as_of": "2019-01-17T12:00:20.000Z",
+        "payload": { "number": "R1" },
+    })
+}
+
 /// Rotations of a signing secret.
 pub fn rotations() -> Value {
     json!({

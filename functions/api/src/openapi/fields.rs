@@ -1,11 +1,13 @@
 //! Schemas of single fields, which the types of bodies and responses name.
 
 use domain::event::{MAX_NAME_CHARS, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH};
+use domain::fate::EventStatus;
 use domain::integration::{IntegrationType, Status};
 use schemars::generate::SchemaGenerator;
 use schemars::{Schema, json_schema};
 use serde::Serialize;
 use serde_json::json;
+use strum::VariantArray;
 
 /// The name of an event.
 pub const EVENT_NAME: &str = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$";
@@ -34,6 +36,12 @@ pub fn integration_type(_: &mut SchemaGenerator) -> Schema {
 pub fn status(_: &mut SchemaGenerator) -> Schema {
     let all = [Status::Running, Status::Stopped];
     words(&all, "Whether events are sent.")
+}
+
+/// What became of an event.
+pub fn event_status(_: &mut SchemaGenerator) -> Schema {
+    let all: Vec<&str> = EventStatus::VARIANTS.iter().map(AsRef::as_ref).collect();
+    json_schema!({ "type": "string", "enum": all, "description": "What became of it." })
 }
 
 /// A list of the names of events.

@@ -224,6 +224,39 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
                 .responses("200", "The log.", schema, examples::log())
                 .done()
         }
+        Endpoint::TestNew => Operation::new(
+            "testRegistration",
+            INTEGRATIONS,
+            "Test a registration",
+            "Takes what a registration takes, and tests the receiver or the bucket as it would be registered: see *Test the integration*. Nothing is registered.",
+        )
+        .body("NewIntegration", examples::registrations())
+        .responses("200", "What came of it.", reference("Verdict"), examples::verdict())
+        .done(),
+        Endpoint::Test => Operation::new("testIntegration", INTEGRATIONS, "Test the integration", TEST)
+            .of_integration()
+            .body("TestRequest", examples::tests())
+            .optional()
+            .responses("200", "What came of it.", reference("Verdict"), examples::verdict())
+            .done(),
+        Endpoint::ListEvents => {
+            let mut operation = Operation::new("listEvents", INTEGRATIONS, "List events", LIST_EVENTS).of_integration();
+            for parameter in ["From", "To", "EventName", "EventStatus", "PayloadId", "Limit", "EventCursor"] {
+                operation = operation.parameter(parameter);
+            }
+            operation
+                .error("400", "BadRequest")
+                .responses("200", "Events, newest first.", reference("Events"), examples::events())
+                .done()
+        }
+        Endpoint::GetEvent => {
+            Operation::new("getEvent", INTEGRATIONS, "Get event", "Returns an event, what became of it, and its payload. Without `published_at` it is looked for among what was published last.")
+                .of_event()
+                .parameter("PublishedAt")
+                .error("400", "BadRequest")
+                .responses("200", "The event.", reference("EventDetails"), examples::event_details())
+                .done()
+        }
         Endpoint::ListFiles => {
             Operation::new("listFiles", INTEGRATIONS, "List files", "Lists the files of an S3 integration, newest first, for as long as their events are kept. Consecutive files meet: where `from` of one is `until` of the one before, every event in between that passed the filter is in one of them.")
                 .of_integration()
@@ -290,6 +323,19 @@ const START: &str = "Starts the specified integration. Starting a running one ch
 An integration that is started within 30 days of its stop receives everything that it missed. Later than that, it receives what comes from its start on.
 
 As many integrations may send what is more than a day old at a time as temporary ones may run; one more is a 409 with the code `limit_exceeded`.";
+
+const TEST: &str = "Tests the receiver or the bucket of the integration, whether or not it runs, and waits for what comes of it.
+
+- **Webhook**: the receiver is sent a sample event. The header `webhook-test: 1` and the payload say that it is one; everything else is as in any other webhook.
+- **S3**: an object with a sample event is put next to the files: `{timestamp}-test-{random_string}.export`. Delete it when you like.
+
+Nothing is logged or counted, and nothing is tried again. There can be 20 tests a minute.";
+
+const LIST_EVENTS: &str = "Lists what was published for the integration, newest first, and what became of each event: of a webhook integration `delivered`, `sending` (on its way), `retrying`, `waiting` (to be sent), `rejected`; of an S3 integration `exported` or `waiting`; of either `skipped` (outside of its range, or not passed by its filter).
+
+An event that is delivered is written down nowhere: that it is follows from what is known of those that are not. Where that is not certain yet, `is_certain` is false: right after it was published, or while other events are on their way. It may have been sent more than once.
+
+A page reads 1 MB of the event log at the most, and the next one continues where it ended.";
 
 const REGISTER: &str = "Registers a new integration and starts it. There are two ways for events to reach you:
 

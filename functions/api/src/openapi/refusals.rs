@@ -99,9 +99,9 @@ pub fn responses() -> Value {
     );
     add(
         "TooManyRequests",
-        gateway(
-            "More requests than the API accepts. Try again later.",
-            "Too Many Requests",
+        either(
+            "More requests than the API accepts: try again later. `limit_exceeded`: more tests than there may be in a minute.",
+            json!({ "message": "Too Many Requests" }),
         ),
     );
     add(

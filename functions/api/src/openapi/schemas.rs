@@ -6,13 +6,15 @@ use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::bodies::{PreviewBody, PublishedEvent, Registration, Rotation, Update};
+use crate::bodies::{PreviewBody, PublishedEvent, Registration, Rotation, TestBody, Update};
 use crate::error::Body;
+use crate::events::{EventResponse, EventsResponse};
 use crate::files::FilesResponse;
 use crate::openapi::fields::EVENT_NAME;
 use crate::preview::PreviewResponse;
 use crate::rejected_events::{RejectedResponse, RetriedAllResponse};
 use crate::responses::{EntryResponse, IntegrationResponse, RotationResponse};
+use crate::testing::VerdictResponse;
 
 /// RFC 3339 in UTC, as [`domain::time::Millis::parse`] takes it.
 pub const TIMESTAMP: &str = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|\+00:00)$";
@@ -41,6 +43,7 @@ pub fn components() -> Map<String, Value> {
     requests.subschema_for::<PublishedEvent>();
     requests.subschema_for::<Rotation>();
     requests.subschema_for::<PreviewBody>();
+    requests.subschema_for::<TestBody>();
     let mut responses = generator(Contract::Serialize);
     responses.subschema_for::<IntegrationResponse>();
     responses.subschema_for::<EntryResponse>();
@@ -49,6 +52,9 @@ pub fn components() -> Map<String, Value> {
     responses.subschema_for::<RetriedAllResponse>();
     responses.subschema_for::<PreviewResponse>();
     responses.subschema_for::<FilesResponse>();
+    responses.subschema_for::<EventsResponse>();
+    responses.subschema_for::<EventResponse>();
+    responses.subschema_for::<VerdictResponse>();
     responses.subschema_for::<Body<'static>>();
 
     let mut schemas = requests.take_definitions(true);

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::builders::{TransactWriteItemBuilder, UpdateBuilder}
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
 };
-use domain::exported::ExportedFile;
+use domain::fate::PastFilter;
 use domain::integration::{Integration, IntegrationRef, MAX_INTEGRATIONS};
 use domain::integration_log::{Action, Entry};
 use domain::lifecycle::{self, Applied, Input, Rules, StepRequest};
@@ -21,11 +21,14 @@ use uuid::Uuid;
 use super::items::{INDEX_PARTITION, INTEGRATION, Integrations, item, tombstone};
 use crate::clock::Clock;
 use crate::store::exported_files;
+use crate::store::fates;
 use crate::store::integration_log::{self, IntegrationLog};
 use crate::store::{Item, StoreError, failure, number, text, text_of, unavailable, unreadable};
 
 /// How many integrations the tenant has, and its external id.
 const COUNTER: &str = "counter";
+/// How many tests a tenant has made; the number of the minute follows.
+const TESTS: &str = "tests#";
 /// Why DynamoDB cancelled a transaction: the condition of this item did not hold.
 const REFUSED: &str = "ConditionalCheckFailed";
 /// How often a losing writer reads and decides again before it gives up.
@@ -117,7 +120,9 @@ impl Integrations {
                     reason,
                 })
                 .collect();
-            match self.write(next, &entries, change.file.as_ref()).await {
+            let file = change.file.as_ref();
+            let file = file.map(|file| exported_files::item(integration_ref, file));
+            match self.write(next, &entries, file).await {
                 Ok(written) => return Ok(Some((applied(written, actions), change.step))),
                 Err(StoreError::Changed) if attempt < MAX_TRIES => back_off(attempt).await,
                 Err(error) => return Err(error),
@@ -139,12 +144,29 @@ impl Integrations {
         self.write(integration, entries, None).await
     }
 
-    /// As [`Integrations::replace`], with a file that was stored.
+    /// As [`Integrations::replace`], where the integration had another filter before: it is kept for the `retention` of events.
+    ///
+    /// # Errors
+    /// Those of [`Integrations::replace`].
+    pub async fn replace_filter(
+        &self,
+        integration: Integration,
+        entry: &Entry,
+        past: &PastFilter,
+        retention: Duration,
+    ) -> Result<Integration, StoreError> {
+        let integration_ref = IntegrationRef::from(&integration);
+        let past = fates::filter_item(&integration_ref, past, entry.id, retention)?;
+        let entries = std::slice::from_ref(entry);
+        self.write(integration, entries, Some(past)).await
+    }
+
+    /// As [`Integrations::replace`], with one item that belongs to the write.
     async fn write(
         &self,
         mut integration: Integration,
         entries: &[Entry],
-        file: Option<&ExportedFile>,
+        also: Option<Item>,
     ) -> Result<Integration, StoreError> {
         let read_version = integration.version;
         integration.version += 1;
@@ -156,7 +178,7 @@ impl Integrations {
             .expression_attribute_values(":generation", text(integration.generation.to_string()))
             .expression_attribute_values(":version", number(read_version));
         let put = build(put.build())?;
-        if entries.is_empty() && file.is_none() {
+        if entries.is_empty() && also.is_none() {
             self.put_alone(put).await?;
             return Ok(integration);
         }
@@ -165,8 +187,8 @@ impl Integrations {
         for entry in entries {
             items.push(self.entry(&integration_ref, entry)?);
         }
-        if let Some(file) = file {
-            items.push(self.put(exported_files::item(&integration_ref, file))?);
+        if let Some(also) = also {
+            items.push(self.put(also)?);
         }
         let written = self.transact(items).await;
         written.map_err(|error| match cancelled(&error) {
@@ -279,6 +301,37 @@ impl Integrations {
             }
         }
         Err(StoreError::Changed)
+    }
+
+    /// Counts a test of a tenant's at `now`. `false`, and not counted, where there were `most` in the same `window`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn count_test(
+        &self,
+        tenant: &str,
+        now: Millis,
+        window: Duration,
+        most: u64,
+    ) -> Result<bool, StoreError> {
+        let number = now.0 / window.as_millis() as u64;
+        let expires_at = now.after(window * 2).epoch_seconds();
+        let counted = self
+            .table
+            .update(tenant, &format!("{TESTS}{number}"))
+            .update_expression("ADD #count :one SET expires_at = :expires_at")
+            .condition_expression("attribute_not_exists(#count) OR #count < :most")
+            .expression_attribute_names("#count", "count")
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .expression_attribute_values(":most", self::number(most))
+            .expression_attribute_values(":expires_at", self::number(expires_at))
+            .send()
+            .await;
+        match counted.map_err(|error| failure(error, StoreError::LimitReached)) {
+            Ok(_) => Ok(true),
+            Err(StoreError::LimitReached) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn transact(

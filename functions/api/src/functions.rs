@@ -1,4 +1,4 @@
-//! The delivery function, called by the API and waited for: only it may decrypt what receivers ask for.
+//! The functions that the API calls and waits for: only they may decrypt what receivers and buckets ask for.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use aws_sdk_lambda::config::Builder;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::primitives::Blob;
 use domain::integration::IntegrationRef;
-use domain::tasks::{Retried, RetriedAll, RetryRejected};
+use domain::tasks::{Retried, RetriedAll, RetryRejected, TestBucket, TestReceiver, Verdict};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long a connection to Lambda may take to be made.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -19,25 +19,27 @@ const ANSWER: Duration = Duration::from_secs(25);
 
 /// The delivery function.
 #[derive(Clone, Debug)]
-pub struct DeliveryFunction {
+pub struct DeliveryFunction(Function);
+
+/// The export function.
+#[derive(Clone, Debug)]
+pub struct ExportFunction(Function);
+
+#[derive(Clone, Debug)]
+struct Function {
     client: Client,
     name: String,
 }
 
-/// The delivery function could not be called, or failed.
+/// A function could not be called, or failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the delivery function failed")]
+#[error("the function failed")]
 pub struct InvokeError(#[source] Box<dyn Error + Send + Sync>);
 
 impl DeliveryFunction {
     /// The function of this name or ARN.
     pub fn new(config: Builder, name: String) -> DeliveryFunction {
-        let config = config
-            .timeout_config(shared::aws::timeouts(CONNECT, ANSWER, ANSWER))
-            // An attempt that is not answered may have sent the event: the caller decides whether it is sent once more.
-            .retry_config(RetryConfig::disabled());
-        let client = Client::from_conf(config.build());
-        DeliveryFunction { client, name }
+        DeliveryFunction(Function::new(config, name))
     }
 
     /// Has a rejected event tried again.
@@ -45,7 +47,7 @@ impl DeliveryFunction {
     /// # Errors
     /// [`InvokeError`]: whether the receiver has been sent the event is not known then.
     pub async fn retry(&self, retry: &RetryRejected) -> Result<Retried, InvokeError> {
-        self.invoke(&serde_json::json!({ "retry": retry })).await
+        self.0.invoke(&json!({ "retry": retry })).await
     }
 
     /// Has all rejected events of an integration tried again.
@@ -53,8 +55,41 @@ impl DeliveryFunction {
     /// # Errors
     /// [`InvokeError`]: which events the receiver has been sent is not known then.
     pub async fn retry_all(&self, of: &IntegrationRef) -> Result<RetriedAll, InvokeError> {
-        let asked = serde_json::json!({ "retry_all": of });
-        self.invoke(&asked).await
+        self.0.invoke(&json!({ "retry_all": of })).await
+    }
+
+    /// Has a sample event sent to a receiver.
+    ///
+    /// # Errors
+    /// [`InvokeError`].
+    pub async fn test(&self, test: &TestReceiver) -> Result<Verdict, InvokeError> {
+        self.0.invoke(&json!({ "test": test })).await
+    }
+}
+
+impl ExportFunction {
+    /// The function of this name or ARN.
+    pub fn new(config: Builder, name: String) -> ExportFunction {
+        ExportFunction(Function::new(config, name))
+    }
+
+    /// Has an object put into a bucket.
+    ///
+    /// # Errors
+    /// [`InvokeError`].
+    pub async fn test(&self, test: &TestBucket) -> Result<Verdict, InvokeError> {
+        self.0.invoke(&json!({ "test": test })).await
+    }
+}
+
+impl Function {
+    fn new(config: Builder, name: String) -> Function {
+        let config = config
+            .timeout_config(shared::aws::timeouts(CONNECT, ANSWER, ANSWER))
+            // An attempt that is not answered may have sent the event: the caller decides whether it is sent once more.
+            .retry_config(RetryConfig::disabled());
+        let client = Client::from_conf(config.build());
+        Function { client, name }
     }
 
     async fn invoke<T: DeserializeOwned>(&self, asked: &Value) -> Result<T, InvokeError> {

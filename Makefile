@@ -6,14 +6,15 @@ export CARGO_BUILD_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 PYTHON ?= python3
 LOCAL := .venv/emulator/bin/python -B local/stack.py
 TOOLS := .venv/tools/bin
+CONSOLE := .venv/receivers/bin/python -B local/console.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs clean venvs
+.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs console console-files stories screenshots clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-up: venvs  ## start the local stack, or bring it up to date (PORT=4566)
+up: console-files  ## start the local stack, or bring it up to date (PORT=4566)
 	@$(LOCAL) up
 
 down:  ## stop the local stack; what is in it is gone
@@ -42,7 +43,7 @@ bench-flow:  ## what webhooks cost: catch-up and live runs, in events/s, CPU and
 unit:  ## the tests of the rules alone: no AWS, no stack, under a minute from nothing
 	@cargo test --locked --profile unit --package domain
 
-test: venvs  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
+test: console-files  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py
 
 house: venvs  ## the walls: what domain may link, who calls receivers, no import cycles; prints the longest files
@@ -92,7 +93,7 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS=20; needs a nightly toolchain and c
 			-artifact_prefix=artifacts/$$target/ corpus/$$target seeds/$$target || exit 1; \
 	done
 
-build-cloud: venvs  ## build the functions for AWS into .aws-sam/cloud, with pinned tools (ARCH=arm64)
+build-cloud: console-files  ## build the functions for AWS into .aws-sam/cloud, with pinned tools (ARCH=arm64)
 	@$(PYTHON) -B local/venvs.py cloud
 	@.venv/cloud/bin/python -B local/cloud.py
 
@@ -123,6 +124,15 @@ token: venvs  ## new access tokens in target/local/env (they last a day)
 watch: venvs  ## what the local stack does, live: rates, latencies, failures, backlog, a line for each integration
 	@.venv/tools/bin/python -B local/watch.py
 
+console: up  ## the address of the console of the local stack, which signs in by itself
+	@$(CONSOLE) open
+
+stories: up  ## the console in a real browser, against the local stack
+	@$(CONSOLE) stories
+
+screenshots: up  ## the pages of the console as pictures, in target/screenshots
+	@$(CONSOLE) screenshots
+
 logs: venvs  ## what the functions of the local stack have logged
 	@$(LOCAL) logs
 
@@ -131,3 +141,6 @@ clean: down  ## stop the local stack, remove everything that was built or instal
 
 venvs:
 	@$(PYTHON) -B local/venvs.py
+
+console-files: venvs
+	@$(CONSOLE) files

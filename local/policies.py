@@ -107,7 +107,7 @@ ALLOWED = {
 
 # Who may take a role, and what may reach the API without a token.
 ASSUMED_BY = {role: "lambda.amazonaws.com" for role in ALLOWED} | {"SchedulerRole": "scheduler.amazonaws.com"}
-WITHOUT_TOKEN = {"GET /health", "GET /openapi.json"}
+WITHOUT_TOKEN = {"GET /health", "GET /openapi.json", "GET /console", "GET /console/{proxy+}"}
 
 # Whose messages invoke them again, with guards of their own. Elsewhere Lambda's detection of loops stays: a loop is a fault there.
 FEEDS_ITSELF = {"ReplayFunction"}

@@ -224,7 +224,7 @@ def up() -> None:
         say("nothing has changed since the last deployment")
     wait_for_api(port, outs)
     write_env(port, outs)
-    say(f"up in {time.monotonic() - started:.1f} s: {api_url(port, outs)}\nnext: . target/local/env, then curl -H \"authorization: Bearer $EVENTSTREAM_TOKEN\" $EVENTSTREAM_URL/api/v1/org/integrations/eventstream/")
+    say(f"up in {time.monotonic() - started:.1f} s: {api_url(port, outs)}\nnext: make console, or . target/local/env, then curl -H \"authorization: Bearer $EVENTSTREAM_TOKEN\" $EVENTSTREAM_URL/api/v1/org/integrations/eventstream/")
 
 
 def down() -> None:

@@ -23,11 +23,14 @@ def with_stack(*command) -> list:
     return ["sh", "-c", '. target/local/env && exec "$@"', "sh", *command]
 
 
+CONSOLE_PYTHON = ROOT / ".venv" / "receivers" / "bin" / "python"
+
 STEPS = {
     "formatting": ["cargo", "fmt", "--all", "--check"],
     "house": [emulator.PYTHON, "-B", ROOT / "local" / "house.py"],
     "documents": [emulator.PYTHON, "-B", ROOT / "local" / "docs.py"],
     "clippy": ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+    "console types": [CONSOLE_PYTHON, "-B", ROOT / "local" / "console.py", "check"],
     "template": ["make", "--no-print-directory", "lint-template"],
     "licences": [emulator.PYTHON, "-B", ROOT / "local" / "supply.py"],
     "make up": stack("up"),
@@ -35,6 +38,7 @@ STEPS = {
     "attack": with_stack(ROOT / ".venv" / "attack" / "bin" / "python", "-B", ROOT / "local" / "attack.py", "3"),
     "readme": with_stack(ROOT / ".venv" / "readme" / "bin" / "python", "-B", ROOT / "local" / "readme.py"),
     "receivers": with_stack(ROOT / ".venv" / "receivers" / "bin" / "python", "-B", ROOT / "local" / "receiving.py"),
+    "console": with_stack(CONSOLE_PYTHON, "-B", ROOT / "local" / "console.py", "stories"),
     "monitored": with_stack(emulator.PYTHON, "-B", ROOT / "local" / "monitored.py"),
     "watch": with_stack(ROOT / ".venv" / "tools" / "bin" / "python", "-B", ROOT / "local" / "watch.py", "--once"),
     "variants": with_stack(emulator.PYTHON, "-B", ROOT / "local" / "variants.py"),

@@ -228,7 +228,8 @@ async fn pages_meet_whatever_their_size() {
             }
             // Segments of one publication are in no order of theirs, where there are several.
             let (mut sorted, mut expected) = (found.clone(), ids.clone());
-            (sorted.sort(), expected.sort());
+            sorted.sort();
+            expected.sort();
             assert_eq!(sorted, expected, "{limit} at a time, {shards} shards");
             assert!(pages >= ids.len() / limit);
         }

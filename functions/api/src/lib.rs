@@ -2,6 +2,7 @@
 
 pub mod bodies;
 mod buckets;
+pub mod console;
 pub mod error;
 mod etag;
 mod events;
@@ -40,6 +41,7 @@ use shared::store::rejected_events::RejectedEvents;
 use shared::store::waiting_events::WaitingEvents;
 use uuid::Uuid;
 
+use crate::console::Console;
 use crate::functions::{DeliveryFunction, ExportFunction};
 use crate::live_queues::LiveQueues;
 use crate::request::Request;
@@ -51,6 +53,8 @@ pub struct App {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Metrics,
+    /// The page for people.
+    pub console: Console,
     /// What the deployment decides.
     pub rules: Rules,
     /// What happens to integrations.
@@ -107,6 +111,7 @@ impl App {
         App {
             clock: clock.clone(),
             metrics: services.metrics.clone(),
+            console: Console::new(environment),
             rules: services.rules(),
             lifecycle: services.lifecycle(),
             integrations: services.integrations(),
@@ -149,8 +154,13 @@ pub async fn handle(app: &App, request: Request) -> Response<String> {
         Some(id) => id.to_owned(),
         None => Uuid::new_v4().to_string(),
     };
-    let answer = routes::dispatch(app, &request, &request_id).await;
-    let mut response = answer.unwrap_or_else(|error| error.render(&request_id));
+    let mut response = match app.console.serve(&request, &app.base_path) {
+        Some(page) => page,
+        None => {
+            let answer = routes::dispatch(app, &request, &request_id).await;
+            answer.unwrap_or_else(|error| error.render(&request_id))
+        }
+    };
     // Reads change nothing, and publishing has said more.
     if request.method() != "GET" && response.status() != 202 {
         tracing::info!(

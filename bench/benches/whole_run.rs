@@ -133,7 +133,8 @@ async fn run() -> Result<(), Failure> {
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
     let answer = export::handle(&app, batch).await?;
     let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
-    assert!(answer.batch_item_failures.is_empty());
+    let is_whole = matches!(&answer, export::Answer::Batch(batch) if batch.batch_item_failures.is_empty());
+    assert!(is_whole, "{answer:?}");
     let peak = peak_mib()?;
     let mut client = reqwest::Client::builder();
     if let Ok(pem) = fs::read(env::var("SSL_CERT_FILE")?) {

@@ -112,6 +112,16 @@ export interface Verdict {
   key?: string;
 }
 
+export interface Stretch {
+  from: string;
+  until: string;
+  delivered: number;
+  failed: number;
+  rejected: number;
+  latency_p50_ms?: number;
+  latency_p99_ms?: number;
+}
+
 /** A refusal: what the API says of it. */
 export class Refusal extends Error {
   constructor(
@@ -163,6 +173,8 @@ export const remove = (id: string) => call<void>("DELETE", of(id));
 export const start = (id: string) => call<Integration>("POST", of(id, "/_start"), {});
 export const stop = (id: string) => call<Integration>("POST", of(id, "/_stop"), {});
 export const rotate = (id: string) => call<{ signing_secret: string }>("POST", of(id, "/_rotate_signing_secret"), {});
+export const activity = (id: string, signal: Signal) =>
+  call<{ activity: Stretch[]; as_of: string }>("GET", of(id, "/activity"), undefined, signal);
 export const log = (id: string, signal: Signal) => call<{ entries: Entry[] }>("GET", of(id, "/log"), undefined, signal);
 export const files = (id: string, cursor: string | undefined, signal: Signal) =>
   call<{ files: File[]; cursor?: string }>("GET", of(id, "/files") + query({ cursor }), undefined, signal);

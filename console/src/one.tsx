@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 
 import * as api from "./api";
 import type { Integration, Verdict } from "./api";
-import { Activity } from "./activity";
+import { Activity, Latency } from "./activity";
 import { EventList } from "./events";
 import { Backlog, kind, switched, target } from "./list";
 import { useLoaded } from "./load";
@@ -101,6 +101,7 @@ function Overview({ integration, onChange }: { integration: Integration; onChang
   return (
     <>
       <Activity id={id} isWebhook={!!callback} />
+      {callback && <Latency id={id} />}
       <dl class="facts">
         {facts.map(([name, value]) => (
           <div key={name}>

@@ -4,12 +4,13 @@ import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { createRequire } from "node:module";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 
 const packages = join(process.env.CONSOLE_PACKAGES!, "..", "package.json");
 const load = createRequire(packages);
 const { chromium } = load("playwright-core");
-const { default: sparticuz } = await import(load.resolve("@sparticuz/chromium"));
+const { default: sparticuz, inflate, setupLambdaEnvironment } = await import(load.resolve("@sparticuz/chromium"));
 const axeSource: string = load("axe-core").source;
 
 export const URL_OF = process.env.EVENTSTREAM_URL!;
@@ -22,6 +23,9 @@ export const DEADLINE = 30_000;
 /** Starts the browser. */
 export async function start() {
   sparticuz.setGraphicsMode = false;
+  // The libraries that it links come with it, too, but for the C library: a new machine has none of them.
+  await inflate(join(dirname(load.resolve("@sparticuz/chromium")), "..", "bin", "al2023.tar.br"));
+  setupLambdaEnvironment(join(tmpdir(), "al2023", "lib"));
   // Not the package's own arguments, which are for one page in a process without a sandbox, and switch off what browsers check.
   const args = ["--no-sandbox", "--disable-gpu", "--disable-quic"];
   return chromium.launch({ executablePath: await sparticuz.executablePath(), args, headless: true });

@@ -183,6 +183,7 @@ const stories: Record<string, () => Promise<void>> = {
     await it.locator(".facts").getByText("interrupted").waitFor();
     receiver.status = 204;
     await it.locator(".facts").getByText(/healthy|paced/).waitFor({ timeout: 60_000 });
+    await it.getByText(/Last: half within \d+/).waitFor();
     await it.context().close();
   },
 

@@ -14,11 +14,13 @@
 //! 6. [`integration`], [`integration_log`]: an integration as it is stored, and the entries of its log.
 //! 7. [`lifecycle`]: what each thing that happens to an integration changes.
 //! 8. [`tasks`]: what travels in the queues; [`preview`]: what a filter would let pass; [`exported`]: a
-//!    file that was stored; [`fate`]: what has become of events.
+//!    file that was stored; [`fate`]: what has become of events;
+//!    [`activity`]: what receivers were sent, counted.
 //! 9. [`run`], [`replay`]: how delivery posts a run of live events, and how a sender works through what is owed and what waits.
 //!
 //! ARCHITECTURE.md has the glossary.
 
+pub mod activity;
 pub mod backoff;
 pub mod event;
 pub mod export;

@@ -11,6 +11,7 @@ use domain::metric::Metric;
 use domain::receiver::outcome::{Exchange, Outcome};
 use domain::time::Millis;
 
+use crate::activity::Counter;
 use crate::metrics::Metrics;
 use crate::per_second::PerSecond;
 
@@ -23,6 +24,7 @@ const MAX_LINES: usize = 30;
 #[derive(Debug)]
 pub struct Attempts<'a> {
     metrics: &'a Metrics,
+    counter: &'a Counter,
     integration_ref: &'a IntegrationRef,
     noted: Mutex<Noted>,
 }
@@ -51,10 +53,15 @@ struct Noted {
 
 impl<'a> Attempts<'a> {
     /// None yet.
-    pub fn new(metrics: &'a Metrics, integration_ref: &'a IntegrationRef) -> Attempts<'a> {
+    pub fn new(
+        metrics: &'a Metrics,
+        counter: &'a Counter,
+        integration_ref: &'a IntegrationRef,
+    ) -> Attempts<'a> {
         metrics.concern(&integration_ref.tenant, &integration_ref.integration_id);
         Attempts {
             metrics,
+            counter,
             integration_ref,
             noted: Mutex::default(),
         }
@@ -62,8 +69,10 @@ impl<'a> Attempts<'a> {
 
     /// An attempt has ended, at `now`.
     pub fn ended(&self, event: Attempted<'_>, exchange: &Exchange, now: Millis) {
+        let latency = now.since(event.published_at);
+        self.counter
+            .count(self.integration_ref, now, &exchange.outcome, latency);
         if self.metrics.exchange(exchange) {
-            let latency = now.since(event.published_at);
             self.metrics.time(Metric::Latency, latency);
             self.delivered(event.id, exchange.took);
         } else {
@@ -146,6 +155,8 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
+    use crate::store::Table;
+    use crate::store::activities::Activities;
 
     /// Where lines are written.
     #[derive(Clone, Default)]
@@ -190,7 +201,11 @@ mod tests {
             integration_id: "erp-1".to_owned(),
             generation: Ulid::nil(),
         };
-        make(&Attempts::new(&metrics, &integration_ref));
+        // What is counted goes nowhere here.
+        let config = aws_sdk_dynamodb::Config::builder().behavior_version_latest();
+        let client = aws_sdk_dynamodb::Client::from_conf(config.build());
+        let counter = Counter::new(Activities::new(Table::new(client, "t".into())));
+        make(&Attempts::new(&metrics, &counter, &integration_ref));
         drop(guard);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let read = |line: &str| {

@@ -4,6 +4,7 @@
 //! callers entrust to us, [`clock`] is the one place that reads the time. What functions say of their work is in [`telemetry`],
 //! [`metrics`], [`attempts`] and [`trace`].
 
+pub mod activity;
 pub mod attempts;
 pub mod aws;
 pub mod batch;

@@ -15,6 +15,7 @@ use crate::queue::Queue;
 use crate::recent::Recent;
 use crate::secrets::Secrets;
 use crate::store::Table;
+use crate::store::activities::Activities;
 use crate::store::chunks::Chunks;
 use crate::store::event_log::{EventLog, Settings};
 use crate::store::exported_files::ExportedFiles;
@@ -110,6 +111,11 @@ impl Services {
     /// The files of S3 integrations, in the same table.
     pub fn exported_files(&self) -> ExportedFiles {
         ExportedFiles::new(self.table("INTEGRATIONS_TABLE"))
+    }
+
+    /// What their receivers have been sent lately, in the same table.
+    pub fn activities(&self) -> Activities {
+        Activities::new(self.table("INTEGRATIONS_TABLE"))
     }
 
     /// What is noted of their events, in the same table: `RETENTION_DAYS`.

@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, WriteRequest};
 use domain::integration::IntegrationRef;
 use ulid::Ulid;
 
+pub mod activities;
 pub mod changes;
 pub mod chunks;
 pub mod event_log;

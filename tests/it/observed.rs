@@ -186,3 +186,37 @@ async fn one_trace_shows_publication_append_and_delivery() {
     daemon.set_nonblocking(true).unwrap();
     assert!(daemon.recv(&mut [0; 4096]).is_err());
 }
+
+#[tokio::test]
+async fn what_a_receiver_was_sent_is_counted_for_its_integration() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &receiver.url()).await;
+    let event = |n: usize| json!({"name": "order.created", "payload": {"n": n}});
+    receiver.answer(|request| match request.text() {
+        text if text.contains("\"n\":7") => Answer::status(400),
+        text if text.contains("\"n\":8") => Answer::status(500),
+        _ => Answer::status(204),
+    });
+    let events: Vec<Value> = (0..9).map(event).collect();
+    world.publish(&events).await;
+    world.drain().await;
+    receiver.wait_for(9, DEADLINE).await.unwrap();
+    let counted = world.call("GET", "/erp-1/activity", "").await;
+    assert_eq!(counted.status, 200, "{counted:?}");
+    let stretches = counted.body["activity"].as_array().unwrap();
+    let [stretch] = &stretches[..] else {
+        panic!("one stretch: {counted:?}");
+    };
+    let counts = ["delivered", "failed", "rejected"].map(|name| stretch[name].as_u64().unwrap());
+    assert_eq!(counts, [7, 1, 1]);
+    let (p50, p99) = (&stretch["latency_p50_ms"], &stretch["latency_p99_ms"]);
+    assert!(p50.as_u64() <= p99.as_u64() && p50.is_u64(), "{stretch}");
+    let path = "/api/v1/org/integrations/eventstream/erp-1/activity";
+    assert_eq!(world.call_as("other", "GET", path, "").await.status, 404);
+
+    // Within the minute nothing more is written; and not one write for each event.
+    world.publish(&[event(1)]).await;
+    world.drain().await;
+    let again = world.call("GET", "/erp-1/activity", "").await;
+    assert_eq!(again.body["activity"], counted.body["activity"]);
+}

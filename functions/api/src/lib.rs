@@ -1,5 +1,6 @@
 //! The REST API: integrations, their logs and rejected events, and publishing.
 
+mod activity;
 pub mod bodies;
 mod buckets;
 pub mod console;
@@ -32,6 +33,7 @@ use shared::metrics::Metrics;
 use shared::queue::Queue;
 use shared::secrets::Secrets;
 use shared::services::Services;
+use shared::store::activities::Activities;
 use shared::store::event_log::EventLog;
 use shared::store::exported_files::ExportedFiles;
 use shared::store::fates::Fates;
@@ -69,6 +71,8 @@ pub struct App {
     pub exported_files: ExportedFiles,
     /// What receivers refused.
     pub rejected_events: RejectedEvents,
+    /// What receivers have been sent lately.
+    pub activities: Activities,
     /// What is noted of events that were not delivered.
     pub fates: Fates,
     /// What waits until it may be sent.
@@ -119,6 +123,7 @@ impl App {
             event_log: services.event_log(),
             exported_files: services.exported_files(),
             rejected_events: services.rejected_events(),
+            activities: services.activities(),
             fates: services.fates(),
             waiting_events: services.waiting_events(),
             secrets: services.secrets(),

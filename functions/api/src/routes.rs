@@ -5,8 +5,8 @@ use http::Response;
 use crate::error::ApiError;
 use crate::request::Request;
 use crate::{
-    App, events, files, integrations, openapi, preview, publish, rejected_events, responses,
-    signing, tenant, testing,
+    App, activity, events, files, integrations, openapi, preview, publish, rejected_events,
+    responses, signing, tenant, testing,
 };
 
 /// An endpoint of the API.
@@ -42,6 +42,8 @@ pub enum Endpoint {
     RotateSecret,
     /// Get integration log.
     Log,
+    /// Get activity.
+    Activity,
     /// List events.
     ListEvents,
     /// Get event.
@@ -63,14 +65,14 @@ pub enum Endpoint {
 }
 
 use Endpoint::{
-    ClearRejected, Delete, DeleteRejected, Document, Get, GetEvent, GetRejected, Health, List,
-    ListEvents, ListFiles, ListRejected, Log, Preview, Publish, Register, RetryAllRejected,
+    Activity, ClearRejected, Delete, DeleteRejected, Document, Get, GetEvent, GetRejected, Health,
+    List, ListEvents, ListFiles, ListRejected, Log, Preview, Publish, Register, RetryAllRejected,
     RetryRejected, RotateSecret, Start, Stop, Test, TestNew, Update,
 };
 
 /// Method, path and endpoint. A slash at the end of a path makes no difference.
 #[rustfmt::skip]
-pub const ROUTES: [(&str, &str, Endpoint); 25] = [
+pub const ROUTES: [(&str, &str, Endpoint); 26] = [
     ("GET", "/health", Health),
     ("GET", "/openapi.json", Document),
     ("POST", "/api/v1/org/events", Publish),
@@ -88,6 +90,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 25] = [
     ("POST", "/api/v1/org/integrations/eventstream/{integration_id}/_rotate_signing_secret", RotateSecret),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/log", Log),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/files", ListFiles),
+    ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/activity", Activity),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/events", ListEvents),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/events/{event_id}", GetEvent),
     ("GET", "/api/v1/org/integrations/eventstream/{integration_id}/rejected_events", ListRejected),
@@ -125,6 +128,7 @@ pub async fn dispatch(
         Test => testing::registered(app, &tenant()?, id, request).await,
         RotateSecret => signing::rotate(app, &tenant()?, id, request).await,
         Log => integrations::log(app, &tenant()?, id).await,
+        Activity => activity::get(app, &tenant()?, id).await,
         ListEvents => events::list(app, &tenant()?, id, request).await,
         GetEvent => events::get(app, &tenant()?, id, event, request).await,
         ListFiles => files::list(app, &tenant()?, id, request).await,

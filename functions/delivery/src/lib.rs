@@ -12,6 +12,7 @@ use domain::lifecycle::Rules;
 use domain::tasks::{Retried, RetriedAll, RetryRejected, Run, TestReceiver, Verdict};
 use receivers::Receivers;
 use serde::{Deserialize, Serialize};
+use shared::activity::Counter;
 use shared::batch;
 use shared::clock::Clock;
 use shared::lifecycle::Lifecycle;
@@ -36,6 +37,8 @@ pub struct App {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is counted of each integration.
+    pub counter: Counter,
     /// Where segments of traces go.
     pub tracer: Tracer,
     /// What the deployment decides.
@@ -71,6 +74,7 @@ impl App {
         App {
             clock: services.clock.clone(),
             metrics: services.metrics.clone(),
+            counter: Counter::new(services.activities()),
             tracer: services.tracer(),
             rules: services.rules(),
             lifecycle: services.lifecycle(),
@@ -164,7 +168,9 @@ pub async fn handle(
                 delivered
             };
             let (queue, dead_letters) = (&app.delivery_queue, &app.dead_letters);
-            Answer::Batch(batch::each(event, queue, dead_letters, &app.metrics, deliver).await)
+            let answer = batch::each(event, queue, dead_letters, &app.metrics, deliver).await;
+            app.counter.flush().await;
+            Answer::Batch(answer)
         }
     })
 }

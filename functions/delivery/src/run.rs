@@ -66,7 +66,7 @@ async fn post_all(
     let began = Instant::now();
     let tick = || began.elapsed().as_millis() as u64;
     let mut posting = Posting::new(run.events.len(), left.as_millis() as u64);
-    let attempts = Attempts::new(&app.metrics, integration_ref);
+    let attempts = Attempts::new(&app.metrics, &app.counter, integration_ref);
     let rejections = Rejections::new(
         &app.rejected_events,
         &app.fates,

@@ -15,6 +15,7 @@ use domain::tasks::{self, Message, ReplayTask};
 use domain::time::Millis;
 use receivers::Receivers;
 use serde::Deserialize;
+use shared::activity::Counter;
 use shared::batch;
 use shared::clock::Clock;
 use shared::lifecycle::Lifecycle;
@@ -42,6 +43,8 @@ pub struct App {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is counted of each integration.
+    pub counter: Counter,
     /// What the deployment decides.
     pub rules: Rules,
     /// What is read.
@@ -77,6 +80,7 @@ impl App {
         App {
             clock: services.clock.clone(),
             metrics: services.metrics.clone(),
+            counter: Counter::new(services.activities()),
             rules: services.rules(),
             event_log: services.event_log(),
             lifecycle: services.lifecycle(),
@@ -146,7 +150,9 @@ pub async fn handle(
             let carry_out =
                 async |task: &ReplayTask, _: Option<&Trace>| carry_out(app, task, left).await;
             let (queue, dead_letters) = (&app.replay_queue, &app.dead_letters);
-            Ok(batch::each(event, queue, dead_letters, &app.metrics, carry_out).await)
+            let answer = batch::each(event, queue, dead_letters, &app.metrics, carry_out).await;
+            app.counter.flush().await;
+            Ok(answer)
         }
     }
 }

@@ -127,7 +127,7 @@ impl<'a> Work<'a> {
             reading: Mutex::default(),
             integration: Mutex::default(),
             segments: Segments::new(&app.event_log, &integration_ref.tenant),
-            attempts: Attempts::new(&app.metrics, integration_ref),
+            attempts: Attempts::new(&app.metrics, &app.counter, integration_ref),
             rejections: Rejections::new(
                 &app.rejected_events,
                 &app.fates,

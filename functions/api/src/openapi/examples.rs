@@ -166,6 +166,22 @@ pub fn verdict() -> Value {
     })
 }
 
+/// What a receiver has been sent.
+pub fn activity() -> Value {
+    json!({
+        "activity": [{
+            "from": "2019-01-17T12:00:00.000Z",
+            "until": "2019-01-17T12:05:00.000Z",
+            "delivered": 1520,
+            "failed": 3,
+            "rejected": 1,
+            "latency_p50_ms": 100,
+            "latency_p99_ms": 500,
+        }],
+        "as_of": "2019-01-17T12:04:10.250Z",
+    })
+}
+
 /// Events of an integration.
 pub fn events() -> Value {
     json!({

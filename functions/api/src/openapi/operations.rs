@@ -36,7 +36,9 @@ impl Operation {
 
     /// It can be made to depend on the settings that the caller has seen.
     fn if_match(self) -> Operation {
-        self.parameter("IfMatch").error("412", "PreconditionFailed")
+        self.parameter("IfMatch")
+            .error("400", "BadRequest")
+            .error("412", "PreconditionFailed")
     }
 
     /// Its path names a rejected event.
@@ -239,6 +241,16 @@ pub fn operation(method: &str, endpoint: Endpoint) -> Value {
             .optional()
             .responses("200", "What came of it.", reference("Verdict"), examples::verdict())
             .done(),
+        Endpoint::Activity => Operation::new(
+            "getActivity",
+            INTEGRATIONS,
+            "Get activity",
+            "Returns what the receiver of a webhook integration has been sent in the last 24 hours, counted: how many events it has taken and rejected, how many attempts failed, and how long events took from their publication, for each five minutes. These are figures for a chart: a function that is killed loses what it counted within the last minute.",
+        )
+        .of_integration()
+        .error("400", "BadRequest")
+        .responses("200", "What was counted.", reference("Activity"), examples::activity())
+        .done(),
         Endpoint::ListEvents => {
             let mut operation = Operation::new("listEvents", INTEGRATIONS, "List events", LIST_EVENTS).of_integration();
             for parameter in ["From", "To", "EventName", "EventStatus", "PayloadId", "Limit", "EventCursor"] {

@@ -6,6 +6,7 @@ use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
+use crate::activity::ActivityResponse;
 use crate::bodies::{PreviewBody, PublishedEvent, Registration, Rotation, TestBody, Update};
 use crate::error::Body;
 use crate::events::{EventResponse, EventsResponse};
@@ -53,6 +54,7 @@ pub fn components() -> Map<String, Value> {
     responses.subschema_for::<PreviewResponse>();
     responses.subschema_for::<FilesResponse>();
     responses.subschema_for::<EventsResponse>();
+    responses.subschema_for::<ActivityResponse>();
     responses.subschema_for::<EventResponse>();
     responses.subschema_for::<VerdictResponse>();
     responses.subschema_for::<Body<'static>>();

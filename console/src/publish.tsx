@@ -1,10 +1,10 @@
 // Publishing a sample event, with what becomes of it at each integration beside it.
 
-import { useId, useState } from "preact/hooks";
+import { useId } from "preact/hooks";
 
 import * as api from "./api";
 import type { EventFate, Integration } from "./api";
-import { useAct, useLoaded } from "./load";
+import { useAct, useDraft, useLoaded } from "./load";
 import { href } from "./route";
 import { Badge, Cell, Field, Refused, Table } from "./ui";
 
@@ -15,10 +15,16 @@ const SAMPLE = `{
   "total": 49.90
 }`;
 
+interface Draft {
+  name: string;
+  text: string;
+  /** What was published last. */
+  sent?: { id: string; at: string };
+}
+
 export function Publish() {
-  const [name, setName] = useState("order.created");
-  const [text, setText] = useState(SAMPLE);
-  const [sent, setSent] = useState<{ id: string; at: string }>();
+  const [draft, setDraft] = useDraft<Draft>("publish", { name: "order.created", text: SAMPLE }, (it) => it);
+  const { name, text, sent } = draft;
   const act = useAct();
   const field = useId();
   const run = () =>
@@ -31,7 +37,7 @@ export function Publish() {
       }
       const at = new Date(Date.now() - 60_000).toISOString();
       const { accepted } = await api.publish({ name, payload });
-      setSent({ id: accepted[0].id, at });
+      setDraft({ ...draft, sent: { id: accepted[0].id, at } });
     });
   return (
     <>
@@ -42,10 +48,10 @@ export function Publish() {
           void run();
         }}
       >
-        <Field label="Name" required value={name} onValue={setName} hint="Every integration whose filter lets it pass is sent it." />
+        <Field label="Name" required value={name} onValue={(it) => setDraft({ ...draft, name: it })} hint="Every integration whose filter lets it pass is sent it." />
         <div class="field">
           <label for={field}>Payload</label>
-          <textarea id={field} rows={8} spellcheck={false} value={text} onInput={(it) => setText(it.currentTarget.value)} />
+          <textarea id={field} rows={8} spellcheck={false} value={text} onInput={(it) => setDraft({ ...draft, text: it.currentTarget.value })} />
         </div>
         <button type="submit" class="primary" disabled={act.isBusy} aria-busy={act.isBusy}>
           Publish

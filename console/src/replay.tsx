@@ -1,13 +1,13 @@
 // A replay: a temporary integration that is sent a range of the past, and stops by itself.
 
-import { useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 
 import * as api from "./api";
 import type { Preview } from "./api";
-import { useAct, useLoaded } from "./load";
+import { useAct, useDraft, useLoaded } from "./load";
 import { takes } from "./one";
 import { go, href, type Route } from "./route";
-import { BLANK, draftOf, FilterFields, filterOf, settings, TargetFields, type Draft } from "./target";
+import { BLANK, draftOf, FilterFields, filterOf, open, settings, TargetFields, type Draft } from "./target";
 import { Field, Refused, size } from "./ui";
 
 const HOUR = 3_600_000;
@@ -32,8 +32,9 @@ export function Replay({ route }: { route: Route }) {
 
 function ReplayForm({ route, name, begin }: { route: Route; name: string; begin: Draft }) {
   const now = useMemo(() => Math.floor(Date.now() / 60_000) * 60_000, []);
-  const [id, setId] = useState(() => `${name}-${new Date(now).toISOString().slice(0, 10)}`.slice(0, 50));
-  const [draft, setDraft] = useState<Draft>(() => ({ ...begin, apiKey: "", headers: [], secret: "" }));
+  const blank = useMemo(() => ({ ...begin, apiKey: "", headers: [], secret: "", id: `${name}-${new Date(now).toISOString().slice(0, 10)}`.slice(0, 50) }), []);
+  const [draft, setDraft, forget] = useDraft<Draft & { id: string }>(name, blank, (it) => ({ ...open(it), id: it.id }));
+  const { id } = draft;
   const act = useAct();
   const from = route.query.get("from") ?? local(now - 24 * HOUR);
   const to = route.query.get("to") ?? local(now);
@@ -48,6 +49,7 @@ function ReplayForm({ route, name, begin }: { route: Route; name: string; begin:
         it.preventDefault();
         void act.run(async () => {
           const made = await api.register({ id, integration_type: "temporary", ...range, ...settings(draft, true) });
+          forget();
           go(href(["integrations", made.id]));
         });
       }}
@@ -64,10 +66,10 @@ function ReplayForm({ route, name, begin }: { route: Route; name: string; begin:
       </fieldset>
       <fieldset>
         <legend>Name</legend>
-        <Field label="Id" required maxLength={50} pattern="[a-z0-9\-]+" value={id} onValue={setId} />
+        <Field label="Id" required maxLength={50} pattern="[a-z0-9\-]+" value={id} onValue={(it) => setDraft({ ...draft, id: it })} />
       </fieldset>
-      <TargetFields draft={draft} onDraft={setDraft} />
-      <FilterFields draft={draft} onDraft={setDraft} range={range} />
+      <TargetFields draft={draft} onDraft={(it) => setDraft({ ...it, id })} />
+      <FilterFields draft={draft} onDraft={(it) => setDraft({ ...it, id })} range={range} />
       <button type="submit" class="primary" disabled={act.isBusy} aria-busy={act.isBusy}>
         Replay
       </button>

@@ -143,6 +143,8 @@ const stories: Record<string, () => Promise<void>> = {
     await it.getByRole("button", { name: "Publish" }).click();
     await row(it, HOOK).getByText("delivered").waitFor();
     assert.equal(receiver.received.at(-1)!.body.payload.id, "R1");
+    await it.reload();
+    await row(it, HOOK).getByText("delivered").waitFor();
     // With its payload, by a filter that is in the address.
     await row(it, HOOK).getByRole("link", { name: HOOK }).click();
     await it.getByLabel("Payload id").fill("R1");

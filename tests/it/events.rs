@@ -170,7 +170,7 @@ async fn what_is_owed_waits_and_a_filter_that_was_changed_is_remembered() {
     receiver.wait_for(1, DEADLINE).await.unwrap();
     world.pass(SECOND * 60);
     world.call("POST", "/erp-1/_stop", "").await;
-    world.pass(SECOND * 60);
+    world.pass(SECOND * 180);
     let later = publish(&world, "order.paid", 3).await;
     world.drain().await;
     let changed = json!({"filter_conditions": only("order.paid")});

@@ -18,6 +18,10 @@ use crate::time::Millis;
 /// For how long an event is likely to be on its way, where the queues are never empty.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
+/// How long after it was decided a stop may take effect, by the clock of who decided it: longer than any function that stops an
+/// integration has, and a seal.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(120);
+
 /// What was read, in this order: that the queues are empty, the integration, its waiting events, its notes of rejected ones. An event
 /// only ever moves on in this order, so that none is missed in between.
 #[derive(Debug)]
@@ -190,7 +194,8 @@ impl View {
             let next = self.past_filters.get(number + 1);
             let next = next.map_or(now, |next| next.passes(event.name));
             let before = past.passes(event.name);
-            let is_near = past.until.before(self.seal) <= at && at < past.until.after(self.seal);
+            let is_near =
+                past.until.before(self.seal) <= at && at < past.until.after(WRITTEN_WITHIN);
             (is_near && (before != passes || next != passes))
                 || (at < past.until && is_in(&past.unsent, event) && before != passes)
         });

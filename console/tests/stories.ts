@@ -101,7 +101,9 @@ const stories: Record<string, () => Promise<void>> = {
   },
 
   async "registers a webhook with a preview and a test"() {
-    await call("POST", "/events", { name: NAME, payload: { n: 0 } });
+    // A name that fits in no line of a narrow page.
+    const long = `fulfillment_request_${"of_long_names_".repeat(5)}.m${MARK}`;
+    await call("POST", "/events", [NAME, long].map((name) => ({ name, payload: { n: 0 } })));
     const it = await page();
     await it.goto(address("/register"));
     await it.getByLabel("Id", { exact: true }).fill(HOOK);

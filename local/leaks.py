@@ -7,6 +7,7 @@ import re
 import sys
 
 from emulator import LOG_FILE, ROOT, Failure, read_state
+from logged import logged
 from stack import client
 
 # Texts in tests, demo and document that go into api_key and aws_secret_access_key, and are long enough to be recognised.
@@ -45,9 +46,8 @@ def logs(port: int):
     reader = client("logs", port)
     for page in reader.get_paginator("describe_log_groups").paginate():
         for group in page["logGroups"]:
-            for events in reader.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
-                for event in events["events"]:
-                    yield f"log {group['logGroupName']}", event["message"]
+            for event in logged(reader, group["logGroupName"]):
+                yield f"log {group['logGroupName']}", event["message"]
     with LOG_FILE.open(errors="replace") as lines:
         for line in lines:
             yield f"log {LOG_FILE.name}", line

@@ -20,6 +20,7 @@ import time
 from calls import call, expect
 from emulator import ROOT, Failure, say, status
 from figures import metrics
+from logged import logged
 from stack import FUNCTIONS, STACK, client, running
 
 DEADLINE_SECONDS = 150
@@ -55,8 +56,7 @@ def lines(port: int) -> dict[str, list[dict]]:
     """What each function has logged: its own lines, which are JSON."""
     reader, found = client("logs", port), {}
     for name in FUNCTIONS:
-        pages = reader.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}/{name}")
-        texts = [event["message"] for page in pages for event in page["events"]]
+        texts = [event["message"] for event in logged(reader, f"/aws/lambda/{STACK}/{name}")]
         found[name] = [json.loads(text) | {"": len(text.encode())} for text in texts if text.startswith("{")]
     return found
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import emulator
 from emulator import LOG_FILE, REGION, ROOT, STATE_DIR, STATE_FILE, Failure, aws_environment, digest, endpoint, get, read_state, say, write
+from logged import logged
 
 ENV_FILE = STATE_DIR / "env"
 TOOLS = ROOT / ".venv" / "tools" / "bin"
@@ -244,8 +245,8 @@ def logs() -> None:
     reader = client("logs", running()[0])
     events = []
     for name in FUNCTIONS:
-        pages = reader.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}/{name}")
-        events += [(event["timestamp"], name, event["message"]) for page in pages for event in page["events"]]
+        found = logged(reader, f"/aws/lambda/{STACK}/{name}")
+        events += [(event["timestamp"], name, event["message"]) for event in found]
     for at, name, message in sorted(events, key=lambda event: event[0]):
         if not message.startswith(("START ", "END ", "REPORT ")):
             say(f"{time.strftime('%H:%M:%S', time.localtime(at / 1000))}.{at % 1000:03} {name:8} {message}")

@@ -179,6 +179,20 @@ impl Table {
         Ok(())
     }
 
+    /// All that a query gives, page by page, each item as `read` reads it.
+    async fn all<T>(
+        &self,
+        query: QueryFluentBuilder,
+        read: impl Fn(&Item) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
+        let mut pages = query.into_paginator().items().send();
+        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
+            found.push(read(&item)?);
+        }
+        Ok(found)
+    }
+
     /// The items of a partition whose sort keys lie between two others, these included; read consistently.
     fn between(&self, pk: &str, first: &str, last: &str) -> QueryFluentBuilder {
         self.query()

@@ -85,7 +85,7 @@ async fn each_event_of_a_webhook_has_its_fate() {
     assert_eq!(known["as_of"], world.now().to_string());
     assert!(known.get("cursor").is_none());
 
-    // The event alone, with its payload: where it was published, and without being told.
+    // The event alone, with its payload: where it was published, and without a time.
     let published_at = events[2]["published_at"].as_str().unwrap();
     for query in [format!("published_at={published_at}"), String::new()] {
         let path = format!("/erp-1/events/{taken}");

@@ -74,12 +74,7 @@ impl Activities {
         let query = self
             .table
             .between(&activities(integration_ref), &key(from), &key(last));
-        let mut found = Vec::new();
-        let mut pages = query.into_paginator().items().send();
-        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-            found.push(read(&item)?);
-        }
-        Ok(found)
+        self.table.all(query, read).await
     }
 }
 

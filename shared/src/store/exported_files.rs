@@ -43,14 +43,10 @@ impl ExportedFiles {
         before: Option<Ulid>,
     ) -> Result<(Vec<ExportedFile>, bool), StoreError> {
         let last = before.map_or(u128::MAX, |before| before.0.saturating_sub(1));
+        let last = format!("{PREFIX}{}", Ulid(last));
         let answer = self
             .table
-            .query()
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-            .expression_attribute_values(":pk", text(files(integration_ref)))
-            .expression_attribute_values(":first", text(PREFIX))
-            .expression_attribute_values(":last", text(format!("{PREFIX}{}", Ulid(last))))
+            .between(&files(integration_ref), PREFIX, &last)
             .scan_index_forward(false)
             .limit(PAGE as i32 + 1)
             .send()

@@ -16,9 +16,7 @@ use domain::stream::waiting::MAX_REASON_BYTES;
 use domain::time::Millis;
 use ulid::Ulid;
 
-use super::{
-    Item, StoreError, Table, number, number_of, partition, text, text_of, unavailable, unreadable,
-};
+use super::{Item, StoreError, Table, number, number_of, partition, text, text_of, unreadable};
 
 /// Sort keys of rejected events begin with this; segment and index follow.
 const REFUSED: &str = "refused#";
@@ -83,12 +81,7 @@ impl Fates {
     ) -> Result<Vec<Refused>, StoreError> {
         let (first, last) = (format!("{REFUSED}{from}"), format!("{REFUSED}{until}"));
         let query = self.table.between(&fates(integration_ref), &first, &last);
-        let mut refused = Vec::new();
-        let mut pages = query.into_paginator().items().send();
-        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-            refused.push(read(&item)?);
-        }
-        Ok(refused)
+        self.table.all(query, read).await
     }
 
     /// The filters that an integration had before, oldest first, read consistently.
@@ -99,14 +92,12 @@ impl Fates {
         &self,
         integration_ref: &IntegrationRef,
     ) -> Result<Vec<PastFilter>, StoreError> {
-        let mut past = Vec::new();
         let query = self.table.list(&fates(integration_ref), FILTER);
-        let mut pages = query.into_paginator().items().send();
-        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-            let filter = text_of(&item, "filter")?;
-            past.push(serde_json::from_str(&filter).map_err(unreadable)?);
-        }
-        Ok(past)
+        let read = |item: &Item| {
+            let filter = text_of(item, "filter")?;
+            serde_json::from_str(&filter).map_err(unreadable)
+        };
+        self.table.all(query, read).await
     }
 }
 

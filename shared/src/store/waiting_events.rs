@@ -124,12 +124,7 @@ impl WaitingEvents {
             let query = self
                 .table
                 .between(&partition(integration_ref), &first, &last);
-            let mut items = Vec::new();
-            let mut pages = query.into_paginator().items().send();
-            while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-                items.push(read(&item)?);
-            }
-            Ok(items)
+            self.table.all(query, read).await
         };
         let (mut items, parked) = try_join(range(PREFIX), range(PARKED)).await?;
         items.extend(parked);
@@ -159,13 +154,8 @@ impl WaitingEvents {
         integration_ref: &IntegrationRef,
         prefix: &str,
     ) -> Result<Vec<StoredWaiting>, StoreError> {
-        let mut items = Vec::new();
-        let pages = self.table.list(&partition(integration_ref), prefix);
-        let mut pages = pages.into_paginator().items().send();
-        while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-            items.push(read(&item)?);
-        }
-        Ok(items)
+        let query = self.table.list(&partition(integration_ref), prefix);
+        self.table.all(query, read).await
     }
 }
 

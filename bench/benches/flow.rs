@@ -226,7 +226,7 @@ async fn stored() -> Result<Integration, Failure> {
 
 /// Steps of replay, one after another, until the range has been sent.
 async fn catch_up() -> Result<(), Failure> {
-    let app = replay::App::new(&Services::from_env().await);
+    let app = replay::App::new(&Services::from_env());
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
     loop {
         let integration = stored().await?;
@@ -248,7 +248,7 @@ async fn catch_up() -> Result<(), Failure> {
 
 /// Batches of ten runs of fifty events each.
 async fn live() -> Result<(), Failure> {
-    let app = delivery::App::new(&Services::from_env().await);
+    let app = delivery::App::new(&Services::from_env());
     let integration = stored().await?;
     let integration_ref = IntegrationRef::from(&integration);
     let payload = "x".repeat(900);

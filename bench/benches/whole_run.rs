@@ -126,7 +126,7 @@ async fn services() -> Result<(), Failure> {
 
 /// The run that is measured: what the function's `main` does, with one batch.
 async fn run() -> Result<(), Failure> {
-    let app = export::App::new(&shared::services::Services::from_env().await);
+    let app = export::App::new(&shared::services::Services::from_env());
     let task = json!({"tenant": TENANT, "integration_id": INTEGRATION, "sent_at": app.clock.now()});
     let batch = json!({"Records": [{"messageId": "1", "body": task.to_string()}]});
     let batch = export::Invocation::Batch(serde_json::from_value(batch)?);

@@ -108,7 +108,7 @@ async fn show(
     run: &Run,
 ) -> Result<(bool, String), Failure> {
     let clock = Clock::system();
-    let config = shared::aws::config().await;
+    let config = shared::aws::config();
     let mut exports = Exports::prepare(
         &aws_sdk_s3::Config::new(&config),
         &environment.region,

@@ -48,6 +48,14 @@ impl Environment {
     }
 }
 
+impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (&'a str, &'a str)>>(variables: T) -> Environment {
+        let owned = variables.into_iter();
+        let owned = owned.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Environment(owned.collect())
+    }
+}
+
 impl<const N: usize> From<[(&str, String); N]> for Environment {
     fn from(variables: [(&str, String); N]) -> Environment {
         let owned = variables.map(|(name, value)| (name.to_owned(), value));

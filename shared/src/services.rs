@@ -46,8 +46,8 @@ pub struct Services {
 
 impl Services {
     /// Those of this process, by the system's clock.
-    pub async fn from_env() -> Services {
-        let config = crate::aws::config().await;
+    pub fn from_env() -> Services {
+        let config = crate::aws::config();
         Services::new(config, Environment::of_process(), Clock::system())
     }
 

@@ -76,7 +76,7 @@ async fn events_of_both_ways_leave_as_webhooks_and_as_a_file() {
         shared::env::required("EVENTSTREAM_TOKEN"),
         shared::env::required("EVENTSTREAM_TOKEN_OTHER"),
     );
-    let config = shared::aws::config().await;
+    let config = shared::aws::config();
     let sqs = aws_sdk_sqs::Client::new(&config);
     let dead = dead_letters(&sqs).await;
     let objects = aws_sdk_s3::Client::new(&config);

@@ -134,7 +134,7 @@ async fn a_plan_that_cannot_be_made_again_is_written_anew_after_a_day_and_loses_
     run(&app, &world, "sap-1").await;
     assert!(has_plan(&world, "sap-1").await, "it is in doubt");
     // Against all that is assumed, one more segment appears in the range that was read.
-    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
+    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config());
     let table = &world.tables.events;
     let scanned = dynamodb.scan().table_name(table).send().await.unwrap();
     let mut item = scanned.items()[0].clone();

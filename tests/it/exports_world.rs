@@ -200,7 +200,7 @@ pub async fn take_tasks(world: &World) -> BTreeSet<String> {
 
 /// Removes every segment of the log, as its TTL does in time.
 pub async fn forget_events(world: &World) {
-    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
+    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config());
     let table = &world.tables.events;
     let scanned = dynamodb.scan().table_name(table).send().await.unwrap();
     for item in scanned.items() {

@@ -23,7 +23,7 @@ struct Operator {
 
 impl Operator {
     async fn new(name: &str) -> Operator {
-        let config = shared::aws::config().await;
+        let config = shared::aws::config();
         let sqs = aws_sdk_sqs::Client::new(&config);
         let created = sqs.create_queue().queue_name(name).send().await.unwrap();
         let queue_url = created.queue_url.unwrap();

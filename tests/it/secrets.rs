@@ -63,7 +63,7 @@ impl Written {
 
     /// Every item of the world's tables.
     async fn add_tables(&mut self, world: &World) {
-        let client = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
+        let client = aws_sdk_dynamodb::Client::new(&shared::aws::config());
         let mut tables = client.list_tables().into_paginator().items().send();
         while let Some(table) = tables.try_next().await.unwrap() {
             if !table.starts_with(&world.tenant) {

@@ -417,13 +417,13 @@ async fn what_fails_on_our_side_comes_again_within_seconds() {
         .publish(&[json!({"name": "order.created", "payload": {}})])
         .await;
     world.drain_ingest().await;
-    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config().await);
+    let dynamodb = aws_sdk_dynamodb::Client::new(&shared::aws::config());
     let broken = delivery::App {
         recent: Recent::new(
             Integrations::new(Table::new(dynamodb, "no-such-table".to_owned())),
-            world.services(&shared::aws::config().await).secrets(),
+            world.services(&shared::aws::config()).secrets(),
         ),
-        ..world.other_delivery(&shared::aws::config().await)
+        ..world.other_delivery(&shared::aws::config())
     };
     assert_eq!(world.hand_to(&broken).await, 1);
     assert_eq!(receiver.count(), 0);

@@ -82,7 +82,7 @@ impl World {
     }
 
     pub async fn with_shards(shards: u32) -> World {
-        let config = shared::aws::config().await;
+        let config = shared::aws::config();
         let dynamodb = aws_sdk_dynamodb::Client::new(&config);
         let sqs = aws_sdk_sqs::Client::new(&config);
         let kms = aws_sdk_kms::Client::new(&config);

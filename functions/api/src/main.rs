@@ -7,7 +7,7 @@ use shared::services::Services;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &api::App::new(&Services::from_env().await);
+    let app = &api::App::new(&Services::from_env());
     lambda_runtime::run(service_fn(|event: LambdaEvent<Request>| async move {
         let mut request = event.payload;
         request.trace_header = event.context.xray_trace_id;

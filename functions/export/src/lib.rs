@@ -53,7 +53,7 @@ pub struct App {
     pub secrets: Secrets,
     /// Their roles.
     pub roles: Roles,
-    /// The HTTP client and the endpoint of uploads; the credentials in it are never used for them.
+    /// The endpoint of uploads; the credentials in it are never used for them.
     pub sdk_config: SdkConfig,
     /// Where the tick sends its tasks.
     pub export_queue: Queue,

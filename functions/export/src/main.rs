@@ -7,7 +7,7 @@ use shared::services::Services;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &export::App::new(&Services::from_env().await);
+    let app = &export::App::new(&Services::from_env());
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
         let handled = export::handle(app, event.payload).await;
         app.metrics.flush("export", app.clock.now());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
+use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
@@ -31,7 +32,7 @@ pub struct Refusal {
 /// the bucket's owner sees no second version and no second notification.
 ///
 /// The credentials are a static provider that replaces the function's own: a key that S3 refuses is refused, and nothing
-/// falls back to what the function may do.
+/// falls back to what the function may do. It has a connection of its own: a kept one that S3 has closed would end the only attempt.
 pub async fn put(
     config: &SdkConfig,
     credentials: Credentials,
@@ -49,7 +50,9 @@ pub async fn put(
     let config = aws_sdk_s3::config::Builder::from(config)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(plan.region.clone()))
+        .http_client(shared::aws::http_client())
         .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::enabled().build())
         .timeout_config(timeouts.build())
         .build();
     let put = aws_sdk_s3::Client::from_conf(config)

@@ -8,7 +8,7 @@ use shared::services::Services;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &ingest::App::new(&Services::from_env().await);
+    let app = &ingest::App::new(&Services::from_env());
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
         let deadline = Millis(event.context.deadline);
         let handled = ingest::handle(app, event.payload, deadline).await;

@@ -41,9 +41,9 @@ pub struct App {
 
 impl App {
     /// Builds the client from the environment that template.yaml gives this function.
-    pub async fn from_env() -> App {
+    pub fn from_env() -> App {
         App {
-            client: Client::new(&shared::aws::config().await),
+            client: Client::new(&shared::aws::config()),
             bus: env::required("EVENT_BUS_NAME"),
             metrics: Metrics::of(&Environment::of_process()),
         }

@@ -6,7 +6,7 @@ use shared::clock::Clock;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &notify::App::from_env().await;
+    let app = &notify::App::from_env();
     let handle = |event: LambdaEvent<notify::Records>| async move {
         let handled = notify::handle(app, event.payload).await;
         app.metrics.flush("notify", Clock::system().now());

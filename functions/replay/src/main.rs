@@ -8,7 +8,7 @@ use shared::services::Services;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    let app = &replay::App::new(&Services::from_env().await);
+    let app = &replay::App::new(&Services::from_env());
     lambda_runtime::run(service_fn(|event: LambdaEvent<Invocation>| async move {
         let left = Millis(event.context.deadline).since(app.clock.now());
         let handled = replay::handle(app, event.payload, left).await;

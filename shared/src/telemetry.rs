@@ -4,14 +4,14 @@ use std::error::Error;
 use std::fmt::Write;
 
 use crate::clock::Clock;
-use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
 /// The crates that may write more than `info`. Libraries would write whole requests, secrets included, at finer levels.
 const OURS: [&str; 9] = [
@@ -36,13 +36,14 @@ impl FormatTime for Utc {
     }
 }
 
-/// Sends traces to standard output as JSON; the level is `RUST_LOG`'s.
+/// Sends traces to standard output as JSON; the level is `RUST_LOG`'s: `info`, or by crate such as `info,shared=debug`.
 pub fn init() {
-    let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let directives = std::env::var("RUST_LOG").unwrap_or_default();
     subscriber(&directives, std::io::stdout).init();
 }
 
-/// What writes traces as JSON to `writer`: those that `directives` ask for, but of libraries none finer than `info`.
+/// What writes traces as JSON to `writer`: those that `directives` ask for, but of libraries none finer than `info`. Without
+/// directives, or with some that cannot be read, the level is `info`.
 pub fn subscriber<W>(directives: &str, writer: W) -> impl SubscriberInitExt
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -52,6 +53,10 @@ where
         *metadata.level() <= LevelFilter::INFO
             || OURS.contains(&target.split("::").next().unwrap_or(target))
     });
+    // Crates and levels are all that is asked for: a filter of spans and fields would bring an engine of regular expressions.
+    let asked = Some(directives).filter(|it| !it.trim().is_empty());
+    let asked = asked.and_then(|directives| directives.parse::<Targets>().ok());
+    let asked = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let layer = fmt::layer()
         .json()
         .flatten_event(true)
@@ -60,7 +65,7 @@ where
         .with_ansi(false)
         .with_timer(Utc)
         .with_writer(writer)
-        .with_filter(EnvFilter::new(directives).and(allowed));
+        .with_filter(asked.and(allowed));
     Registry::default().with(layer)
 }
 
@@ -73,4 +78,67 @@ pub fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// The messages of those lines that are written with these directives.
+    fn written(directives: &str) -> Vec<String> {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let guard = subscriber(directives, move || writer.clone()).set_default();
+        tracing::warn!(target: "shared", "a warning of ours");
+        tracing::info!(target: "shared::queue", "ours");
+        tracing::debug!(target: "shared::queue", "a detail of ours");
+        tracing::debug!(target: "delivery", "a detail of delivery");
+        tracing::info!(target: "hyper", "a library's");
+        tracing::debug!(target: "hyper", "a library's detail");
+        drop(guard);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let message = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["message"].as_str().unwrap().to_owned()
+        };
+        text.lines().map(message).collect()
+    }
+
+    #[test]
+    fn levels_are_asked_for_by_crate_and_libraries_say_nothing_in_detail() {
+        let info = ["a warning of ours", "ours", "a library's"];
+        for directives in ["info", "INFO", "", " ", "shared=nothing-known"] {
+            assert_eq!(written(directives), info, "{directives:?}");
+        }
+        assert_eq!(written("warn"), info[..1]);
+        assert_eq!(written("off"), [""; 0]);
+        let detail = [
+            "a warning of ours",
+            "ours",
+            "a detail of ours",
+            "a library's",
+        ];
+        assert_eq!(written("info,shared=debug"), detail);
+        let all = [
+            "a warning of ours",
+            "ours",
+            "a detail of ours",
+            "a detail of delivery",
+            "a library's",
+        ];
+        assert_eq!(written("trace"), all);
+    }
 }

@@ -7,9 +7,22 @@ use domain::receiver::outcome::Lack;
 
 use crate::resolver::{NotPublic, NotResolved};
 
+/// Why no response came.
+#[derive(Debug)]
+pub(crate) enum NoResponse {
+    /// Connecting took too long.
+    NoConnectionInTime,
+    /// The whole exchange took too long.
+    InTime,
+    /// There is no connection.
+    NoConnection(Box<dyn Error + Send + Sync>),
+    /// The connection ended, or what came is no response.
+    Broken(hyper::Error),
+}
+
 /// An error and all that it came from. What an I/O error wraps is not among its sources.
-fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next: Option<&'a (dyn Error + 'static)> = Some(error);
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
     std::iter::from_fn(move || {
         let cause = next?;
         let wrapped = cause
@@ -24,15 +37,12 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
 }
 
 /// Whether the exchange ended because the connection was closed or reset, before any of a response had come.
-pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
+pub(crate) fn is_closed(error: &hyper::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    if error.is_timeout() || error.is_connect() {
-        return false;
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return true;
     }
     causes(error).any(|cause| {
-        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-            return error.is_incomplete_message() || error.is_canceled() || error.is_closed();
-        }
         let kind = cause.downcast_ref().map(std::io::Error::kind);
         let is_end = |kind| {
             matches!(
@@ -45,16 +55,21 @@ pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
 }
 
 /// What a failed exchange is called in the integration log, neither with addresses nor with the resolver's words; and its class.
-pub(crate) fn transport_reason(error: &reqwest::Error) -> (&'static str, Lack) {
-    if let Some(known) = causes(error).find_map(known_cause) {
-        return known;
+pub(crate) fn transport_reason(error: &NoResponse) -> (&'static str, Lack) {
+    match error {
+        NoResponse::NoConnectionInTime => ("no connection within 5 seconds", Lack::Time),
+        NoResponse::InTime => ("no response within 15 seconds", Lack::Time),
+        NoResponse::NoConnection(error) => {
+            known(error.as_ref()).unwrap_or(("the connection could not be made", Lack::Connection))
+        }
+        NoResponse::Broken(error) => {
+            known(error).unwrap_or(("the connection broke", Lack::Connection))
+        }
     }
-    match (error.is_timeout(), error.is_connect()) {
-        (true, true) => ("no connection within 5 seconds", Lack::Time),
-        (true, false) => ("no response within 15 seconds", Lack::Time),
-        (false, true) => ("the connection could not be made", Lack::Connection),
-        (false, false) => ("the connection broke", Lack::Connection),
-    }
+}
+
+fn known(error: &(dyn Error + 'static)) -> Option<(&'static str, Lack)> {
+    causes(error).find_map(known_cause)
 }
 
 /// What a cause is called that its owner can mend.

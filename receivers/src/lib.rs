@@ -1,28 +1,34 @@
 //! One POST to a receiver, and what its response means. The only place that knows receivers' HTTP statuses.
 
+mod connections;
 mod failure;
 mod resolver;
 mod response;
 mod signature;
+mod target;
 mod tls;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::receiver::credentials::Credentials;
 use domain::receiver::outcome::{Exchange, Failure, Lack, Outcome};
-use domain::receiver::url::check_url;
 use domain::time::Millis;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap,
+    HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use tokio::time::timeout;
 
-use crate::failure::{is_closed, transport_reason};
+use crate::connections::{Connection, Connections};
+use crate::failure::{NoResponse, is_closed, transport_reason};
 use crate::resolver::PublicResolver;
 use crate::response::{MAX_KEPT_BYTES, outcome, readable, retry_after};
 use crate::signature::signature;
+use crate::target::{Origin, Targets};
 pub use crate::tls::Tls;
 
 /// How long a connection may take to be made (docs/api.md, Webhooks).
@@ -33,23 +39,17 @@ pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// The header of sample events alone.
 const WEBHOOK_TEST: HeaderName = HeaderName::from_static("webhook-test");
-/// How many hosts are remembered as having been connected to.
-const MAX_HOSTS: usize = 1_000;
-/// How long an unused connection is kept: longer than Lambda freezes a busy function, shorter than most servers wait.
-const KEPT_IDLE: Duration = Duration::from_secs(50);
+/// The header `user-agent`.
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("event-stream/", env!("CARGO_PKG_VERSION")));
 
 /// Calls receivers. Keeps connections, and the TLS sessions to resume, from one call to the next.
 #[derive(Clone, Debug)]
 pub struct Receivers {
-    client: reqwest::Client,
-    /// Keeps no connection: each of its requests has one of its own. Made when it is needed first.
-    fresh: Arc<OnceLock<reqwest::Client>>,
-    resolver: Arc<PublicResolver>,
-    allow_private: bool,
+    connections: Arc<Connections>,
+    targets: Arc<Targets>,
     /// How long a whole exchange may take.
     exchange_timeout: Duration,
-    /// When an exchange with a host ended last: from then on a connection may have been kept.
-    kept: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 /// One event on its way to a receiver.
@@ -86,23 +86,16 @@ struct Response {
 
 impl Receivers {
     /// `allow_private` lets receivers be called at addresses that are not public, and over plain HTTP.
-    ///
-    /// # Panics
-    /// When the platform has no usable root certificates: nothing could be delivered then.
     pub fn new(allow_private: bool) -> Receivers {
         Receivers::with_resolver(allow_private, PublicResolver::new(allow_private))
     }
 
     /// As [`Receivers::new`], with a resolver of its own.
     pub(crate) fn with_resolver(allow_private: bool, resolver: PublicResolver) -> Receivers {
-        let resolver = Arc::new(resolver);
         Receivers {
-            client: client(&resolver, true),
-            fresh: Arc::default(),
-            resolver,
-            allow_private,
+            connections: Arc::new(Connections::new(resolver)),
+            targets: Arc::new(Targets::new(allow_private)),
             exchange_timeout: EXCHANGE_TIMEOUT,
-            kept: Arc::default(),
         }
     }
 
@@ -115,9 +108,8 @@ impl Receivers {
     pub async fn test(&self, post: &Post<'_>, now: Millis) -> Tested {
         let mark = [(WEBHOOK_TEST, HeaderValue::from_static("1"))];
         let (exchange, response) = self.post_with(post, now, &mark).await;
-        let url = check_url(post.url, self.allow_private).ok();
-        let tls = match url {
-            Some(url) => tls::look(&url, &self.resolver).await,
+        let tls = match self.targets.of(post.url) {
+            Some(target) => tls::look(&target.origin, &self.connections).await,
             None => None,
         };
         Tested {
@@ -163,37 +155,22 @@ impl Receivers {
         now: Millis,
         more: &[(HeaderName, HeaderValue)],
     ) -> Result<Response, (Failure, Lack)> {
-        let url = match check_url(post.url, self.allow_private) {
-            Ok(url) => url,
-            Err(_) => return Err(blocked("the address is not allowed")),
+        let Some(target) = self.targets.of(post.url) else {
+            return Err(blocked("the address is not allowed"));
         };
-        let host = url.authority().to_owned();
-        let mut headers = match headers(post, now) {
-            Ok(headers) => headers,
-            Err(Unsendable) => {
-                return Err(blocked("api_key, headers or signing secret cannot be sent"));
-            }
+        let Ok(mut headers) = headers(post, now) else {
+            return Err(blocked("api_key, headers or signing secret cannot be sent"));
         };
+        headers.insert(HOST, target.host.clone());
         headers.extend(more.iter().cloned());
+        let mut request = Request::new(Full::new(Bytes::copy_from_slice(post.body.as_bytes())));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.path.clone();
+        *request.headers_mut() = headers;
         let ends_at = Instant::now() + self.exchange_timeout;
-        let request = |client: &reqwest::Client| {
-            client
-                .post(url.clone())
-                .headers(headers.clone())
-                .timeout(ends_at.saturating_duration_since(Instant::now()))
-                .body(post.body.to_owned())
-        };
-        let mut sent = request(&self.client).send().await;
-        // A kept connection that the receiver has closed meanwhile says nothing about the receiver. Other kept ones may be
-        // closed as well, so the second request has a connection of its own, within what is left of the time.
-        if let Err(error) = &sent
-            && self.may_be_kept(&host)
-            && is_closed(error)
-        {
-            sent = request(self.fresh()).send().await;
-        }
-        let mut response = match sent {
-            Ok(response) => response,
+        let sent = timeout(self.exchange_timeout, self.send(&target.origin, request)).await;
+        let (response, connection) = match sent.unwrap_or(Err(NoResponse::InTime)) {
+            Ok(sent) => sent,
             Err(error) => {
                 let (reason, lack) = transport_reason(&error);
                 let failure = Failure {
@@ -204,73 +181,69 @@ impl Receivers {
                 return Err((failure, lack));
             }
         };
-        let (status, retry_after) = (
-            response.status(),
-            retry_after(response.headers().get(RETRY_AFTER), now),
-        );
-        let coding = response.headers().get(CONTENT_ENCODING).cloned();
+        let (head, body) = response.into_parts();
+        let retry_after = retry_after(head.headers.get(RETRY_AFTER), now);
         // Read so that the connection can be used again; a response that is longer closes it. Whatever becomes of the rest, the
         // status has been received: it decides.
-        let (mut read, mut start) = (0, Vec::new());
-        while read < MAX_ANSWER_BYTES {
-            let Ok(Some(chunk)) = response.chunk().await else {
-                break;
-            };
-            read += chunk.len();
-            let room = (MAX_KEPT_BYTES - start.len()).min(chunk.len());
-            start.extend_from_slice(&chunk[..room]);
+        let mut start = Vec::new();
+        let left = ends_at.saturating_duration_since(Instant::now());
+        if timeout(left, read(body, &mut start)).await == Ok(true) {
+            self.connections.keep(&target.origin, connection);
         }
-        self.keep(host);
-        let start = readable(&start, coding.as_ref());
+        let start = readable(&start, head.headers.get(CONTENT_ENCODING));
         Ok(Response {
-            status: status.as_u16(),
-            outcome: outcome(status, retry_after, &start),
+            status: head.status.as_u16(),
+            outcome: outcome(head.status, retry_after, &start),
             start,
         })
     }
 
-    fn fresh(&self) -> &reqwest::Client {
-        self.fresh.get_or_init(|| client(&self.resolver, false))
-    }
-
-    /// Whether an earlier exchange with this host may have left a connection.
-    fn may_be_kept(&self, host: &str) -> bool {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(host)
-            .is_some_and(|ended_at| ended_at.elapsed() < KEPT_IDLE)
-    }
-
-    fn keep(&self, host: String) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MAX_HOSTS {
-            kept.retain(|_, ended_at| ended_at.elapsed() < KEPT_IDLE);
+    /// The response, and the connection that it comes by.
+    async fn send(
+        &self,
+        origin: &Origin,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(http::Response<Incoming>, Connection), NoResponse> {
+        // A kept connection that the receiver has closed meanwhile says nothing about the receiver. Other kept ones may be
+        // closed as well, so the second request has a connection of its own, within what is left of the time.
+        if let Some(mut connection) = self.connections.kept(origin) {
+            match answered(&mut connection, request.clone()).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(error) if is_closed(&error) => {}
+                Err(error) => return Err(NoResponse::Broken(error)),
+            }
         }
-        if kept.len() < MAX_HOSTS {
-            kept.insert(host, Instant::now());
-        }
+        let connecting = timeout(CONNECT_TIMEOUT, self.connections.connect(origin)).await;
+        let connection = connecting.map_err(|_| NoResponse::NoConnectionInTime)?;
+        let mut connection = connection.map_err(NoResponse::NoConnection)?;
+        let response = answered(&mut connection, request).await;
+        Ok((response.map_err(NoResponse::Broken)?, connection))
     }
 }
 
-/// An HTTP client that keeps connections or not.
-fn client(resolver: &Arc<PublicResolver>, keeps: bool) -> reqwest::Client {
-    reqwest::Client::builder()
-        .user_agent(concat!("event-stream/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(KEPT_IDLE)
-        .pool_max_idle_per_host(if keeps { usize::MAX } else { 0 })
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .http1_only()
-        // What old servers send, and every other client takes (RFC 9112, sections 5.1 and 5.2).
-        .http1_allow_obsolete_multiline_headers_in_responses(true)
-        .http1_allow_spaces_after_header_name_in_responses(true)
-        .http1_ignore_invalid_headers_in_responses(true)
-        .min_tls_version(reqwest::tls::Version::TLS_1_2)
-        .dns_resolver(resolver.clone())
-        .build()
-        .expect("an HTTP client can be built")
+/// The response to a request.
+async fn answered(
+    connection: &mut Connection,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<http::Response<Incoming>> {
+    connection.ready().await?;
+    connection.send_request(request).await
+}
+
+/// Reads a response, and keeps its start; whether it has been read to its end.
+async fn read(mut body: Incoming, start: &mut Vec<u8>) -> bool {
+    let mut read = 0;
+    while read < MAX_ANSWER_BYTES {
+        let chunk = match body.frame().await {
+            None => return true,
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(_)) => return false,
+        };
+        read += chunk.len();
+        let room = (MAX_KEPT_BYTES - start.len()).min(chunk.len());
+        start.extend_from_slice(&chunk[..room]);
+    }
+    false
 }
 
 /// The headers of a request. An integration's own ones come first: none of them takes the place of one of ours.
@@ -285,6 +258,8 @@ fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, Unsendable> {
         let name = HeaderName::try_from(name).map_err(|_| Unsendable)?;
         headers.insert(name, secret(value.expose())?);
     }
+    headers.insert(USER_AGENT, AGENT);
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // The start of a response is kept to be read by people.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

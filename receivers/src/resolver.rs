@@ -3,12 +3,11 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use domain::receiver::address::is_public;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Resolves a name once for each connection. A name of which **any** address is not public is refused, and the connection
 /// is made to the addresses of this very response: neither a mixed response nor a second look-up (rebinding) leads inside.
@@ -68,16 +67,6 @@ impl PublicResolver {
 impl fmt::Debug for PublicResolver {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("PublicResolver")
-    }
-}
-
-impl Resolve for PublicResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let addresses = self.addresses(name.as_str().to_owned());
-        Box::pin(async move {
-            let addresses = addresses.await?.into_iter();
-            Ok(Box::new(addresses.map(|address| SocketAddr::new(address, 0))) as Addrs)
-        })
     }
 }
 

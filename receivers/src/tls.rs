@@ -1,12 +1,10 @@
 //! What a receiver's TLS looks like, for a test of it. Nothing is sent: the handshake is all that is made, so that a certificate is
 //! seen that no request would accept.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::time::Millis;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -19,14 +17,13 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme,
 };
-use url::{Host, Url};
 use x509_parser::parse_x509_certificate;
 
-use crate::resolver::PublicResolver;
+use crate::connections::Connections;
+use crate::target::Origin;
 
 /// How long connecting and shaking hands may take together.
 const LONGEST: Duration = Duration::from_secs(5);
-const HTTPS: u16 = 443;
 
 /// What was seen of a receiver's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,31 +34,21 @@ pub struct Tls {
     pub certificate_expires_at: Option<Millis>,
 }
 
-/// Looks at the TLS of a URL; none where there is none, or none could be agreed upon.
-pub(crate) async fn look(url: &Url, resolver: &PublicResolver) -> Option<Tls> {
-    if url.scheme() != "https" {
+/// Looks at the TLS of a receiver; none where there is none, or none could be agreed upon.
+pub(crate) async fn look(origin: &Origin, connections: &Connections) -> Option<Tls> {
+    if !origin.is_encrypted {
         return None;
     }
-    let seen = tokio::time::timeout(LONGEST, shake_hands(url, resolver));
+    let seen = tokio::time::timeout(LONGEST, shake_hands(origin, connections));
     seen.await.ok().flatten()
 }
 
-async fn shake_hands(url: &Url, resolver: &PublicResolver) -> Option<Tls> {
-    let (name, addresses) = match url.host()? {
-        Host::Domain(name) => {
-            let addresses = resolver.addresses(name.to_owned()).await.ok()?;
-            (ServerName::try_from(name.to_owned()).ok()?, addresses)
-        }
-        Host::Ipv4(address) => (IpAddr::V4(address).into(), vec![IpAddr::V4(address)]),
-        Host::Ipv6(address) => (IpAddr::V6(address).into(), vec![IpAddr::V6(address)]),
-    };
-    let port = url.port().unwrap_or(HTTPS);
-    let sockets: Vec<SocketAddr> = addresses
-        .into_iter()
-        .map(|address| SocketAddr::new(address, port))
-        .collect();
-    let tcp = TcpStream::connect(&sockets[..]).await.ok()?;
-    let stream = connector()?.connect(name, tcp).await.ok()?;
+async fn shake_hands(origin: &Origin, connections: &Connections) -> Option<Tls> {
+    let tcp = connections.reach(origin).await.ok()?;
+    let stream = connector()?
+        .connect(origin.host.server_name()?, tcp)
+        .await
+        .ok()?;
     let (_, session) = stream.get_ref();
     let version = match session.protocol_version()? {
         ProtocolVersion::TLSv1_2 => "TLS 1.2",

@@ -101,7 +101,12 @@ pub fn check_payload(payload: &RawValue) -> Result<(), String> {
             payload.get().len()
         ));
     }
-    if depth(payload.get()) > MAX_PAYLOAD_DEPTH {
+    // A payload without so many brackets, strings included, cannot be nested so deeply: counted many bytes at a time.
+    let brackets = payload
+        .get()
+        .bytes()
+        .map(|byte| usize::from(byte | 0x20 == b'{'));
+    if brackets.sum::<usize>() > MAX_PAYLOAD_DEPTH && depth(payload.get()) > MAX_PAYLOAD_DEPTH {
         return Err(format!(
             "must not be nested deeper than {MAX_PAYLOAD_DEPTH} levels"
         ));
@@ -155,9 +160,11 @@ pub fn write_envelope(
     let start = line.len();
     line.extend_from_slice(payload.get().as_bytes());
     for byte in &mut line[start..] {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
+        *byte = if matches!(byte, b'\n' | b'\r') {
+            b' '
+        } else {
+            *byte
+        };
     }
     line.push(b'}');
 }

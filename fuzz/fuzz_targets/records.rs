@@ -1,20 +1,29 @@
 //! What holds for every record of the ingest queue.
 
 use domain::event::{check_name, check_payload, is_tenant, write_envelope};
+use domain::ingest_record;
 use domain::time::Millis;
-use ingest::envelope;
 
 /// Nothing is lost, what is taken in keeps to the rules, and becomes one line of JSON.
 pub fn check(record: &str) {
-    let read = envelope::read(record);
+    let read = ingest_record::read(record);
     assert_eq!(read.unreadable.len(), read.reasons.len());
     for event in &read.events {
         assert!(is_tenant(&read.tenant));
         assert!(check_name(&event.name).is_ok() && check_payload(&event.payload).is_ok());
         assert!(event.id.bytes().all(|byte| byte.is_ascii_graphic()));
-        assert!(record.contains(event.payload.get()), "a payload keeps its bytes");
+        assert!(
+            record.contains(event.payload.get()),
+            "a payload keeps its bytes"
+        );
         let mut line = Vec::new();
-        write_envelope(&mut line, &read.tenant, &event.name, Millis(0), &event.payload);
+        write_envelope(
+            &mut line,
+            &read.tenant,
+            &event.name,
+            Millis(0),
+            &event.payload,
+        );
         assert!(!line.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
         let parsed: Result<&serde_json::value::RawValue, _> = serde_json::from_slice(&line);
         assert!(parsed.is_ok(), "an envelope is JSON");

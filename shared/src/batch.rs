@@ -7,7 +7,6 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use domain::metric::Metric;
 use domain::tasks::{Message, Subject};
 use futures_util::future::join_all;
-use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
 use crate::queue::{Queue, decode};
@@ -104,7 +103,7 @@ pub async fn each<T, E>(
     carry_out: impl AsyncFn(&T, Option<&Trace>) -> Result<(), E>,
 ) -> SqsBatchResponse
 where
-    T: DeserializeOwned + Subject,
+    T: Subject,
     E: Error + 'static,
 {
     let (mut tasks, mut failed) = (Vec::new(), Vec::new());
@@ -115,7 +114,7 @@ where
         trace,
     } in records(event)
     {
-        match serde_json::from_str::<T>(&body) {
+        match T::read(&body) {
             Ok(task) => tasks.push((receipt, task, trace)),
             Err(error) => {
                 let (message_id, receives) = (&receipt.message_id, receipt.count);

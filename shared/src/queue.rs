@@ -23,6 +23,8 @@ const MAX_BATCH_BYTES: usize = 1024 * 1024;
 const CONCURRENCY: usize = 16;
 /// How often messages that SQS refused one by one are sent again before the whole call fails.
 const MAX_TRIES: usize = 3;
+/// The bytes that are looked at together.
+const BLOCK: usize = 256;
 /// Begins a body that had to be encoded; no JSON begins so.
 const ENCODED: &str = "base64:";
 
@@ -58,10 +60,15 @@ impl Queue {
     /// Those of [`Queue::send`].
     pub async fn send_in(
         &self,
-        messages: Vec<Message>,
+        mut messages: Vec<Message>,
         trace: Option<&Trace>,
     ) -> Result<(), SendError> {
         let header = trace.map(Trace::header);
+        for message in &mut messages {
+            if is_encoded(&message.body) {
+                message.body = encoded(&message.body);
+            }
+        }
         stream::iter(batches(messages))
             .map(|batch| self.send_batch(batch, header.as_deref()))
             .buffer_unordered(CONCURRENCY)
@@ -168,18 +175,18 @@ fn entry(
     }
     entry
         .id(index.to_string())
-        .message_body(encode(&message.body))
+        .message_body(&message.body)
         .delay_seconds(message.delay_seconds.min(900) as i32)
         .set_message_group_id(message.group.clone())
         .build()
 }
 
-/// Puts messages into batches of at most [`MAX_BATCH`] and [`MAX_BATCH_BYTES`], in order.
+/// Puts messages, as SQS carries them, into batches of at most [`MAX_BATCH`] and [`MAX_BATCH_BYTES`], in order.
 fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
     let mut batches: Vec<Vec<Message>> = Vec::new();
     let mut bytes = 0;
     for message in messages {
-        let size = encode(&message.body).len();
+        let size = message.body.len();
         match batches.last_mut() {
             Some(batch) if batch.len() < MAX_BATCH && bytes + size <= MAX_BATCH_BYTES => {
                 bytes += size;
@@ -201,17 +208,18 @@ pub fn is_encoded(body: &str) -> bool {
         matches!(letter, '\u{fffe}' | '\u{ffff}')
             || (letter < ' ' && !matches!(letter, '\t' | '\n' | '\r'))
     };
-    // Looked for as bytes first: nearly no body has one, and U+FFFE and U+FFFF begin with EF BF.
-    let suspect = body.bytes().any(|byte| byte < 0x20 || byte == 0xef);
-    suspect && body.contains(refused)
+    // Looked for as bytes first: nearly no body has one, and U+FFFE and U+FFFF begin with EF BF. A block at a time, without an end
+    // within it, since a processor then compares many bytes at once.
+    let is_suspect = |block: &[u8]| {
+        let suspects = block.iter().map(|byte| *byte < 0x20 || *byte == 0xef);
+        suspects.fold(false, |any, is_one| any | is_one)
+    };
+    body.as_bytes().chunks(BLOCK).any(is_suspect) && body.contains(refused)
 }
 
-/// The text that SQS carries for `body`: the same, but base64 where it has characters that SQS refuses.
-fn encode(body: &str) -> std::borrow::Cow<'_, str> {
-    if is_encoded(body) {
-        return format!("{ENCODED}{}", BASE64_STANDARD.encode(body)).into();
-    }
-    body.into()
+/// The text that SQS carries for a body that has characters that SQS refuses.
+fn encoded(body: &str) -> String {
+    format!("{ENCODED}{}", BASE64_STANDARD.encode(body))
 }
 
 /// The body that [`Queue::send`] was given, from the text of a received message.
@@ -245,6 +253,26 @@ mod tests {
         assert_eq!(sizes(vec![message(1); 25]), [10, 10, 5]);
         assert_eq!(sizes(vec![message(400_000); 5]), [2, 2, 1]);
         assert_eq!(sizes(vec![message(MAX_BATCH_BYTES), message(1)]), [1, 1]);
+    }
+
+    /// What SQS is sent for a body.
+    fn encode(body: &str) -> String {
+        match is_encoded(body) {
+            true => encoded(body),
+            false => body.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_sqs_refuses_is_found_wherever_it_is() {
+        for at in [0, 1, 255, 256, 700] {
+            for bad in ["\u{ffff}", "\u{fffe}", "\u{1}"] {
+                let body = format!("{}{bad}{}", "x".repeat(at), "y".repeat(300));
+                assert!(is_encoded(&body), "{bad:?} at {at}");
+            }
+            let good = format!("{}\u{ffe0}\n{}", "x".repeat(at), "y".repeat(300));
+            assert!(!is_encoded(&good), "{at}");
+        }
     }
 
     #[test]

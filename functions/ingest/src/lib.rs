@@ -1,12 +1,11 @@
 //! Ingest: takes events from the queue, appends them to the event log, and sends them to the integrations that are live.
 
-pub mod envelope;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::event::Event;
+use domain::ingest_record;
 use domain::integration::IntegrationRef;
 use domain::log::segment::{self, Built};
 use domain::metric::Metric;
@@ -107,7 +106,7 @@ pub async fn handle(app: &App, event: SqsEvent, deadline: Millis) -> SqsBatchRes
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     let (mut unreadable, mut buried) = (Vec::new(), Vec::new());
     for record in batch::records(event) {
-        let read = envelope::read(&record.body);
+        let read = ingest_record::read(&record.body);
         if !read.unreadable.is_empty() {
             tracing::warn!(message_id = record.receipt.message_id, reasons = ?read.reasons, "events cannot be read");
             unreadable.extend(read.unreadable);

@@ -1,11 +1,11 @@
-//! The two forms in which events reach the ingest queue: EventBridge's envelope, and the API's task.
+//! What a record of the ingest queue holds, in the two forms in which events reach it: EventBridge's envelope, and the API's task.
 
-use domain::event::{Event, check_name, check_payload, is_tenant, names_an_event};
-use domain::tasks::IngestTask;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
+
+use crate::event::{Event, check_name, check_payload, is_tenant, names_an_event};
+use crate::tasks::IngestTask;
 
 /// The longest event id; EventBridge's and the API's are UUIDs of 36 characters.
 const MAX_ID_CHARS: usize = 64;
@@ -25,26 +25,23 @@ pub struct Read {
     pub reasons: Vec<String>,
 }
 
-/// An event as an EventBridge rule hands it to a queue.
+/// The fields of both forms, so that a record is read once: `detail-type` distinguishes them.
 #[derive(Deserialize)]
-struct BusEvent {
-    id: String,
+struct Form {
+    tenant: Option<String>,
+    request_id: Option<String>,
+    events: Option<Vec<Event>>,
     #[serde(rename = "detail-type")]
-    detail_type: String,
-    detail: Detail,
+    detail_type: Option<String>,
+    id: Option<String>,
+    detail: Option<Detail>,
 }
 
+/// What the platform puts on the bus.
 #[derive(Deserialize)]
 struct Detail {
     tenant: String,
     payload: Box<RawValue>,
-}
-
-/// What distinguishes the two forms.
-#[derive(Deserialize)]
-struct Form {
-    #[serde(rename = "detail-type")]
-    detail_type: Option<IgnoredAny>,
 }
 
 /// Reads a record of the ingest queue. Of the API's task, bad events are left out and the others are kept.
@@ -83,23 +80,22 @@ pub fn read(body: &str) -> Read {
 }
 
 fn task(body: &str) -> Result<IngestTask, String> {
+    let missing = |name: &str| format!("missing field `{name}`");
     let form: Form = serde_json::from_str(body).map_err(|error| error.to_string())?;
-    if form.detail_type.is_none() {
-        return serde_json::from_str(body).map_err(|error| error.to_string());
-    }
-    let BusEvent {
-        id,
-        detail_type,
-        detail,
-    } = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    let Some(name) = form.detail_type else {
+        return Ok(IngestTask {
+            tenant: form.tenant.ok_or_else(|| missing("tenant"))?,
+            request_id: form.request_id,
+            events: form.events.ok_or_else(|| missing("events"))?,
+        });
+    };
+    let Detail { tenant, payload } = form.detail.ok_or_else(|| missing("detail"))?;
+    let id = form.id.ok_or_else(|| missing("id"))?;
+    let event = Event { id, name, payload };
     Ok(IngestTask {
-        tenant: detail.tenant,
+        tenant,
         request_id: None,
-        events: vec![Event {
-            id,
-            name: detail_type,
-            payload: detail.payload,
-        }],
+        events: vec![event],
     })
 }
 

@@ -130,10 +130,11 @@ async fn show(
     );
     println!("(the files come with the export's next tick, after a minute at the most)");
     let progress = Progress::new(events.len() + bus_events.len(), expected_webhooks);
+    let pace = (options.batch, options.rate);
     let work = async {
         let bus = aws_sdk_eventbridge::Client::new(&config);
         let (by_api, by_bus) = tokio::try_join!(
-            publish::over_api(service, &clock, events, &progress),
+            publish::over_api(service, &clock, events, pace, &progress),
             publish::over_bus(&bus, &environment.bus, &clock, bus_events, &progress),
         )?;
         let published: HashMap<String, Published> = by_api

@@ -12,6 +12,8 @@ Publishes events, receives them as webhooks and as files, and checks that each a
 usage: make demo, or: . target/local/env; cargo run --bin demo -- [options]
 
   --events N                      events published through the API (default 2000)
+  --batch N                       events in one request of the API (default 50)
+  --rate N                        events published through the API in a second (default 500)
   --bus-events N                  events published over the bus (default 100)
   --deadline SECONDS              wait this long for webhooks and files (default 120 and 240)
   --settle SECONDS                then go on looking for duplicates this long (default 0)
@@ -21,6 +23,8 @@ usage: make demo, or: . target/local/env; cargo run --bin demo -- [options]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     pub events: usize,
+    pub batch: usize,
+    pub rate: u32,
     pub bus_events: usize,
     pub webhook_deadline: Duration,
     pub export_deadline: Duration,
@@ -36,6 +40,8 @@ impl Options {
         use lexopt::prelude::*;
         let mut options = Options {
             events: 2_000,
+            batch: 50,
+            rate: 500,
             bus_events: 100,
             webhook_deadline: Duration::from_secs(120),
             export_deadline: Duration::from_secs(240),
@@ -46,6 +52,8 @@ impl Options {
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("events") => options.events = parser.value()?.parse()?,
+                Long("batch") => options.batch = at_least_one(parser.value()?.parse()?)?,
+                Long("rate") => options.rate = at_least_one(parser.value()?.parse()?)? as u32,
                 Long("bus-events") => options.bus_events = parser.value()?.parse()?,
                 Long("deadline") => {
                     let deadline = Duration::from_secs(parser.value()?.parse()?);
@@ -58,6 +66,13 @@ impl Options {
             }
         }
         Ok(Some(options))
+    }
+}
+
+fn at_least_one(number: usize) -> Result<usize, lexopt::Error> {
+    match number {
+        0 => Err("0 is too few".into()),
+        _ => Ok(number),
     }
 }
 
@@ -101,12 +116,15 @@ mod tests {
         let read = |text: &str| Options::read(text.split_whitespace());
         let default = read("").unwrap().unwrap();
         assert_eq!((default.events, default.bus_events), (2_000, 100));
-        let options =
-            read("--events 30 --bus-events=0 --deadline 9 --settle 4 --webhook-duplicates-allowed");
+        let options = read(
+            "--events 30 --batch 1 --rate 50 --bus-events=0 --deadline 9 --settle 4 --webhook-duplicates-allowed",
+        );
         assert_eq!(
             options.unwrap(),
             Some(Options {
                 events: 30,
+                batch: 1,
+                rate: 50,
                 bus_events: 0,
                 webhook_deadline: Duration::from_secs(9),
                 export_deadline: Duration::from_secs(9),
@@ -115,7 +133,14 @@ mod tests {
             })
         );
         assert_eq!(read("--help").unwrap(), None);
-        for wrong in ["--events", "--events x", "--other", "30"] {
+        for wrong in [
+            "--events",
+            "--events x",
+            "--other",
+            "30",
+            "--batch 0",
+            "--rate 0",
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

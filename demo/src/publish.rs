@@ -14,9 +14,6 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::service::Service;
 
-/// Events in one call of the API, and the time from one call to the next: 2,000 events take 4 seconds.
-const API_BATCH: usize = 50;
-const API_PACE: Duration = Duration::from_millis(100);
 /// Events in one `PutEvents`, the most that it takes, and the time from one to the next.
 const BUS_BATCH: usize = 10;
 const BUS_PACE: Duration = Duration::from_millis(400);
@@ -25,17 +22,18 @@ const BUS_ATTEMPTS: usize = 10;
 /// The source of the events, for the bus.
 const BUS_SOURCE: &str = "demo.shop";
 
-/// Publishes through `POST /api/v1/org/events`, with ids that the demo gives.
+/// Publishes through `POST /api/v1/org/events`, with ids that the demo gives: so many events in a request, and in a second.
 pub async fn over_api(
     service: &Service,
     clock: &Clock,
     events: Vec<Event>,
+    (batch, rate): (usize, u32),
     progress: &Progress,
 ) -> Result<Vec<Published>, Failure> {
     let mut published = Vec::with_capacity(events.len());
-    let mut pace = interval(API_PACE);
+    let mut pace = interval(Duration::from_secs(1) * batch as u32 / rate);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for batch in events.chunks(API_BATCH) {
+    for batch in events.chunks(batch) {
         pace.tick().await;
         let ids: Vec<String> = batch.iter().map(|_| Uuid::new_v4().to_string()).collect();
         let body = body(batch, &ids);

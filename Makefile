@@ -9,7 +9,7 @@ TOOLS := .venv/tools/bin
 CONSOLE := .venv/receivers/bin/python -B local/console.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs console console-files stories screenshots clean venvs
+.PHONY: help up down demo kill simulate bench bench-compare bench-growth bench-file bench-latency bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs console console-files stories screenshots clean venvs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,9 +33,21 @@ simulate:  ## 100,000 random histories of streams, and every bug that has to be 
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --histories $${HISTORIES:-100000}
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --mutants
 
-bench:  ## what exports cost: from segments to a file, and whole runs against canned answers over TLS
+bench: console-files  ## what each function costs beside its floor: CPU for 1,000 events, memory, cold start (6 minutes, after a build)
+	@.venv/emulator/bin/python -B local/bench.py
+
+bench-compare: console-files  ## the same for this build and another one, in turn, with the ratio (BASE=<commit>)
+	@.venv/emulator/bin/python -B local/bench.py compare "$(BASE)"
+
+bench-growth: console-files  ## what an event costs with 1 to 25 integrations and up to 1,000,000 events in the event log, as a picture
+	@.venv/emulator/bin/python -B local/bench.py growth
+
+bench-file:  ## what a file costs from segments to its body, beside memory's and zstd's own speed
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench file
-	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench whole_run
+
+bench-latency: up  ## from publication to the webhook's arrival on the local stack, at 50 events/s, one a request
+	@cargo build --bin demo
+	@. target/local/env && cargo run -q --bin demo -- --events 3000 --batch 1 --rate 50 --bus-events 0
 
 bench-flow:  ## what webhooks cost: catch-up and live runs, in events/s, CPU and what AWS bills, against canned services
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench flow

@@ -7,14 +7,17 @@
 )]
 
 use std::env;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bench::corpus::{Corpus, TENANT};
-use bench::counted::{self, DOCUMENT, END_LEASE, RECEIVER, TOTALS};
+use bench::cloud::{self, Cloud, DOCUMENT, END_LEASE, HOOK, TOTALS};
+use bench::corpus::Corpus;
+use bench::event_log::EventLog;
+use bench::loads::{live as live_webhook, temporary};
 use bench::measure::{Failure, ROLE, again, beside, cpu_seconds, number, peak_mib, ran, said};
-use domain::integration::{Callback, Integration, IntegrationRef, IntegrationType, Status, Target};
-use domain::stream::Stream;
+use bench::stored::Stored;
+use domain::integration::{Integration, IntegrationRef};
 use domain::tasks::{ReplayTask, Run, RunEvent, message};
 use domain::time::Millis;
 use serde_json::value::RawValue;
@@ -55,7 +58,7 @@ fn all() -> Result<(), Failure> {
         ("catch-up", 1),
         ("live", 1),
     ] {
-        let mut services = command("services")?
+        let mut services = again("services")?
             .env("BENCH_TOOK", took.to_string())
             .env("BENCH_LIVE", if role == "live" { "1" } else { "0" })
             .stdout(Stdio::piped())
@@ -63,7 +66,7 @@ fn all() -> Result<(), Failure> {
         let port = said(&mut services)?["port"].clone();
         let endpoint = format!("http://127.0.0.1:{port}");
         let measured = beside(services, || {
-            ran(command(role)?.env("AWS_ENDPOINT_URL", &endpoint))
+            ran(again(role)?.env("AWS_ENDPOINT_URL", &endpoint))
         })?;
         let of = |name: &str| measured[name].as_f64().unwrap_or_default();
         let total = |name: &str| measured["totals"][name].as_f64().unwrap_or_default();
@@ -92,7 +95,7 @@ fn kills() -> Result<(), Failure> {
     let mut repeated = Vec::new();
     let (mut rounds, mut most) = (0, 0);
     while repeated.len() < KILLS {
-        let mut services = command("services")?
+        let mut services = again("services")?
             .env("BENCH_TOOK", "20")
             .env("BENCH_LIVE", "0")
             .stdout(Stdio::piped())
@@ -118,7 +121,7 @@ async fn round(endpoint: &str, repeated: &mut Vec<u64>) -> Result<u64, Failure> 
     let number = |totals: &Value, name: &str| totals[name].as_u64().unwrap_or_default();
     let mut before = None;
     loop {
-        let mut sender = command("catch-up")?
+        let mut sender = again("catch-up")?
             .env("AWS_ENDPOINT_URL", endpoint)
             .stdout(Stdio::null())
             .spawn()?;
@@ -141,56 +144,7 @@ async fn round(endpoint: &str, repeated: &mut Vec<u64>) -> Result<u64, Failure> 
         if ended.is_some() {
             return Ok(number(&totals, "most"));
         }
-        get(endpoint, END_LEASE).await?;
-    }
-}
-
-/// This program once more, in another role, with what replay and delivery read.
-fn command(role: &str) -> Result<Command, Failure> {
-    let mut command = again(role)?;
-    command
-        .env("REPLAY_QUEUE_URL", "http://127.0.0.1:9/r")
-        .env("REPLAY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d")
-        .env("DELIVERY_QUEUE_URL", "http://127.0.0.1:9/q")
-        .env("DELIVERY_DEAD_LETTER_QUEUE_URL", "http://127.0.0.1:9/d")
-        .env("ALLOW_PRIVATE_RECEIVERS", "true");
-    Ok(command)
-}
-
-/// A webhook: a temporary one of the last 45 minutes, or one that is live.
-fn integration(url: String, is_live: bool) -> Integration {
-    let now = Clock::system().now();
-    let (from, until) = (Millis(now.0 - 45 * 60_000), Millis(now.0 - 60_000));
-    let ends_at = (!is_live).then_some(until);
-    let mut stream = Stream::registered(from, from, ends_at);
-    if is_live {
-        stream.resume(from, Duration::from_secs(10));
-        stream.confirm();
-        stream.owed.clear();
-        stream.health.last_success_at = Some(now);
-    }
-    Integration {
-        tenant: TENANT.to_owned(),
-        id: "erp-1".to_owned(),
-        generation: from.first_id(),
-        version: 1,
-        integration_type: match ends_at {
-            Some(_) => IntegrationType::Temporary,
-            None => IntegrationType::Permanent,
-        },
-        target: Target::Webhook {
-            callback: Callback {
-                callback_url: url,
-                ..Callback::default()
-            },
-            stream: Box::new(stream),
-        },
-        starts_at: from,
-        ends_at,
-        filter: None,
-        status: Status::Running,
-        stopped_at: None,
-        is_finished: false,
+        reqwest::get(format!("{endpoint}{END_LEASE}")).await?;
     }
 }
 
@@ -199,15 +153,20 @@ async fn services() -> Result<(), Failure> {
     let (from, until) = (Millis(now.0 - 44 * 60_000), Millis(now.0 - 2 * 60_000));
     let corpus = Corpus::new(BYTES, 50, from, until);
     let took = Duration::from_millis(number("BENCH_TOOK")?);
-    let document = serde_json::to_string(&integration(
-        RECEIVER.to_owned(),
-        number("BENCH_LIVE")? == 1,
-    ))?;
-    counted::serve(&corpus, document, took, |address| {
-        println!("{}", json!({"port": address.port()}));
-    })
-    .await?;
-    Ok(())
+    let listener = cloud::bind().await?;
+    let address = listener.local_addr()?;
+    let (id, url) = ("erp-1".to_owned(), format!("http://{address}{HOOK}"));
+    let integration = match number("BENCH_LIVE")? {
+        1 => live_webhook(id, url),
+        _ => temporary(id, url, Millis(now.0 - 45 * 60_000), Millis(now.0 - 60_000)),
+    };
+    let cloud = Cloud::new(
+        &Arc::new(EventLog::new(&corpus)),
+        Stored::new(&[integration]),
+        took,
+    );
+    println!("{}", json!({"port": address.port()}));
+    Ok(cloud.serve(listener, None).await?)
 }
 
 async fn get(endpoint: &str, path: &str) -> Result<Value, Failure> {

@@ -132,6 +132,25 @@ fn event(random: &mut Xoshiro256PlusPlus, at: u64) -> (String, &'static str, Box
     (id, name, payload)
 }
 
+/// An event of about 1 KiB, as a publisher writes it: without an id.
+pub fn small_event(random: &mut Xoshiro256PlusPlus) -> String {
+    let name = NAMES[random.random_range(0..NAMES.len())];
+    format!(
+        concat!(
+            r#"{{"name":"{}","payload":{{"id":"{}","external_id":"HTTP{:09}","channel_type":"web","customer_id":"{}","currency_code":"EUR","#,
+            r#""shipping_address":{},"grand_total":"{}.{:02}00","items":[{}]}}}}"#
+        ),
+        name,
+        uuid(random),
+        random.random_range(0..1_000_000_000_u64),
+        uuid(random),
+        address(random),
+        random.random_range(5..900),
+        random.random_range(0..100),
+        item(random),
+    )
+}
+
 fn address(random: &mut Xoshiro256PlusPlus) -> String {
     format!(
         concat!(

@@ -19,6 +19,7 @@ struct Item {
 }
 
 /// The segments of a corpus, oldest first, in one shard.
+#[derive(Default)]
 pub struct EventLog(Vec<Item>);
 
 /// What a query is answered, and the bytes of the items that DynamoDB reads for it.
@@ -32,6 +33,13 @@ pub struct Page {
 impl EventLog {
     /// Made once: rendering an item costs more than a query.
     pub fn new(corpus: &Corpus) -> EventLog {
+        let mut event_log = EventLog::default();
+        event_log.append(corpus);
+        event_log
+    }
+
+    /// Takes in a corpus that is younger than what is there.
+    pub fn append(&mut self, corpus: &Corpus) {
         let items = corpus.segments.iter().map(|segment| {
             let id = segment.id.to_string();
             let size_bytes = segment.ids.len() + segment.names.len() + segment.envelopes.len() + 100;
@@ -47,7 +55,7 @@ impl EventLog {
                 id,
             }
         });
-        EventLog(items.collect())
+        self.0.extend(items);
     }
 
     /// A page of the partition and range that the query names; with a projection the ids of each segment alone.

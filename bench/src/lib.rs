@@ -1,8 +1,12 @@
-//! What the benchmarks share: a fixed corpus, and the services of AWS with canned responses.
+//! What the benchmarks share: a fixed corpus, the services of AWS and Lambda's Runtime API with canned responses, and functions as
+//! processes of their own.
 
 pub mod aws_json;
-pub mod canned;
+pub mod cloud;
 pub mod corpus;
-pub mod counted;
 pub mod event_log;
+pub mod function;
+pub mod loads;
 pub mod measure;
+pub mod runtime_api;
+pub mod stored;

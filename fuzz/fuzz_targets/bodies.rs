@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use api::bodies::{Update, Registration, parse};
+use api::bodies::{Registration, Update, parse};
 use api::{limits, publish};
 use domain::event::{check_name, check_payload};
 use domain::time::Millis;
@@ -37,7 +37,10 @@ fuzz_target!(|text: &str| {
             assert!((1..=500).contains(&events.len()));
             for event in events {
                 assert!(check_name(&event.name).is_ok() && check_payload(&event.payload).is_ok());
-                assert!(text.contains(event.payload.get()), "a payload keeps its bytes");
+                assert!(
+                    text.contains(event.payload.get()),
+                    "a payload keeps its bytes"
+                );
             }
         }
     }

@@ -16,10 +16,16 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(task) = serde_json::from_str::<ReplayTask>(text) {
         let written = serde_json::to_string(&task).expect("a task can be written");
-        assert_eq!(serde_json::from_str::<ReplayTask>(&written).expect("and read again"), task);
+        assert_eq!(
+            serde_json::from_str::<ReplayTask>(&written).expect("and read again"),
+            task
+        );
     }
     if let Ok(task) = serde_json::from_str::<ExportTask>(text) {
         let written = serde_json::to_string(&task).expect("a task can be written");
-        assert_eq!(serde_json::from_str::<ExportTask>(&written).expect("and read again"), task);
+        assert_eq!(
+            serde_json::from_str::<ExportTask>(&written).expect("and read again"),
+            task
+        );
     }
 });

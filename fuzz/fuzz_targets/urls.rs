@@ -20,6 +20,14 @@ fuzz_target!(|text: &str| {
     if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
         assert!(is_public(address), "{address}");
     }
-    assert!(!url.as_str().bytes().any(|byte| byte.is_ascii_control() || byte == b' '));
-    assert_eq!(check_url(url.as_str(), false).as_ref(), Ok(&url), "the same when read again");
+    assert!(
+        !url.as_str()
+            .bytes()
+            .any(|byte| byte.is_ascii_control() || byte == b' ')
+    );
+    assert_eq!(
+        check_url(url.as_str(), false).as_ref(),
+        Ok(&url),
+        "the same when read again"
+    );
 });

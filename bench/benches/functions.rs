@@ -10,8 +10,6 @@
 mod export;
 #[path = "functions/pipeline.rs"]
 mod pipeline;
-#[path = "functions/run.rs"]
-mod run;
 #[path = "functions/starts.rs"]
 mod starts;
 #[path = "functions/table.rs"]

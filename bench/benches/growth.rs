@@ -9,8 +9,6 @@ mod by_events;
 mod by_integrations;
 #[path = "growth/picture.rs"]
 mod picture;
-#[path = "functions/run.rs"]
-mod run;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -8,5 +8,6 @@ pub mod event_log;
 pub mod function;
 pub mod loads;
 pub mod measure;
+pub mod run;
 pub mod runtime_api;
 pub mod stored;

@@ -1,7 +1,7 @@
 //! Connections to receivers: made to vetted addresses alone, and kept for the next request.
 //!
-//! HTTP/1.1 over hyper's own connections. A pool for any number of protocols and hosts costs as much again as the exchange itself, and
-//! does not say whether a connection was a kept one.
+//! HTTP/1.1 over hyper's own connections, since a pool for all purposes does not say whether a connection was a kept one: only then
+//! does its end say nothing about the receiver.
 
 use std::collections::HashMap;
 use std::error::Error;

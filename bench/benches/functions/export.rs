@@ -18,8 +18,8 @@ use domain::time::Millis;
 use serde_json::json;
 use shared::clock::Clock;
 
-use crate::run::{Plan, World, floor};
 use crate::table::Sample;
+use bench::run::{Plan, World, floor};
 
 /// Eight files of 50 MiB.
 const EXPORTED_BYTES: usize = 395 * 1024 * 1024;
@@ -178,7 +178,15 @@ async fn replayed(
         vec![(DONE_BYTES, exchanges.collect())]
     };
     let floor = match with_floor {
-        true => Some(floor(&world, &plan, &[2, 2]).await?),
+        true => Some(
+            floor(
+                Path::new(env!("CARGO_BIN_EXE_floor")),
+                &world,
+                &plan,
+                &[2, 2],
+            )
+            .await?,
+        ),
         false => None,
     };
     Ok(Sample {

@@ -9,8 +9,8 @@ use bench::loads;
 use bench::measure::Failure;
 use bench::stored::Stored;
 
-use crate::run::{World, drive, floor};
 use crate::table::Sample;
+use bench::run::{World, drive, floor};
 
 /// How many events are published, after those of the first requests.
 const EVENTS: usize = 5_000;
@@ -49,7 +49,15 @@ pub async fn measure(
         let peak = function.peak()?;
         drop(function);
         let floor = match with_floor {
-            true => Some(floor(&world, &load.plan, &sizes).await?),
+            true => Some(
+                floor(
+                    Path::new(env!("CARGO_BIN_EXE_floor")),
+                    &world,
+                    &load.plan,
+                    &sizes,
+                )
+                .await?,
+            ),
             false => None,
         };
         note(Sample {

@@ -20,8 +20,8 @@ use shared::clock::Clock;
 use ulid::Ulid;
 
 use crate::export::certificate;
-use crate::run::{TIME_LIMIT, World};
 use crate::table::{Start, Table};
+use bench::run::{TIME_LIMIT, World};
 
 /// How often each function is started.
 const STARTS: usize = 15;

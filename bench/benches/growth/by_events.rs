@@ -14,8 +14,8 @@ use domain::time::Millis;
 use serde_json::json;
 use shared::clock::Clock;
 
-use crate::run::World;
 use crate::{Point, Series};
+use bench::run::World;
 
 /// An event of the corpus.
 const EVENT_BYTES: usize = 2_500;

@@ -10,8 +10,8 @@ use bench::loads;
 use bench::measure::Failure;
 use bench::stored::Stored;
 
-use crate::run::{World, drive};
 use crate::{Point, Series};
+use bench::run::{World, drive};
 
 const EVENTS: usize = 2_000;
 /// Events in a request.

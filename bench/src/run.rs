@@ -1,15 +1,15 @@
 //! Drives a function through a load, and measures what it uses.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, fs};
 
-use bench::cloud::{self, Certificate, Cloud};
-use bench::event_log::EventLog;
-use bench::function::Function;
-use bench::measure::Failure;
-use bench::stored::Stored;
+use crate::cloud::{self, Certificate, Cloud};
+use crate::event_log::EventLog;
+use crate::function::Function;
+use crate::measure::Failure;
+use crate::stored::Stored;
 
 /// How long one invocation may take.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -39,6 +39,9 @@ pub struct World {
 
 impl World {
     /// Serves what `stored` makes of the address of the receiver.
+    ///
+    /// # Errors
+    /// When no port is left.
     pub async fn new(
         event_log: &Arc<EventLog>,
         certificate: Option<Certificate>,
@@ -63,6 +66,9 @@ impl World {
 
 /// Invokes a function with each body, one after the other. The first invocation, which makes connections, counts as part of the
 /// start.
+///
+/// # Errors
+/// When one fails, its answer is not the `expected` one, or the function has logged a warning.
 pub async fn drive(
     function: &Function,
     world: &World,
@@ -102,16 +108,26 @@ pub async fn drive(
     }
 }
 
-/// The same exchanges as a load's, with bodies of the same sizes, without SDK and without anything to do: processor time.
-pub async fn floor(world: &World, plan: &Plan, sizes: &[usize]) -> Result<Duration, Failure> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plan.json");
+/// The same exchanges as a load's, with bodies of the same sizes, made by `program` without SDK and without anything to do:
+/// processor time.
+///
+/// # Errors
+/// When it cannot be started, or an exchange fails.
+pub async fn floor(
+    program: &Path,
+    world: &World,
+    plan: &Plan,
+    sizes: &[usize],
+) -> Result<Duration, Failure> {
+    let path = env::temp_dir().join(format!("event-stream-bench-{}.json", std::process::id()));
     // The first invocation is not counted here either.
     let first = plan.first().cloned().unwrap_or_default();
     let whole: Plan = [first].into_iter().chain(plan.iter().cloned()).collect();
     fs::write(&path, serde_json::to_string(&whole)?)?;
-    let program = Path::new(env!("CARGO_BIN_EXE_floor"));
     let plan = [("BENCH_PLAN", path.display().to_string())];
     let function = Function::start(program, &world.endpoint, &plan).await?;
     let bodies = sizes.iter().map(|size| "x".repeat(*size)).collect();
-    Ok(drive(&function, world, bodies, "none", "").await?.cpu)
+    let load = drive(&function, world, bodies, "none", "").await?;
+    fs::remove_file(path)?;
+    Ok(load.cpu)
 }

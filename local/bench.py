@@ -4,7 +4,7 @@
     bench.py compare COMMIT     the same, and beside it the functions of another commit, in turn
     bench.py growth             what an event costs with more integrations, and with more events in the event log
 
-The first build takes some minutes.
+The first build takes some minutes. What .cargo/config.toml says holds for both builds of a comparison: cargo looks for it in folders above.
 """
 
 import os

@@ -254,12 +254,13 @@ fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, Unsendable> {
         headers: own,
     } = post.credentials;
     let mut headers = HeaderMap::new();
+    // The only one that an integration may set in its place.
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     for (name, value) in own {
         let name = HeaderName::try_from(name).map_err(|_| Unsendable)?;
         headers.insert(name, secret(value.expose())?);
     }
     headers.insert(USER_AGENT, AGENT);
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // The start of a response is kept to be read by people.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

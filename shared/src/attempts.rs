@@ -147,31 +147,14 @@ impl Drop for Attempts<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use domain::receiver::outcome::{Failure, Lack};
     use serde_json::{Value, json};
-    use tracing_subscriber::util::SubscriberInitExt;
     use ulid::Ulid;
 
     use super::*;
     use crate::store::Table;
     use crate::store::activities::Activities;
-
-    /// Where lines are written.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::tests::lines;
 
     fn exchange(status: Option<u16>, outcome: Outcome) -> Exchange {
         Exchange {
@@ -192,9 +175,6 @@ mod tests {
 
     /// What is logged of the attempts that `make` makes, without what no test can know.
     fn logged(make: impl Fn(&Attempts<'_>)) -> Vec<Value> {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let guard = crate::telemetry::subscriber("info", move || writer.clone()).set_default();
         let metrics = Metrics::default();
         let integration_ref = IntegrationRef {
             tenant: "acme".to_owned(),
@@ -205,17 +185,15 @@ mod tests {
         let config = aws_sdk_dynamodb::Config::builder().behavior_version_latest();
         let client = aws_sdk_dynamodb::Client::from_conf(config.build());
         let counter = Counter::new(Activities::new(Table::new(client, "t".into())));
-        make(&Attempts::new(&metrics, &counter, &integration_ref));
-        drop(guard);
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        let read = |line: &str| {
-            let mut line: Value = serde_json::from_str(line).unwrap();
+        let mut lines = lines("info", || {
+            make(&Attempts::new(&metrics, &counter, &integration_ref))
+        });
+        for line in &mut lines {
             for field in ["timestamp", "target"] {
                 line.as_object_mut().unwrap().remove(field).unwrap();
             }
-            line
-        };
-        text.lines().map(read).collect()
+        }
+        lines
     }
 
     fn event(id: &str, attempt: u32) -> Attempted<'_> {

@@ -81,40 +81,52 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
 
     use super::*;
 
-    /// The messages of those lines that are written with these directives.
-    fn written(directives: &str) -> Vec<String> {
-        #[derive(Clone, Default)]
-        struct Lines(Arc<Mutex<Vec<u8>>>);
-        impl std::io::Write for Lines {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                self.0.lock().unwrap().extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
+    /// Where lines are written.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
         }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that `work` writes, with these directives.
+    pub(crate) fn lines(directives: &str, work: impl FnOnce()) -> Vec<Value> {
         let lines = Lines::default();
         let writer = lines.clone();
         let guard = subscriber(directives, move || writer.clone()).set_default();
-        tracing::warn!(target: "shared", "a warning of ours");
-        tracing::info!(target: "shared::queue", "ours");
-        tracing::debug!(target: "shared::queue", "a detail of ours");
-        tracing::debug!(target: "delivery", "a detail of delivery");
-        tracing::info!(target: "hyper", "a library's");
-        tracing::debug!(target: "hyper", "a library's detail");
+        work();
         drop(guard);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        let message = |line: &str| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            line["message"].as_str().unwrap().to_owned()
-        };
-        text.lines().map(message).collect()
+        let read = |line| serde_json::from_str(line).unwrap();
+        text.lines().map(read).collect()
+    }
+
+    /// The messages of those lines that are written with these directives.
+    fn written(directives: &str) -> Vec<String> {
+        let lines = lines(directives, || {
+            tracing::warn!(target: "shared", "a warning of ours");
+            tracing::info!(target: "shared::queue", "ours");
+            tracing::debug!(target: "shared::queue", "a detail of ours");
+            tracing::debug!(target: "delivery", "a detail of delivery");
+            tracing::info!(target: "hyper", "a library's");
+            tracing::debug!(target: "hyper", "a library's detail");
+        });
+        let message = |line: &Value| line["message"].as_str().unwrap().to_owned();
+        lines.iter().map(message).collect()
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::stored::{Exchange, Stored, lock};
 pub const TOTALS: &str = "/_totals";
 /// Where the document of the first integration is read.
 pub const DOCUMENT: &str = "/_document";
-/// What ends the lease of a step that was killed.
+/// What ends the leases of steps that were killed.
 pub const END_LEASE: &str = "/_end_lease";
 /// Where webhooks go.
 pub const HOOK: &str = "/hook";

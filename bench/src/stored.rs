@@ -119,7 +119,7 @@ impl Stored {
             .unwrap_or_default()
     }
 
-    /// Frees the first integration of a step that was killed, so that its time limit need not be waited for.
+    /// Frees the integrations of a step that was killed, so that its time limit need not be waited for.
     pub fn end_lease(&mut self) {
         for (document, _) in self.integrations.values_mut() {
             let mut changed: Value = serde_json::from_str(document).unwrap_or_default();

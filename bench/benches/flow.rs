@@ -233,7 +233,6 @@ async fn live() -> Result<(), Failure> {
                 segment(first),
                 0,
                 (first..first + 50).map(event),
-                |_| false,
             );
             for run in runs {
                 records.push(json!({"messageId": first.to_string(), "body": run.message()?.body}));

@@ -101,12 +101,9 @@ pub fn check_payload(payload: &RawValue) -> Result<(), String> {
             payload.get().len()
         ));
     }
-    // A payload without so many brackets, strings included, cannot be nested so deeply: counted many bytes at a time.
-    let brackets = payload
-        .get()
-        .bytes()
-        .map(|byte| usize::from(byte | 0x20 == b'{'));
-    if brackets.sum::<usize>() > MAX_PAYLOAD_DEPTH && depth(payload.get()) > MAX_PAYLOAD_DEPTH {
+    // A payload without so many brackets, strings included, cannot be nested so deeply.
+    let mut brackets = memchr::memchr2_iter(b'{', b'[', payload.get().as_bytes());
+    if brackets.nth(MAX_PAYLOAD_DEPTH).is_some() && depth(payload.get()) > MAX_PAYLOAD_DEPTH {
         return Err(format!(
             "must not be nested deeper than {MAX_PAYLOAD_DEPTH} levels"
         ));
@@ -157,14 +154,11 @@ pub fn write_envelope(
     line.extend_from_slice(b"\",\"published_at\":\"");
     line.extend_from_slice(published_at.to_string().as_bytes());
     line.extend_from_slice(b"\",\"payload\":");
-    let start = line.len();
+    let mut from = line.len();
     line.extend_from_slice(payload.get().as_bytes());
-    for byte in &mut line[start..] {
-        *byte = if matches!(byte, b'\n' | b'\r') {
-            b' '
-        } else {
-            *byte
-        };
+    while let Some(length) = memchr::memchr2(b'\n', b'\r', &line[from..]) {
+        line[from + length] = b' ';
+        from += length + 1;
     }
     line.push(b'}');
 }

@@ -9,18 +9,8 @@ use ulid::Ulid;
 use crate::event::Event;
 use crate::integration::{Bucket, Callback, IntegrationRef};
 use crate::log::position::EventRef;
+use crate::message::{Message, needs_encoding};
 use crate::time::Millis;
-
-/// A message to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// The text.
-    pub body: String,
-    /// For how long it is hidden: 0 to 900 seconds.
-    pub delay_seconds: u32,
-    /// The message group: on a standard queue, messages of one group share a fair part of the queue.
-    pub group: Option<String>,
-}
 
 /// Events of one tenant, accepted by the API, for ingest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -178,20 +168,19 @@ impl TryFrom<StoredRun> for Run {
 }
 
 impl Run {
-    /// The runs of live events of one segment, in order. `is_encoded` says of which bodies SQS takes no text: such an event is a run
-    /// of its own, since the whole message is encoded for it.
+    /// The runs of live events of one segment, in order. One of which SQS does not take the text is a run of its own, since the
+    /// whole message is encoded for it.
     pub fn of(
         integration_ref: &IntegrationRef,
         segment: Ulid,
         shard: u32,
         events: impl IntoIterator<Item = RunEvent>,
-        is_encoded: impl Fn(&str) -> bool,
     ) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let (mut bytes, mut is_closed) = (0, true);
         for event in events {
             let size = event.id.len() + event.name.len() + event.body.get().len() + RUN_EVENT_BYTES;
-            let is_alone = is_encoded(event.body.get());
+            let is_alone = needs_encoding(event.body.get());
             match runs.last_mut() {
                 Some(run)
                     if !is_closed
@@ -245,24 +234,14 @@ impl Run {
 }
 
 /// What travels in a queue, and whose it is.
-pub trait Subject: Sized {
+pub trait Subject {
     /// The tenant, and the integration's id, if it is for one.
     fn subject(&self) -> (&str, &str);
-
-    /// Reads a message's body. For each kind here, and not where it is called: this crate is compiled for speed.
-    ///
-    /// # Errors
-    /// When it is something else.
-    fn read(body: &str) -> serde_json::Result<Self>;
 }
 
 impl Subject for Run {
     fn subject(&self) -> (&str, &str) {
         (&self.tenant, &self.integration_id)
-    }
-
-    fn read(body: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(body)
     }
 }
 
@@ -274,29 +253,17 @@ impl Subject for ReplayTask {
         | ReplayTask::Purge { integration_ref }) = self;
         (&integration_ref.tenant, &integration_ref.integration_id)
     }
-
-    fn read(body: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(body)
-    }
 }
 
 impl Subject for IngestTask {
     fn subject(&self) -> (&str, &str) {
         (&self.tenant, "")
     }
-
-    fn read(body: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(body)
-    }
 }
 
 impl Subject for ExportTask {
     fn subject(&self) -> (&str, &str) {
         (&self.tenant, &self.integration_id)
-    }
-
-    fn read(body: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(body)
     }
 }
 
@@ -460,9 +427,7 @@ mod tests {
             integration_id: "erp-1".into(),
             generation: Ulid(1),
         };
-        Run::of(&integration_ref, Ulid(2), 3, events, |body| {
-            body.contains('#')
-        })
+        Run::of(&integration_ref, Ulid(2), 3, events)
     }
 
     #[test]
@@ -497,7 +462,7 @@ mod tests {
         );
         let encoded = vec![
             event(0, "1"),
-            event(1, "\"#\""),
+            event(1, "\"\u{ffff}\""),
             event(2, "3"),
             event(3, "4"),
         ];

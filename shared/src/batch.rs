@@ -4,12 +4,14 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use domain::message::{Message, decode};
 use domain::metric::Metric;
-use domain::tasks::{Message, Subject};
+use domain::tasks::Subject;
 use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
-use crate::queue::{Queue, decode};
+use crate::queue::Queue;
 use crate::telemetry::chain;
 use crate::trace::Trace;
 
@@ -103,7 +105,7 @@ pub async fn each<T, E>(
     carry_out: impl AsyncFn(&T, Option<&Trace>) -> Result<(), E>,
 ) -> SqsBatchResponse
 where
-    T: Subject,
+    T: Subject + DeserializeOwned,
     E: Error + 'static,
 {
     let (mut tasks, mut failed) = (Vec::new(), Vec::new());
@@ -114,7 +116,7 @@ where
         trace,
     } in records(event)
     {
-        match T::read(&body) {
+        match serde_json::from_str::<T>(&body) {
             Ok(task) => tasks.push((receipt, task, trace)),
             Err(error) => {
                 let (message_id, receives) = (&receipt.message_id, receipt.count);

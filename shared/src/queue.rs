@@ -8,9 +8,7 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeNameForSends,
     MessageSystemAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
 };
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use domain::tasks::Message;
+use domain::message::{Message, encode, needs_encoding};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::trace::Trace;
@@ -23,10 +21,6 @@ const MAX_BATCH_BYTES: usize = 1024 * 1024;
 const CONCURRENCY: usize = 16;
 /// How often messages that SQS refused one by one are sent again before the whole call fails.
 const MAX_TRIES: usize = 3;
-/// The bytes that are looked at together.
-const BLOCK: usize = 256;
-/// Begins a body that had to be encoded; no JSON begins so.
-const ENCODED: &str = "base64:";
 
 /// A queue to send to.
 #[derive(Clone, Debug)]
@@ -65,8 +59,8 @@ impl Queue {
     ) -> Result<(), SendError> {
         let header = trace.map(Trace::header);
         for message in &mut messages {
-            if is_encoded(&message.body) {
-                message.body = encoded(&message.body);
+            if needs_encoding(&message.body) {
+                message.body = encode(&message.body);
             }
         }
         stream::iter(batches(messages))
@@ -201,38 +195,6 @@ fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
     batches
 }
 
-/// Whether a text has characters that SQS refuses (all but tab, line feed, carriage return, U+0020 to U+D7FF, U+E000 to U+FFFD and
-/// U+10000 to U+10FFFF). JSON may hold them.
-pub fn is_encoded(body: &str) -> bool {
-    let refused = |letter: char| {
-        matches!(letter, '\u{fffe}' | '\u{ffff}')
-            || (letter < ' ' && !matches!(letter, '\t' | '\n' | '\r'))
-    };
-    // Looked for as bytes first: nearly no body has one, and U+FFFE and U+FFFF begin with EF BF. A block at a time, without an end
-    // within it, since a processor then compares many bytes at once.
-    let is_suspect = |block: &[u8]| {
-        let suspects = block.iter().map(|byte| *byte < 0x20 || *byte == 0xef);
-        suspects.fold(false, |any, is_one| any | is_one)
-    };
-    body.as_bytes().chunks(BLOCK).any(is_suspect) && body.contains(refused)
-}
-
-/// The text that SQS carries for a body that has characters that SQS refuses.
-fn encoded(body: &str) -> String {
-    format!("{ENCODED}{}", BASE64_STANDARD.encode(body))
-}
-
-/// The body that [`Queue::send`] was given, from the text of a received message.
-///
-/// # Errors
-/// When the text says that it is encoded, but is not base64 of UTF-8.
-pub fn decode(text: &str) -> Result<std::borrow::Cow<'_, str>, Box<dyn Error + Send + Sync>> {
-    match text.strip_prefix(ENCODED) {
-        Some(encoded) => Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?.into()),
-        None => Ok(text.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,42 +215,5 @@ mod tests {
         assert_eq!(sizes(vec![message(1); 25]), [10, 10, 5]);
         assert_eq!(sizes(vec![message(400_000); 5]), [2, 2, 1]);
         assert_eq!(sizes(vec![message(MAX_BATCH_BYTES), message(1)]), [1, 1]);
-    }
-
-    /// What SQS is sent for a body.
-    fn encode(body: &str) -> String {
-        match is_encoded(body) {
-            true => encoded(body),
-            false => body.to_owned(),
-        }
-    }
-
-    #[test]
-    fn what_sqs_refuses_is_found_wherever_it_is() {
-        for at in [0, 1, 255, 256, 700] {
-            for bad in ["\u{ffff}", "\u{fffe}", "\u{1}"] {
-                let body = format!("{}{bad}{}", "x".repeat(at), "y".repeat(300));
-                assert!(is_encoded(&body), "{bad:?} at {at}");
-            }
-            let good = format!("{}\u{ffe0}\n{}", "x".repeat(at), "y".repeat(300));
-            assert!(!is_encoded(&good), "{at}");
-        }
-    }
-
-    #[test]
-    fn every_text_survives() {
-        for body in [
-            "{\"a\":\"é\"}",
-            "{\"a\":\"\u{ffff}\"}",
-            "{\"a\":\"\u{fffe}\u{1F600}\"}",
-            "{\n\t\"a\": 1\r\n}",
-            "\u{fffd}",
-            "",
-        ] {
-            assert_eq!(decode(&encode(body)).unwrap(), body);
-        }
-        assert_eq!(encode("{\"a\":\"\u{fffd}ﬀ\"}"), "{\"a\":\"\u{fffd}ﬀ\"}");
-        assert!(encode("\u{ffff}").starts_with(ENCODED));
-        assert!(decode("base64:#").is_err());
     }
 }

@@ -103,7 +103,7 @@ impl World {
             // Three to a run, where a deployment has fifty.
             for events in events.chunks(3) {
                 let integration_ref = integration.into();
-                let runs = Run::of(&integration_ref, segment, 0, events.to_vec(), |_| false);
+                let runs = Run::of(&integration_ref, segment, 0, events.to_vec());
                 let integration_ref = (who, integration.generation);
                 process.ops.extend(
                     runs.into_iter()

@@ -91,7 +91,6 @@ fn first(name: &str, world: &World) -> Result<String, Failure> {
                 segment,
                 0,
                 [event].into_iter(),
-                |_| false,
             );
             let bodies: Result<Vec<String>, _> = runs
                 .iter()

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use shared::batch::{self, Receipt};
 use shared::clock::Clock;
 use shared::metrics::Metrics;
-use shared::queue::{Queue, SendError, is_encoded};
+use shared::queue::{Queue, SendError};
 use shared::services::Services;
 use shared::store::StoreError;
 use shared::store::event_log::{Appended, EventLog};
@@ -180,7 +180,7 @@ async fn append_and_route(
                 body: envelope.to_owned(),
             });
             let shard = app.event_log.shard(segment.id);
-            let runs = Run::of(&integration_ref, segment.id, shard, live, is_encoded);
+            let runs = Run::of(&integration_ref, segment.id, shard, live);
             for run in runs {
                 messages.push(run.message()?);
             }

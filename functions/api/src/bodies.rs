@@ -220,7 +220,7 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 
 /// A value that is read from a JSON object only. By itself serde reads a struct from an array, too, field by field in the
 /// order of our source.
-struct Object<T>(T);
+pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::bodies::{self, PublishedEvent};
+use crate::bodies::{self, Object, PublishedEvent};
 use crate::error::{ApiError, EventError};
 use crate::request::Request;
 use crate::{App, responses};
@@ -93,30 +93,12 @@ fn read_with(
     is_lines: bool,
     new_id: impl Fn(usize, &str, &str) -> Uuid,
 ) -> Result<Vec<Event>, ApiError> {
-    let texts: Vec<&str> = match text.trim_start().as_bytes().first() {
-        _ if is_lines => text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect(),
-        Some(b'[') => {
-            let raw: Vec<&RawValue> = serde_json::from_str(text)
-                .map_err(|error| ApiError::bad_request(error.to_string()))?;
-            raw.into_iter().map(RawValue::get).collect()
-        }
-        _ => vec![text],
-    };
-    if texts.is_empty() {
-        return Err(ApiError::bad_request("The body has no events."));
-    }
-    if texts.len() > MAX_EVENTS {
-        return Err(ApiError::bad_request(format!(
-            "The body has {} events; a request takes at most {MAX_EVENTS}.",
-            texts.len()
-        )));
-    }
-    let (mut events, mut errors) = (Vec::with_capacity(texts.len()), Vec::new());
-    for (index, text) in texts.iter().enumerate() {
-        match event(text, |name, payload| new_id(index, name, payload)) {
+    let parsed = parse(text, is_lines)?;
+    let count = parsed.len();
+    let (mut events, mut errors) = (Vec::with_capacity(count), Vec::new());
+    for (index, parsed) in parsed.into_iter().enumerate() {
+        let new_id = |name: &str, payload: &str| new_id(index, name, payload);
+        match parsed.and_then(|published| event(published, new_id)) {
             Ok(event) => events.push(event),
             Err(message) => errors.push(EventError { index, message }),
         }
@@ -128,17 +110,48 @@ fn read_with(
         return Ok(events);
     };
     let message = format!(
-        "{} of {} events are bad, and none was accepted. Event {}: {}",
+        "{} of {count} events are bad, and none was accepted. Event {}: {}",
         errors.len(),
-        texts.len(),
         first.index,
         first.message
     );
     Err(ApiError::bad_events(message, errors))
 }
 
-fn event(text: &str, new_id: impl Fn(&str, &str) -> Uuid) -> Result<Event, String> {
-    let PublishedEvent { id, name, payload } = bodies::parse(text)?;
+/// The events of a body, 1 to [`MAX_EVENTS`], each with what is wrong with its JSON.
+fn parse(text: &str, is_lines: bool) -> Result<Vec<Result<PublishedEvent, String>>, ApiError> {
+    if is_lines {
+        let lines: Vec<&str> = text.lines().filter(|it| !it.trim().is_empty()).collect();
+        check_count(lines.len())?;
+        return Ok(lines.into_iter().map(bodies::parse).collect());
+    }
+    if !text.trim_start().starts_with('[') {
+        return Ok(vec![bodies::parse(text)]);
+    }
+    // At once, and one by one only to say which of them are wrong.
+    if let Ok(objects) = serde_json::from_str::<Vec<Object<PublishedEvent>>>(text) {
+        check_count(objects.len())?;
+        return Ok(objects.into_iter().map(|Object(event)| Ok(event)).collect());
+    }
+    let texts: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    check_count(texts.len())?;
+    Ok(texts.iter().map(|it| bodies::parse(it.get())).collect())
+}
+
+fn check_count(count: usize) -> Result<(), ApiError> {
+    match count {
+        0 => Err(ApiError::bad_request("The body has no events.")),
+        1..=MAX_EVENTS => Ok(()),
+        _ => Err(ApiError::bad_request(format!(
+            "The body has {count} events; a request takes at most {MAX_EVENTS}."
+        ))),
+    }
+}
+
+/// Checks an event.
+fn event(published: PublishedEvent, new_id: impl Fn(&str, &str) -> Uuid) -> Result<Event, String> {
+    let PublishedEvent { id, name, payload } = published;
     let id = match id {
         Some(id) => Uuid::try_parse(&id)
             .ok()
@@ -354,6 +367,8 @@ mod tests {
             vec![r#"{"name":"a.b","payload":{}}"#; 501].join(",")
         );
         assert!(read(&many, false).is_err());
+        let lines = "{\"name\":\"a.b\",\"payload\":{}}\n".repeat(501);
+        assert!(read(&lines, true).is_err());
     }
 
     #[test]

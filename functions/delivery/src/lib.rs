@@ -6,7 +6,7 @@ mod test;
 
 use std::time::Duration;
 
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use domain::integration::{Integration, IntegrationRef};
 use domain::lifecycle::Rules;
 use domain::tasks::{Retried, RetriedAll, RetryRejected, Run, TestReceiver, Verdict};
@@ -108,7 +108,7 @@ pub enum DeliveryError {
 
 /// What invokes this function: its queue, or the API.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "Form")]
 pub enum Invocation {
     /// Try a rejected event again, now.
     Retry {
@@ -127,6 +127,44 @@ pub enum Invocation {
     },
     /// A batch of tasks.
     Batch(SqsEvent),
+}
+
+/// The fields of all invocations, so that a batch is read once: to try one form after the other, serde would keep it, and copy it.
+#[derive(Deserialize)]
+struct Form {
+    retry: Option<RetryRejected>,
+    retry_all: Option<IntegrationRef>,
+    test: Option<Box<TestReceiver>>,
+    #[serde(rename = "Records")]
+    records: Option<Vec<SqsMessage>>,
+}
+
+impl TryFrom<Form> for Invocation {
+    type Error = &'static str;
+
+    fn try_from(form: Form) -> Result<Invocation, &'static str> {
+        match form {
+            Form {
+                retry: Some(retry), ..
+            } => Ok(Invocation::Retry { retry }),
+            Form {
+                retry_all: Some(retry_all),
+                ..
+            } => Ok(Invocation::RetryAll { retry_all }),
+            Form {
+                test: Some(test), ..
+            } => Ok(Invocation::Test { test }),
+            Form {
+                records: Some(records),
+                ..
+            } => {
+                let mut batch = SqsEvent::default();
+                batch.records = records;
+                Ok(Invocation::Batch(batch))
+            }
+            _ => Err("an invocation is a batch of tasks, a retry or a test"),
+        }
+    }
 }
 
 /// What this function returns.
@@ -186,5 +224,28 @@ async fn find(
         Ok(found) => Ok(Some(found).filter(|found| found.generation == generation)),
         Err(StoreError::NotFound) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invocation_is_known_by_its_field() {
+        let of =
+            r#""tenant":"acme","integration_id":"erp-1","generation":"01J00000000000000000000000""#;
+        let read = |text: &str| serde_json::from_str::<Invocation>(text);
+        let retry = read(&format!(r#"{{"retry":{{{of},"event_id":"e"}}}}"#)).unwrap();
+        assert!(matches!(retry, Invocation::Retry { retry } if retry.event_id == "e"));
+        let all = read(&format!(r#"{{"retry_all":{{{of}}}}}"#)).unwrap();
+        assert!(matches!(all, Invocation::RetryAll { retry_all } if retry_all.tenant == "acme"));
+        let test = r#"{"test":{"tenant":"acme","integration_id":"erp-1","callback":{"callback_url":"https://erp.example.com/"},"name":"a.b"}}"#;
+        assert!(matches!(read(test).unwrap(), Invocation::Test { test } if test.name == "a.b"));
+        let batch = read(r#"{"Records":[{"messageId":"m","body":"b"},{"messageId":"n"}]}"#);
+        assert!(matches!(batch.unwrap(), Invocation::Batch(batch) if batch.records.len() == 2));
+        for text in ["{}", "[]", "null", r#"{"Records":7}"#, r#"{"retry":{}}"#] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 }

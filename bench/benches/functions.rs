@@ -25,14 +25,8 @@ use crate::table::Table;
 /// How often each load is measured.
 const ROUNDS: usize = 3;
 
-fn main() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(all())
-}
-
-async fn all() -> Result<(), Failure> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
     let folder = |name| env::var_os(name).map(PathBuf::from);
     let ours = folder("BENCH_FUNCTIONS").ok_or("BENCH_FUNCTIONS is not set")?;
     let sides: Vec<PathBuf> = [Some(ours), folder("BENCH_BASE")]

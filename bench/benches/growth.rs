@@ -37,14 +37,8 @@ pub struct Series {
     pub points: Vec<Point>,
 }
 
-fn main() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(all())
-}
-
-async fn all() -> Result<(), Failure> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
     let binaries = env::var_os("BENCH_FUNCTIONS").ok_or("BENCH_FUNCTIONS is not set")?;
     let binaries = PathBuf::from(binaries);
     let by_integrations = by_integrations::measure(&binaries).await?;

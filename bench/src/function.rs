@@ -1,7 +1,7 @@
 //! One process of a function, as Lambda would run it, and what it uses.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,13 +15,23 @@ use crate::runtime_api::RuntimeApi;
 /// How long a process may take until it asks for work.
 const START: Duration = Duration::from_secs(10);
 
+/// Where a benchmark puts what is of use to it alone.
+///
+/// # Errors
+/// When the folder cannot be made.
+pub fn folder() -> Result<PathBuf, Failure> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/lines");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
 /// A process that waits for invocations. It ends with this.
 pub struct Function {
     child: Child,
     api: Arc<RuntimeApi>,
     /// What its start took, until it asked for its first invocation: processor time, and time.
     pub start: (Duration, Duration),
-    lines: std::path::PathBuf,
+    lines: PathBuf,
 }
 
 impl Function {
@@ -38,9 +48,7 @@ impl Function {
         let address = listener.local_addr()?;
         tokio::spawn(Arc::clone(&api).serve(listener));
         let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/lines");
-        fs::create_dir_all(&folder)?;
-        let lines = folder.join(format!("{name}-{}", address.port()));
+        let lines = folder()?.join(format!("{name}-{}", address.port()));
         let mut command = Command::new(program);
         environment(&mut command)
             .env("AWS_ENDPOINT_URL", endpoint)

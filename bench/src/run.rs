@@ -1,13 +1,13 @@
 //! Drives a function through a load, and measures what it uses.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{env, fs};
 
 use crate::cloud::{self, Certificate, Cloud};
 use crate::event_log::EventLog;
-use crate::function::Function;
+use crate::function::{Function, folder};
 use crate::measure::Failure;
 use crate::stored::Stored;
 
@@ -119,7 +119,7 @@ pub async fn floor(
     plan: &Plan,
     sizes: &[usize],
 ) -> Result<Duration, Failure> {
-    let path = env::temp_dir().join(format!("event-stream-bench-{}.json", std::process::id()));
+    let path = folder()?.join("plan.json");
     // The first invocation is not counted here either.
     let first = plan.first().cloned().unwrap_or_default();
     let whole: Plan = [first].into_iter().chain(plan.iter().cloned()).collect();

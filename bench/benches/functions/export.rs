@@ -1,14 +1,14 @@
 //! What reads ranges of the event log: export, and replay that catches up. As fast as they can, until all is done.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{env, fs};
 
 use bench::cloud::Certificate;
 use bench::corpus::{Corpus, TENANT};
 use bench::event_log::EventLog;
-use bench::function::Function;
+use bench::function::{Function, folder};
 use bench::loads;
 use bench::measure::{Failure, cpu_of};
 use bench::stored::Stored;
@@ -203,7 +203,7 @@ async fn replayed(
 /// A certificate of this machine, and a file with it beside the roots that a system has.
 pub fn certificate() -> Result<(Certificate, String), Failure> {
     let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
-    let path = env::temp_dir().join(format!("event-stream-bench-{}.pem", std::process::id()));
+    let path = folder()?.join("roots.pem");
     let system = [
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/tls/certs/ca-bundle.crt",

@@ -45,9 +45,12 @@ pub async fn measure(
         let events = events - events / invocations;
         let sizes: Vec<usize> = bodies.iter().map(String::len).collect();
         let function = Function::start(&binaries.join(name), &world.endpoint, &[]).await?;
-        let load = drive(&function, &world, bodies, queue, expected).await?;
+        let load = drive(&function, &world, bodies.clone(), queue, expected).await?;
         let peak = function.peak()?;
         drop(function);
+        if with_floor && (name, each) == ("api", 1) {
+            note(alone(&world, &bodies).await?);
+        }
         let floor = match with_floor {
             true => Some(
                 floor(
@@ -89,6 +92,24 @@ pub async fn measure(
         "and once"
     );
     Ok(())
+}
+
+/// Lambda's runtime and one call of the SDK, with what the api function gets: no function of ours that makes one call takes less.
+async fn alone(world: &World, bodies: &[String]) -> Result<Sample, Failure> {
+    let queue = format!("{}/123456789012/alone", world.endpoint);
+    let program = Path::new(env!("CARGO_BIN_EXE_idle"));
+    let function = Function::start(program, &world.endpoint, &[("BENCH_QUEUE", queue)]).await?;
+    let load = drive(&function, world, bodies.to_vec(), "alone", "").await?;
+    assert!(load.sent.iter().all(|sent| sent.len() == 1), "each is sent");
+    Ok(Sample {
+        function: "SDK and runtime alone",
+        load: "1 call a request",
+        events: bodies.len() - 1,
+        bytes: None,
+        cpu: load.cpu,
+        floor: None,
+        peak: function.peak()?,
+    })
 }
 
 /// Batches of a hundred entries of integration logs, as fast as they are taken.

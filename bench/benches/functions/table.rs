@@ -86,9 +86,10 @@ impl Table {
 
     fn floor(&self, load: (&'static str, &'static str)) -> Option<f64> {
         let samples = self.of(0, load).iter();
-        samples
+        let floors: Vec<f64> = samples
             .filter_map(|it| Some(per_thousand(it.floor?, it.events)))
-            .next()
+            .collect();
+        (!floors.is_empty()).then(|| median(floors))
     }
 
     fn loads(&self, out: &mut Formatter<'_>) -> fmt::Result {

@@ -1,26 +1,34 @@
-//! The floor of a cold start: Lambda's runtime and the clients that most functions have, with nothing that has to be found out.
+//! The floor of what is built on AWS's own crates: Lambda's runtime and the clients that most functions have, with nothing that has to
+//! be found out. Its start is the floor of a cold start. With `BENCH_QUEUE` it sends what it is invoked with to that queue: what the
+//! runtime and one call of the SDK take.
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use std::env;
+
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// As the functions that it is compared to.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let credentials = Credentials::new("id", "key", None, None, "bench");
-    let region = Region::from_static("eu-central-1");
-    let dynamodb = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(credentials.clone())
-        .region(region.clone());
-    let sqs = aws_sdk_sqs::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(credentials)
-        .region(region);
+    let config = &shared::aws::config();
     let clients = &(
-        aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
-        aws_sdk_sqs::Client::from_conf(sqs.build()),
+        aws_sdk_dynamodb::Client::new(config),
+        aws_sdk_sqs::Client::new(config),
     );
-    let handle =
-        |_: LambdaEvent<Value>| async move { Ok::<_, Error>(format!("{clients:?}").len()) };
+    let queue = &env::var("BENCH_QUEUE").ok();
+    let handle = |event: LambdaEvent<Box<RawValue>>| async move {
+        let Some(queue) = queue else {
+            return Ok::<_, Error>(format!("{clients:?}").len());
+        };
+        let entry = SendMessageBatchRequestEntry::builder().id("0");
+        let entry = entry.message_body(event.payload.get()).build()?;
+        let batch = clients.1.send_message_batch().queue_url(queue);
+        batch.entries(entry).send().await?;
+        Ok(0)
+    };
     lambda_runtime::run(service_fn(handle)).await
 }

@@ -37,8 +37,8 @@ pub fn needs_encoding(body: &str) -> bool {
     is_suspect && body.contains(refused)
 }
 
-/// Whether one of eight bytes is below 20 or is EF; of others, some may be taken for one where there is one. All eight at once, by hand,
-/// since the link for size leaves no loop that compares many: <https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord>.
+/// Whether one of eight bytes is below 0x20, or is 0xef. All eight at once, and by hand, since a link for size vectorises no loop:
+/// <https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord>.
 fn has_suspect(block: [u8; 8]) -> bool {
     const EACH: u64 = u64::MAX / 255;
     let word = u64::from_ne_bytes(block);
@@ -84,6 +84,18 @@ mod tests {
             for good in ["\u{ffe0}\n", "\u{7f}\u{80}", "\u{fffd}\u{ff0f}", "ï \t"] {
                 let body = format!("{}{good}{}", "x".repeat(at), "y".repeat(300));
                 assert!(!needs_encoding(&body), "{good:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_suspect_is_seen_in_each_of_eight_places() {
+        for at in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut block = *b"{\"a\":12}";
+                block[at] = byte;
+                let expected = byte < 0x20 || byte == 0xef;
+                assert_eq!(has_suspect(block), expected, "{byte:#x} at {at}");
             }
         }
     }

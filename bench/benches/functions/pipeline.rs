@@ -94,7 +94,8 @@ pub async fn measure(
     Ok(())
 }
 
-/// Lambda's runtime and one call of the SDK, with what the api function gets: no function of ours that makes one call takes less.
+/// Lambda's runtime and one call of the SDK, with what the api function gets as the message: near the least that a function takes which
+/// makes one call.
 async fn alone(world: &World, bodies: &[String]) -> Result<Sample, Failure> {
     let queue = format!("{}/123456789012/alone", world.endpoint);
     let program = Path::new(env!("CARGO_BIN_EXE_idle"));

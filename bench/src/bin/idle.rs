@@ -1,5 +1,5 @@
-//! The floor of what is built on AWS's own crates: Lambda's runtime and the clients that most functions have, with nothing that has to
-//! be found out. Its start is the floor of a cold start. With `BENCH_QUEUE` it sends what it is invoked with to that queue: what the
+//! The floor of what is built on AWS's own crates: Lambda's runtime and the clients that most functions have, with our configuration of
+//! them. Its start is the floor of a cold start. With `BENCH_QUEUE` it sends what it is invoked with to that queue: what the
 //! runtime and one call of the SDK take.
 
 use std::env;
@@ -8,7 +8,7 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
-/// As the functions that it is compared to.
+/// As the functions on an event's way.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -372,6 +372,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_event_of_an_array_is_named() {
+        let message = |text: &str| {
+            let error = read(text, false).expect_err(text).render("r");
+            let body: serde_json::Value = serde_json::from_str(error.body()).unwrap();
+            body["message"].as_str().unwrap().to_owned()
+        };
+        let good = r#"{"name":"a.b","payload":{}}"#;
+        let second = message(&format!(r#"[{good},{{"name":"a.b"}},{good}]"#));
+        assert!(second.contains("1 of 3 events are bad"), "{second}");
+        assert!(second.contains("Event 1: "), "{second}");
+        // By itself serde reads a struct from an array, too.
+        let array = message(r#"[[null,"a.b",{}]]"#);
+        assert!(array.contains("1 of 1 events are bad"), "{array}");
+        let many = message(&format!("[{},null]", vec![good; 500].join(",")));
+        assert!(many.contains("501 events"), "{many}");
+    }
+
+    #[test]
     fn messages_are_filled_up_to_their_size() {
         let event = |bytes: usize| Event {
             id: "1".into(),

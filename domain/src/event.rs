@@ -1,7 +1,7 @@
 //! Events: their names, ids, sizes, and the envelope that receivers see.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
 use crate::time::Millis;
@@ -29,11 +29,9 @@ pub struct Event {
 /// The envelope of a sample event: its payload says that it is one.
 pub fn sample(tenant: &str, name: &str, now: Millis) -> String {
     const PAYLOAD: &str = r#"{"test":true,"message":"This is a sample event, sent by a test of the integration. Nothing has happened."}"#;
-    let mut line = Vec::new();
-    if let Ok(payload) = serde_json::from_str::<&RawValue>(PAYLOAD) {
-        write_envelope(&mut line, tenant, name, now, payload);
-    }
-    String::from_utf8(line).unwrap_or_default()
+    let payload = serde_json::from_str(PAYLOAD);
+    let sample = payload.and_then(|payload| envelope(tenant, name, now, payload));
+    sample.map_or_else(|_| String::new(), |sample| sample.get().to_owned())
 }
 
 /// The payload of an envelope, byte for byte.
@@ -136,31 +134,42 @@ pub fn entity(name: &str) -> &str {
     name.split_once('.').map_or(name, |(entity, _)| entity)
 }
 
-/// Appends the envelope of an event to `line`: the body of a webhook and, with a newline behind it, a line of an export.
+/// The envelope of an event: the body of a webhook and, with a newline behind it, a line of an export.
 ///
-/// The payload's bytes are copied as they are, but for CR and LF: JSON allows them only between tokens, where they mean as
-/// much as the space that replaces them, and a line of a newline-delimited file cannot hold them.
-pub fn write_envelope(
-    line: &mut Vec<u8>,
+/// The payload's bytes are as they were, but for CR and LF: JSON allows them only between tokens, where they mean as much as the
+/// space that replaces them, and a line of a newline-delimited file cannot hold them.
+///
+/// # Errors
+/// None that is known: serde has to say so.
+pub fn envelope(
     tenant: &str,
     name: &str,
     published_at: Millis,
     payload: &RawValue,
-) {
-    line.extend_from_slice(b"{\"tenant\":\"");
-    line.extend_from_slice(tenant.as_bytes());
-    line.extend_from_slice(b"\",\"name\":\"");
-    line.extend_from_slice(name.as_bytes());
-    line.extend_from_slice(b"\",\"published_at\":\"");
-    line.extend_from_slice(published_at.to_string().as_bytes());
-    line.extend_from_slice(b"\",\"payload\":");
-    let mut from = line.len();
-    line.extend_from_slice(payload.get().as_bytes());
-    while let Some(length) = memchr::memchr2(b'\n', b'\r', &line[from..]) {
-        line[from + length] = b' ';
-        from += length + 1;
+) -> serde_json::Result<Box<RawValue>> {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        tenant: &'a str,
+        name: &'a str,
+        published_at: String,
+        payload: &'a RawValue,
     }
-    line.push(b'}');
+    let text = payload.get();
+    let in_one_line;
+    let payload = match memchr::memchr2(b'\n', b'\r', text.as_bytes()) {
+        None => payload,
+        Some(_) => {
+            in_one_line = RawValue::from_string(text.replace(['\n', '\r'], " "))?;
+            &in_one_line
+        }
+    };
+    // Written as a value, it is known to be JSON, and not read once more to find out.
+    to_raw_value(&Envelope {
+        tenant,
+        name,
+        published_at: published_at.to_string(),
+        payload,
+    })
 }
 
 #[cfg(test)]
@@ -175,16 +184,11 @@ mod tests {
     fn an_envelope_keeps_the_payloads_bytes() {
         let payload =
             r#"{"price":1.10,"big":12345678901234567890,"e":1e400,"u":"\u00e9 é","z":1,"a":2}"#;
-        let mut line = Vec::new();
-        write_envelope(
-            &mut line,
-            "acme",
-            "order.created",
-            Millis(1_262_347_200_000),
-            &raw(payload),
-        );
+        let at = Millis(1_262_347_200_000);
         assert_eq!(
-            String::from_utf8(line).unwrap(),
+            envelope("acme", "order.created", at, &raw(payload))
+                .unwrap()
+                .get(),
             format!(
                 r#"{{"tenant":"acme","name":"order.created","published_at":"2010-01-01T12:00:00.000Z","payload":{payload}}}"#
             )
@@ -193,15 +197,9 @@ mod tests {
 
     #[test]
     fn line_breaks_between_tokens_become_spaces_and_escaped_ones_stay() {
-        let mut line = Vec::new();
-        write_envelope(
-            &mut line,
-            "acme",
-            "a.b",
-            Millis(0),
-            &raw("{\r\n \"a\" :\n\"x\\ny\"}"),
-        );
-        let text = String::from_utf8(line).unwrap();
+        let payload = raw("{\r\n \"a\" :\n\"x\\ny\"}");
+        let envelope = envelope("acme", "a.b", Millis(0), &payload).unwrap();
+        let text = envelope.get();
         assert!(
             text.ends_with("\"payload\":{   \"a\" : \"x\\ny\"}}"),
             "{text}"

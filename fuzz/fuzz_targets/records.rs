@@ -1,6 +1,6 @@
 //! What holds for every record of the ingest queue.
 
-use domain::event::{check_name, check_payload, is_tenant, write_envelope};
+use domain::event::{check_name, check_payload, envelope, is_tenant};
 use domain::ingest_record;
 use domain::time::Millis;
 
@@ -16,16 +16,10 @@ pub fn check(record: &str) {
             record.contains(event.payload.get()),
             "a payload keeps its bytes"
         );
-        let mut line = Vec::new();
-        write_envelope(
-            &mut line,
-            &read.tenant,
-            &event.name,
-            Millis(0),
-            &event.payload,
-        );
-        assert!(!line.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
-        let parsed: Result<&serde_json::value::RawValue, _> = serde_json::from_slice(&line);
+        let envelope = envelope(&read.tenant, &event.name, Millis(0), &event.payload);
+        let line = envelope.expect("every event has an envelope");
+        assert!(!line.get().contains(['\n', '\r']));
+        let parsed: Result<&serde_json::value::RawValue, _> = serde_json::from_str(line.get());
         assert!(parsed.is_ok(), "an envelope is JSON");
     }
 }

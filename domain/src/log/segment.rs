@@ -6,7 +6,7 @@ use std::io::{self, Cursor};
 use serde_json::value::RawValue;
 use ulid::Ulid;
 
-use crate::event::write_envelope;
+use crate::event::envelope;
 use crate::time::Millis;
 
 /// The largest segment, compressed events and names and ids together. DynamoDB's items end at 400 KB (409,600 bytes); the
@@ -168,11 +168,10 @@ fn compress(
     let (mut lines, mut ids, mut names) = (Vec::new(), String::new(), String::new());
     let mut envelopes = Vec::with_capacity(events.len());
     for event in events {
-        let start = lines.len();
-        write_envelope(&mut lines, tenant, event.name, published_at, event.payload);
-        let text = String::from_utf8(lines[start..].to_vec()).map_err(io::Error::other)?;
-        envelopes.push(RawValue::from_string(text).map_err(io::Error::other)?);
+        let envelope = envelope(tenant, event.name, published_at, event.payload)?;
+        lines.extend_from_slice(envelope.get().as_bytes());
         lines.push(b'\n');
+        envelopes.push(envelope);
         for (list, value) in [(&mut ids, event.id), (&mut names, event.name)] {
             list.push_str(value);
             list.push('\n');

@@ -183,8 +183,9 @@ async fn answer(State(cloud): State<Arc<Cloud>>, request: Request) -> Response {
             String::new()
         }
         None => {
+            let crc64 = header("x-amz-checksum-crc64nvme");
             let crc32 = header("x-amz-checksum-crc32");
-            cloud.stored().uploads.take(&body, crc32);
+            cloud.stored().uploads.take(&body, crc64, crc32);
             String::new()
         }
     };

@@ -78,11 +78,19 @@ impl Uploads {
     /// Takes a file in.
     ///
     /// # Panics
-    /// When its checksum is not the one that its request states.
-    pub fn take(&mut self, body: &[u8], crc32: Option<&str>) {
-        let actual = checksum(CrcAlgorithm::Crc32IsoHdlc, body) as u32;
-        let actual = BASE64_STANDARD.encode(actual.to_be_bytes());
-        assert_eq!(crc32, Some(actual.as_str()));
+    /// When its checksum is not the one that its request states: a CRC-64, and a CRC-32 in builds before that.
+    pub fn take(&mut self, body: &[u8], crc64: Option<&str>, crc32: Option<&str>) {
+        let (stated, actual) = match crc64 {
+            Some(crc64) => {
+                let actual = checksum(CrcAlgorithm::Crc64Nvme, body);
+                (Some(crc64), BASE64_STANDARD.encode(actual.to_be_bytes()))
+            }
+            None => {
+                let actual = checksum(CrcAlgorithm::Crc32IsoHdlc, body) as u32;
+                (crc32, BASE64_STANDARD.encode(actual.to_be_bytes()))
+            }
+        };
+        assert_eq!(stated, Some(actual.as_str()));
         self.files += 1;
         self.bytes += body.len();
         self.all.update(body);

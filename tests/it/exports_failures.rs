@@ -114,7 +114,7 @@ async fn an_upload_is_signed_with_the_customers_key_for_the_buckets_region_and_h
     );
     for signed in [
         "if-none-match",
-        "x-amz-checksum-crc32",
+        "x-amz-checksum-crc64nvme",
         "x-amz-content-sha256",
     ] {
         assert!(authorization.contains(signed), "{signed}: {authorization}");
@@ -130,7 +130,10 @@ async fn an_upload_is_signed_with_the_customers_key_for_the_buckets_region_and_h
         .send()
         .await
         .unwrap();
-    assert_eq!(head.checksum_crc32(), Some(header("x-amz-checksum-crc32")));
+    assert_eq!(
+        head.checksum_crc64_nvme(),
+        Some(header("x-amz-checksum-crc64nvme"))
+    );
 }
 
 #[tokio::test]

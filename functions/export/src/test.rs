@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use domain::tasks::{TestBucket, Verdict};
 use domain::event::sample;
 use domain::export::{Plan, test_key};
-use domain::tasks::{TestBucket, Verdict};
 use uuid::Uuid;
 
+use crate::file::crc64;
 use crate::roles::Granted;
 use crate::write::granted;
 use crate::{App, ExportError, upload};
@@ -38,7 +39,7 @@ pub async fn test(app: &App, asked: &TestBucket) -> Result<Verdict, ExportError>
         filter: None,
         size_bytes: line.len() as u64,
         lines: 1,
-        crc64: String::new(),
+        crc64: crc64(line.as_bytes()),
     };
     let began = Instant::now();
     let uploaded = match granted(app, tenant, integration_id, bucket, &plan).await? {

@@ -9,7 +9,8 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use domain::export::Plan;
 use shared::telemetry::chain;
@@ -61,11 +62,12 @@ pub async fn put(
         .key(&plan.key)
         .if_none_match("*")
         .content_type("application/x-ndjson")
-        .checksum_algorithm(ChecksumAlgorithm::Crc32)
+        .set_checksum_crc64_nvme(checksum(plan))
         .body(ByteStream::from(body))
         .customize();
     // Over TLS the body is not hashed for the signature, which would cost more than all the rest of the upload. Its CRC
-    // is in a header that is signed, and S3 compares it.
+    // is in a header that is signed, and S3 compares it: the one of the plan, so that the body is gone over once, and so that
+    // what was changed in memory since is refused.
     let put = if is_encrypted {
         put.disable_payload_signing()
     } else {
@@ -92,6 +94,13 @@ pub async fn put(
             is_certain: false,
         },
     })
+}
+
+/// The CRC-64/NVME of a plan's file as S3 takes it: base64 of its bytes, the highest first
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>). None where the plan has none.
+fn checksum(plan: &Plan) -> Option<String> {
+    let crc64 = u64::from_str_radix(&plan.crc64, 16).ok()?;
+    Some(BASE64_STANDARD.encode(crc64.to_be_bytes()))
 }
 
 fn unanswered<E>(error: &SdkError<E>) -> &'static str {

@@ -13,8 +13,8 @@
 //!    breaker); its schedule says when replay is due, and which turn (fencing token) counts.
 //! 6. [`integration`], [`integration_log`]: an integration as it is stored, and the entries of its log.
 //! 7. [`lifecycle`]: what each thing that happens to an integration changes.
-//! 8. [`message`], [`tasks`], [`ingest_record`]: what travels in the queues; [`preview`]: what a filter would let pass; [`exported`]: a
-//!    file that was stored; [`fate`]: what has become of events;
+//! 8. [`message`], [`tasks`], [`ingest_record`]: what travels in the queues; [`calls`]: what a function asks of another one and waits
+//!    for; [`preview`]: what a filter would let pass; [`exported`]: a file that was stored; [`fate`]: what has become of events;
 //!    [`activity`]: what receivers were sent, counted.
 //! 9. [`run`], [`replay`]: how delivery posts a run of live events, and how a sender works through what is owed and what waits.
 //!
@@ -22,6 +22,7 @@
 
 pub mod activity;
 pub mod backoff;
+pub mod calls;
 pub mod event;
 pub mod export;
 pub mod exported;

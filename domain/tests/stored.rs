@@ -1,9 +1,10 @@
 //! What a deployed stack has stored and sent can be read, and is written in the same form: during a deployment, functions of both
 //! versions are at work.
 
+use domain::calls::{Retried, RetriedAll, RetryRejected};
 use domain::integration::{Callback, Integration, IntegrationRef, Target};
 use domain::stream::Because;
-use domain::tasks::{ExportTask, IngestTask, ReplayTask, Retried, RetriedAll, RetryRejected, Run};
+use domain::tasks::{ExportTask, IngestTask, ReplayTask, Run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

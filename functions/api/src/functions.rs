@@ -7,8 +7,8 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Builder;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::primitives::Blob;
+use domain::calls::{Retried, RetriedAll, RetryRejected, TestBucket, TestReceiver, Verdict};
 use domain::integration::IntegrationRef;
-use domain::tasks::{Retried, RetriedAll, RetryRejected, TestBucket, TestReceiver, Verdict};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

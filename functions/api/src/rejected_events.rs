@@ -1,7 +1,7 @@
 //! The endpoints of rejected events.
 
+use domain::calls::{Retried, RetriedAll, RetryRejected};
 use domain::integration::IntegrationRef;
-use domain::tasks::{Retried, RetriedAll, RetryRejected};
 use http::Response;
 #[cfg(test)]
 use schemars::JsonSchema;

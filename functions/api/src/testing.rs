@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use domain::calls::{TestBucket, TestReceiver, Verdict};
 use domain::event::check_name;
 use domain::filter::Filter;
 use domain::integration::{Integration, Target};
-use domain::tasks::{TestBucket, TestReceiver, Verdict};
 use http::Response;
 #[cfg(test)]
 use schemars::JsonSchema;

@@ -7,9 +7,10 @@ mod test;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use domain::calls::{Retried, RetriedAll, RetryRejected, TestReceiver, Verdict};
 use domain::integration::{Integration, IntegrationRef};
 use domain::lifecycle::Rules;
-use domain::tasks::{Retried, RetriedAll, RetryRejected, Run, TestReceiver, Verdict};
+use domain::tasks::Run;
 use receivers::Receivers;
 use serde::{Deserialize, Serialize};
 use shared::activity::Counter;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use domain::calls::{Retried, RetriedAll, RetryRejected};
 use domain::integration::{Integration, IntegrationRef, Target};
 use domain::receiver::credentials::Credentials;
 use domain::receiver::outcome::Outcome;
-use domain::tasks::{Retried, RetriedAll, RetryRejected};
 use receivers::Post;
 use shared::store::StoreError;
 

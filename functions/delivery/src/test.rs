@@ -1,7 +1,7 @@
 //! Tests of receivers, on request.
 
+use domain::calls::{TestReceiver, Verdict};
 use domain::event::sample;
-use domain::tasks::{TestReceiver, Verdict};
 use receivers::Post;
 use uuid::Uuid;
 

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use domain::calls::{TestBucket, Verdict};
 use domain::export::MAX_FILE_BYTES;
 use domain::lifecycle::Rules;
 use domain::metric::Metric;
-use domain::tasks::{self, ExportTask, TestBucket, Verdict};
+use domain::tasks::{self, ExportTask};
 use serde::{Deserialize, Serialize};
 use shared::batch;
 use shared::clock::Clock;

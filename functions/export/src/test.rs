@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use domain::tasks::{TestBucket, Verdict};
+use domain::calls::{TestBucket, Verdict};
 use domain::event::sample;
 use domain::export::{Plan, test_key};
 use uuid::Uuid;

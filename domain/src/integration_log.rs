@@ -2,6 +2,7 @@
 
 use ulid::Ulid;
 
+use crate::receiver::outcome::Outcome;
 use crate::time::Millis;
 
 /// The most that a reason shows of a payload.
@@ -99,6 +100,18 @@ pub fn request_failed(url: &str, reason: &str, payload: &str) -> String {
     )
 }
 
+/// What came of an attempt to deliver, as [`request_failed`] says it; empty where the event was taken.
+pub fn reason_of(url: &str, outcome: &Outcome, payload: &str) -> String {
+    match (outcome.reason(), outcome) {
+        (None, _) => String::new(),
+        (Some(reason), Outcome::Gone) => {
+            let reason = format!("{reason}, so the integration was stopped");
+            request_failed(url, &reason, payload)
+        }
+        (Some(reason), _) => request_failed(url, reason, payload),
+    }
+}
+
 /// Why a temporary S3 integration has ended, whose range began at `starts_at`. `oldest` is the first instant of which events are
 /// kept.
 pub fn exported(end: Millis, starts_at: Millis, oldest: Millis) -> String {
@@ -151,6 +164,20 @@ pub fn clip(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_410_it_says_that_the_integration_was_stopped() {
+        let reason = |outcome| reason_of("https://a.example", &outcome, "{}");
+        assert_eq!(
+            reason(Outcome::Gone),
+            "Request to URL https://a.example failed. Reason: gone (HTTP status code 410), so the integration was stopped. Payload: {}"
+        );
+        assert_eq!(
+            reason(Outcome::Rejected("no".to_owned())),
+            "Request to URL https://a.example failed. Reason: bad request (HTTP status code 400). Payload: {}"
+        );
+        assert_eq!(reason(Outcome::Delivered), "");
+    }
 
     #[test]
     fn actions_are_read_back_by_their_names() {

@@ -66,17 +66,26 @@ async fn all_are_sent_again_in_their_order_and_those_that_are_taken_go() {
 
 #[tokio::test]
 async fn the_first_that_fails_for_another_reason_ends_it_and_loses_nothing() {
-    let (world, receiver) = (World::start().await, Receiver::start().await);
-    let ids = rejected(&world, &receiver, 3).await;
-    receiver.answer(|request| match request.text().contains("\"n\":1") {
-        true => Answer::status(503),
-        false => Answer::status(204),
-    });
-    let retried = world.call("POST", RETRY, "").await.body;
-    let expected = json!({"retried": 2, "delivered": 1, "rejected": 0, "left": 1, "reason": "service unavailable (HTTP status code 503)"});
-    assert_eq!(retried, expected);
-    assert_eq!(ids_of(&receiver), ids[..2]);
-    assert_eq!(listed(&world).await, ids[1..]);
+    for (status, reason) in [
+        (503, "service unavailable (HTTP status code 503)"),
+        // An attempt that a caller asked for stops nothing.
+        (410, "gone (HTTP status code 410)"),
+    ] {
+        let (world, receiver) = (World::start().await, Receiver::start().await);
+        let ids = rejected(&world, &receiver, 3).await;
+        receiver.answer(move |request| match request.text().contains("\"n\":1") {
+            true => Answer::status(status),
+            false => Answer::status(204),
+        });
+        let retried = world.call("POST", RETRY, "").await.body;
+        let expected =
+            json!({"retried": 2, "delivered": 1, "rejected": 0, "left": 1, "reason": reason});
+        assert_eq!(retried, expected);
+        assert_eq!(ids_of(&receiver), ids[..2]);
+        assert_eq!(listed(&world).await, ids[1..]);
+        let shown = world.call("GET", "/erp-1", "").await.body;
+        assert_eq!(shown["status"], "running");
+    }
 }
 
 #[tokio::test]

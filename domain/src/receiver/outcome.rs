@@ -46,12 +46,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Why the event was not taken, for the integration log; none where it was.
+    /// Why the event was not taken, as a part of a sentence; none where it was.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Outcome::Delivered => None,
             Outcome::Rejected(_) => Some("bad request (HTTP status code 400)"),
-            Outcome::Gone => Some("gone (HTTP status code 410), so the integration was stopped"),
+            Outcome::Gone => Some("gone (HTTP status code 410)"),
             Outcome::Failed(failure) => Some(&failure.reason),
         }
     }

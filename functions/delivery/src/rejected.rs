@@ -25,14 +25,12 @@ pub async fn retry(app: &App, asked: &RetryRejected) -> Result<Retried, Delivery
     let Some(receiver) = Receiver::of(app, found.await?).await? else {
         return Ok(Retried::NotFound);
     };
-    Ok(match receiver.send(&asked.event_id).await? {
-        None => Retried::NotFound,
-        Some(Outcome::Delivered) => Retried::Delivered,
-        Some(Outcome::Rejected(_)) => {
-            Retried::Refused("bad request (HTTP status code 400)".to_owned())
-        }
-        Some(Outcome::Gone) => Retried::Refused("gone (HTTP status code 410)".to_owned()),
-        Some(Outcome::Failed(failure)) => Retried::Refused(failure.reason),
+    let Some(outcome) = receiver.send(&asked.event_id).await? else {
+        return Ok(Retried::NotFound);
+    };
+    Ok(match outcome.reason() {
+        None => Retried::Delivered,
+        Some(reason) => Retried::Refused(reason.to_owned()),
     })
 }
 

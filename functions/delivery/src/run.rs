@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
-use domain::integration_log::request_failed;
+use domain::integration_log::reason_of;
 use domain::lifecycle::{Input, Ran};
 use domain::log::position::EventRef;
 use domain::metric::Metric;
@@ -209,10 +209,8 @@ async fn attempt(
     };
     attempts.ended(attempted, &exchange, app.clock.now());
     let outcome = exchange.outcome;
-    let (url, body) = (&callback.callback_url, event.body.get());
-    let reason = outcome.reason();
-    let reason = reason.map(|reason| request_failed(url, reason, body));
-    Ok(Made::Outcome(outcome, reason.unwrap_or_default()))
+    let reason = reason_of(&callback.callback_url, &outcome, event.body.get());
+    Ok(Made::Outcome(outcome, reason))
 }
 
 /// Stores what waits, then says what was seen: in this order, so that a sender that is asked for finds it.

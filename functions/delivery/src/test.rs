@@ -38,11 +38,7 @@ pub async fn test(app: &App, asked: &TestReceiver) -> Result<Verdict, DeliveryEr
         latency_ms,
         "tested"
     );
-    let is_gone = exchange.status == Some(410);
-    let reason = exchange.outcome.reason().map(|reason| match is_gone {
-        true => "gone (HTTP status code 410)".to_owned(),
-        false => reason.to_owned(),
-    });
+    let reason = exchange.outcome.reason().map(str::to_owned);
     let (response, tls) = (tested.response, tested.tls);
     Ok(Verdict {
         event_id,

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
-use domain::integration_log::request_failed;
+use domain::integration_log::reason_of;
 use domain::lifecycle::{Applied, Input, StepInput};
 use domain::log::position::{EventRef, Position};
 use domain::metric::Metric;
@@ -321,7 +321,6 @@ impl<'a> Work<'a> {
 
 /// An attempt that was made.
 fn made(outcome: Outcome, url: &str, event: &Event) -> Posted {
-    let reason = outcome.reason();
-    let reason = reason.map(|reason| request_failed(url, reason, event.body()));
-    Posted::Made(outcome, reason.unwrap_or_default())
+    let reason = reason_of(url, &outcome, event.body());
+    Posted::Made(outcome, reason)
 }

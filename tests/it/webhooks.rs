@@ -1,6 +1,6 @@
 //! An event becomes a webhook: bodies, headers, filters, tenants, and what the receiver's response does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::integration::IntegrationRef;
 use domain::time::Millis;
@@ -244,14 +244,16 @@ async fn a_storm_of_rejections_is_kept_and_logged_as_far_as_it_can_be_read() {
         .map(|n| json!({"name": "order.created", "payload": {"n": n}}))
         .collect();
     world.publish(&events).await;
+    let began = Instant::now();
     world.drain().await;
     assert_eq!(receiver.count(), 400, "it holds nothing up");
+    // Eight runs of 50: the first of each, one a second, and the rest.
+    let most = 8 * (2 + began.elapsed().as_secs() as usize);
     let actions = world.actions("erp-1").await;
     let count = |action: &str| actions.iter().filter(|found| *found == action).count();
-    // Eight runs of 50: the first of each, and the rest of it.
-    assert!((8..=24).contains(&count("event_rejected")), "{actions:?}");
+    assert!((8..=most).contains(&count("event_rejected")), "{actions:?}");
     assert!(
-        (1..=24).contains(&count("rejected_event_evicted")),
+        (1..=most).contains(&count("rejected_event_evicted")),
         "{actions:?}"
     );
     // The world's clock stands still, so that the order of the entries says nothing.

@@ -140,7 +140,7 @@ pub fn entity(name: &str) -> &str {
 /// space that replaces them, and a line of a newline-delimited file cannot hold them.
 ///
 /// # Errors
-/// None that is known: serde has to say so.
+/// None that is known of: writing JSON may fail by its signature alone.
 pub fn envelope(
     tenant: &str,
     name: &str,

@@ -84,7 +84,8 @@ pub struct Plan {
     pub size_bytes: u64,
     /// The number of its lines.
     pub lines: u64,
-    /// CRC-64/NVME of its bytes, hexadecimal: shows whether a file made again is the same one. There is nothing to gain by forging it.
+    /// CRC-64/NVME of its bytes, hexadecimal: shows whether a file made again is the same one, and S3 whether it has got it. There is
+    /// nothing to gain by forging it.
     pub crc64: String,
 }
 

@@ -16,8 +16,8 @@ pub fn check(record: &str) {
             record.contains(event.payload.get()),
             "a payload keeps its bytes"
         );
-        let envelope = envelope(&read.tenant, &event.name, Millis(0), &event.payload);
-        let line = envelope.expect("every event has an envelope");
+        let line = envelope(&read.tenant, &event.name, Millis(0), &event.payload);
+        let line = line.expect("every event has an envelope");
         assert!(!line.get().contains(['\n', '\r']));
         let parsed: Result<&serde_json::value::RawValue, _> = serde_json::from_str(line.get());
         assert!(parsed.is_ok(), "an envelope is JSON");

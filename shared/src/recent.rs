@@ -138,7 +138,7 @@ impl Recent {
         }
         let asked_at = Instant::now();
         let (tenant, id) = (&integration_ref.tenant, &integration_ref.integration_id);
-        // Boxed, since what an SDK call needs would be moved about for each event that finds a read.
+        // Boxed, as the call of KMS is.
         let found = match Box::pin(self.integrations.get(tenant, id)).await {
             Ok(found) => Some(found).filter(|it| it.generation == integration_ref.generation),
             Err(StoreError::NotFound) => None,

@@ -90,7 +90,7 @@ impl Secrets {
         if let Some(secret) = self.at_hand(tenant, integration_id, stored) {
             return Ok(secret);
         }
-        // Boxed: what the SDK needs for a call are kilobytes, which would be moved about for each event that needs no call.
+        // Boxed: the future of a call of the SDK has kilobytes, and would be a part of that of each event, which needs none.
         Box::pin(self.ask_kms(tenant, integration_id, stored)).await
     }
 

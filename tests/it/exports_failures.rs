@@ -116,6 +116,7 @@ async fn an_upload_is_signed_with_the_customers_key_for_the_buckets_region_and_h
         "if-none-match",
         "x-amz-checksum-crc64nvme",
         "x-amz-content-sha256",
+        "x-amz-sdk-checksum-algorithm",
     ] {
         assert!(authorization.contains(signed), "{signed}: {authorization}");
     }

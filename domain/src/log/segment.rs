@@ -117,7 +117,7 @@ impl fmt::Debug for Unpacker {
 /// `next_id` gives every segment its own ULID. An id that occurs twice among the events is taken once.
 ///
 /// # Errors
-/// When zstd cannot compress, which only a lack of memory explains.
+/// When zstd cannot compress, which only a lack of memory explains; writing JSON may fail by its signature alone.
 pub fn build<'a>(
     tenant: &str,
     events: Vec<NewEvent<'a>>,
@@ -168,10 +168,10 @@ fn compress(
     let (mut lines, mut ids, mut names) = (Vec::new(), String::new(), String::new());
     let mut envelopes = Vec::with_capacity(events.len());
     for event in events {
-        let envelope = envelope(tenant, event.name, published_at, event.payload)?;
-        lines.extend_from_slice(envelope.get().as_bytes());
+        let line = envelope(tenant, event.name, published_at, event.payload)?;
+        lines.extend_from_slice(line.get().as_bytes());
         lines.push(b'\n');
-        envelopes.push(envelope);
+        envelopes.push(line);
         for (list, value) in [(&mut ids, event.id), (&mut names, event.name)] {
             list.push_str(value);
             list.push('\n');

@@ -9,6 +9,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -62,12 +63,14 @@ pub async fn put(
         .key(&plan.key)
         .if_none_match("*")
         .content_type("application/x-ndjson")
-        .set_checksum_crc64_nvme(checksum(plan))
+        // Named as well: a bucket with Object Lock asks for it.
+        .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        .set_checksum_crc64_nvme(checksum(&plan.crc64))
         .body(ByteStream::from(body))
         .customize();
     // Over TLS the body is not hashed for the signature, which would cost more than all the rest of the upload. Its CRC
-    // is in a header that is signed, and S3 compares it: the one of the plan, so that the body is gone over once, and so that
-    // what was changed in memory since is refused.
+    // is in a header that is signed, and S3 compares it: the one of the plan, so that no other is computed, and so that what has
+    // changed in memory since is refused.
     let put = if is_encrypted {
         put.disable_payload_signing()
     } else {
@@ -96,10 +99,11 @@ pub async fn put(
     })
 }
 
-/// The CRC-64/NVME of a plan's file as S3 takes it: base64 of its bytes, the highest first
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>). None where the plan has none.
-fn checksum(plan: &Plan) -> Option<String> {
-    let crc64 = u64::from_str_radix(&plan.crc64, 16).ok()?;
+/// The CRC-64/NVME of a plan as S3 takes it: base64 of its bytes, the highest first
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>). None of what is not hexadecimal:
+/// the SDK computes one then.
+fn checksum(crc64: &str) -> Option<String> {
+    let crc64 = u64::from_str_radix(crc64, 16).ok()?;
     Some(BASE64_STANDARD.encode(crc64.to_be_bytes()))
 }
 
@@ -147,6 +151,9 @@ fn refusal(code: &str, message: &str, status: u16) -> Refusal {
         ("SignatureDoesNotMatch", _) => {
             "the aws_secret_access_key does not belong to the aws_access_key_id".to_owned()
         }
+        ("BadDigest" | "XAmzContentSHA256Mismatch", _) => {
+            "other bytes than those of the file reached S3; it is made again".to_owned()
+        }
         ("RequestTimeTooSkewed", _) => "S3's clock and the service's differ too much".to_owned(),
         (
             "PermanentRedirect"
@@ -187,6 +194,7 @@ mod tests {
             ("", 307, "aws_region", true),
             ("AuthorizationHeaderMalformed", 400, "aws_region", true),
             ("RequestTimeTooSkewed", 403, "clock", true),
+            ("BadDigest", 400, "other bytes", true),
             (
                 "QuotaExceeded",
                 403,
@@ -215,6 +223,15 @@ mod tests {
             );
             assert_eq!(refusal.is_certain, is_certain, "{code} {status}");
         }
+    }
+
+    #[test]
+    fn a_checksum_is_the_base64_of_eight_bytes() {
+        // Of "123456789", as the catalogue of CRCs has it (<https://reveng.sourceforge.io/crc-catalogue/all.htm>).
+        let stated = |crc64| checksum(crc64).unwrap();
+        assert_eq!(stated("ae8b14860a799888"), "rosUhgp5mIg=");
+        assert_eq!(stated("00000000000000ff"), "AAAAAAAAAP8=");
+        assert_eq!(checksum(""), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::exports_world::s3;
 use crate::webhooks::FRAGILE;
+use crate::world::queue_attribute;
 
 pub const DEADLINE: Duration = Duration::from_secs(150);
 
@@ -247,14 +248,7 @@ async fn dead_letters(sqs: &aws_sdk_sqs::Client) -> Vec<String> {
     for queue in ["INGEST", "DELIVERY", "REPLAY", "EXPORT"] {
         let url = shared::env::required(&format!("EVENTSTREAM_{queue}_DEAD_LETTER_QUEUE_URL"));
         let name = QueueAttributeName::ApproximateNumberOfMessages;
-        let answer = sqs
-            .get_queue_attributes()
-            .queue_url(url)
-            .attribute_names(name.clone())
-            .send()
-            .await
-            .unwrap();
-        counts.push(answer.attributes.unwrap()[&name].clone());
+        counts.push(queue_attribute(sqs, &url, name).await);
     }
     counts
 }

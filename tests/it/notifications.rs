@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::end_to_end::{DEADLINE, Service};
+use crate::world::queue_attribute;
 
 /// An operator's queue, and a rule that brings it what Event Stream says of itself.
 struct Operator {
@@ -27,12 +28,7 @@ impl Operator {
         let sqs = aws_sdk_sqs::Client::new(&config);
         let created = sqs.create_queue().queue_name(name).send().await.unwrap();
         let queue_url = created.queue_url.unwrap();
-        let attributes = sqs
-            .get_queue_attributes()
-            .queue_url(&queue_url)
-            .attribute_names(QueueAttributeName::QueueArn);
-        let attributes = attributes.send().await.unwrap().attributes.unwrap();
-        let arn = &attributes[&QueueAttributeName::QueueArn];
+        let arn = &queue_attribute(&sqs, &queue_url, QueueAttributeName::QueueArn).await;
         let allowed = json!({
             "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn,
         });

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 pub use apps::run_export;
 use apps::serve_functions;
+pub use emulator::queue_attribute;
 use emulator::{Queues, Tables, copy_table, create_queue};
 
 /// The seal of the worlds' event logs.

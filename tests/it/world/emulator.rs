@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use aws_lambda_events::sqs::SqsEvent;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
+};
 use serde_json::{Value, json};
 
 /// The tables' names.
@@ -71,6 +73,22 @@ pub async fn create_queue(sqs: &aws_sdk_sqs::Client, world: &str, name: &str) ->
         .unwrap()
         .queue_url
         .unwrap()
+}
+
+/// What SQS says of a queue.
+pub async fn queue_attribute(
+    sqs: &aws_sdk_sqs::Client,
+    queue: &str,
+    name: QueueAttributeName,
+) -> String {
+    let answer = sqs
+        .get_queue_attributes()
+        .queue_url(queue)
+        .attribute_names(name.clone())
+        .send()
+        .await
+        .unwrap();
+    answer.attributes.unwrap()[&name].clone()
 }
 
 /// Makes an empty table with the keys and indexes of the one that the template deployed.

@@ -8,7 +8,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use domain::log::EXPORT_SEALS_BEHIND;
 use shared::recent::Recent;
 
-use super::emulator::{Queues, delete, event, receive};
+use super::emulator::{Queues, delete, event, queue_attribute, receive};
 use super::{SEAL, World, run_export};
 
 /// The time limit of ingest.
@@ -92,19 +92,7 @@ impl World {
     /// How many messages of a queue wait to be received.
     pub async fn waiting(&self, queue: &str) -> String {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
-        self.attribute(queue, name).await
-    }
-
-    async fn attribute(&self, queue: &str, name: QueueAttributeName) -> String {
-        let answer = self
-            .sqs
-            .get_queue_attributes()
-            .queue_url(queue)
-            .attribute_names(name.clone())
-            .send()
-            .await
-            .unwrap();
-        answer.attributes.unwrap()[&name].clone()
+        queue_attribute(&self.sqs, queue, name).await
     }
 
     /// Hands the delivery queue's messages to their handler once; returns how many were handed back.

@@ -58,7 +58,7 @@ unit:  ## the tests of the rules alone: no AWS, no stack, under a minute from no
 test: console-files  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
 	@.venv/emulator/bin/python -B local/test.py
 
-house: venvs  ## the walls: what domain may link, who calls receivers, no import cycles; prints the longest files
+house: venvs  ## the walls: what domain may link, who calls receivers, no import cycles, no crate compiled twice; prints the longest files
 	@.venv/emulator/bin/python -B local/house.py report
 
 docs: venvs  ## the documents: links, line lengths, and that each test named in docs/invariants.md exists

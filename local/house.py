@@ -1,4 +1,5 @@
-"""The walls of the house: what the crate `domain` may not link, who links the HTTP client, and no import cycle between files.
+"""The walls of the house: what the crate `domain` may not link, who links the HTTP client, no import cycle between files, and one
+set of features for each dependency.
 
     house.py            checks; prints nothing when all is well
     house.py report     also prints the longest files of each crate
@@ -19,7 +20,7 @@ NOT_IN_DOMAIN = re.compile(r"^(aws[-_]|tokio|hyper|reqwest|lambda)")
 # Who posts to receivers: delivery what is live, replay what is served.
 CALLS_RECEIVERS = {"delivery", "replay"}
 # Crates, each by the folder of its root.
-CRATES = ["domain/src", "shared/src", "receivers/src", "monitoring/src", "simulation/src", "demo/src", "tests/src", "tests/it", "bench/src"]
+CRATES = ["domain/src", "properties/src", "shared/src", "receivers/src", "monitoring/src", "simulation/src", "demo/src", "tests/src", "tests/it", "bench/src"]
 CRATES += [f"functions/{function}/src" for function in FUNCTIONS]
 ROOTS = {"lib.rs", "main.rs"}
 
@@ -28,6 +29,32 @@ def linked(crate: str) -> set[str]:
     tree = ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--package", crate]
     lines = subprocess.run(tree, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return {line.split(" ")[0] for line in lines}
+
+
+def features(edges: str) -> dict[str, set[str]]:
+    """For each package that the host's build of the workspace has over these edges: its features, once for each way in which it is built."""
+    tree = ["cargo", "tree", "--locked", "--workspace", "--edges", edges, "--prefix", "none", "--format", "{p}|{f}|"]
+    lines = subprocess.run(tree, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    found = {}
+    for line in filter(None, lines):
+        package, names, _ = line.split("|")
+        found.setdefault(package, set()).add(names)
+    return found
+
+
+def compiled_twice() -> list[str]:
+    """The packages to which dev-dependencies add features: the tests compile them again, and all that depends on them."""
+    built, tested = features("normal,build"), features("normal,build,dev")
+    problems = []
+    for package in sorted(package for package in built if tested[package] != built[package]):
+        before, after = (" and ".join(f"[{names}]" for names in sorted(found)) for found in (built[package], tested[package]))
+        spec = "@".join(package.split(" ")[:2]).replace("@v", "@")
+        problems.append(
+            f"{package} is compiled once more for the tests, since a dev-dependency changes its features from {before} to {after}: add these in "
+            "[workspace.dependencies] of Cargo.toml, or replace the dev-dependency "
+            f"(`cargo tree --workspace --edges features --invert {spec}` shows it)"
+        )
+    return problems
 
 
 def module_of(path: pathlib.Path, root: pathlib.Path) -> tuple[str, ...]:
@@ -109,6 +136,7 @@ def main() -> int:
     for function in FUNCTIONS:
         if ("receivers" in linked(function)) != (function in CALLS_RECEIVERS):
             problems.append(f"{function}: only {', '.join(sorted(CALLS_RECEIVERS))} call receivers, and link the crate")
+    problems += compiled_twice()
     for folder in CRATES:
         for circle in cycles(imports(ROOT / folder)):
             problems.append(f"{folder}: these files import each other in a circle: {', '.join(circle)}")

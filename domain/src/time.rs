@@ -124,6 +124,8 @@ impl fmt::Display for Millis {
 
 #[cfg(test)]
 mod tests {
+    use properties::{Random, RngExt};
+
     use super::*;
 
     #[test]
@@ -186,15 +188,31 @@ mod tests {
         assert!(place > Ulid::from_parts(1_547_726_399_999, u128::MAX >> 48));
     }
 
-    proptest::proptest! {
-        #[test]
-        fn what_is_written_is_read_back(millis in 0..=LAST) {
-            proptest::prop_assert_eq!(Millis::parse(&Millis(millis).to_string()), Ok(Millis(millis)));
-        }
+    /// Any moment, often a whole second, minute or day, or the last moment.
+    fn moment(random: &mut Random) -> Millis {
+        let round = properties::one_of(random, &[1, 1_000, 60_000, 86_400_000, LAST]);
+        Millis(random.random_range(0..=LAST / round) * round)
+    }
 
-        #[test]
-        fn no_text_makes_the_parser_panic(text in ".{0,40}") {
-            let _ = Millis::parse(&text);
-        }
+    #[test]
+    fn what_is_written_is_read_back() {
+        properties::holds(moment, |moment| {
+            assert_eq!(Millis::parse(&moment.to_string()), Ok(*moment));
+        });
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic() {
+        let text = |random: &mut Random| {
+            if random.random() {
+                properties::text(random, 40)
+            } else {
+                let moment = moment(random).to_string();
+                properties::damaged(random, &moment, 4)
+            }
+        };
+        properties::holds(text, |text| {
+            let _ = Millis::parse(text);
+        });
     }
 }

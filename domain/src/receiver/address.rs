@@ -98,7 +98,12 @@ pub fn can_be_public(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use properties::{Random, RngExt};
+
     use super::*;
+
+    /// `::ffff:0:0/96`, the IPv4-mapped addresses.
+    const MAPPED: u128 = 0xffff << 32;
 
     /// The bounds of a range.
     fn bounds_v6((network, length): (Ipv6Addr, u32)) -> (u128, u128) {
@@ -172,45 +177,79 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
-        #[test]
-        fn an_ipv4_address_is_public_unless_it_lies_in_a_listed_range(bits in proptest::num::u32::ANY) {
+    /// Any address of IPv4, half of the time one inside a listed range or next to it.
+    fn any_v4(random: &mut Random) -> u32 {
+        let (first, last) = bounds_v4(properties::one_of(random, &BLOCKED_V4));
+        match random.random_range(0..6) {
+            0 => random.random_range(first..=last),
+            1 => first.wrapping_sub(random.random_range(0..3)),
+            2 => last.wrapping_add(random.random_range(0..3)),
+            _ => random.random(),
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_is_public_unless_it_lies_in_a_listed_range() {
+        properties::holds(any_v4, |&bits| {
             let listed = BLOCKED_V4.iter().any(|range| {
                 let (first, last) = bounds_v4(*range);
                 (first..=last).contains(&bits)
             });
             let address = Ipv4Addr::from_bits(bits);
-            proptest::prop_assert_eq!(is_public(address.into()), !listed);
+            assert_eq!(is_public(address.into()), !listed);
             // However it is wrapped, the inner address decides, or the wrapping is refused altogether.
-            proptest::prop_assert_eq!(is_public(address.to_ipv6_mapped().into()), !listed);
+            assert_eq!(is_public(address.to_ipv6_mapped().into()), !listed);
             let nat64 = Ipv6Addr::from_bits(NAT64.0.to_bits() | u128::from(bits));
-            proptest::prop_assert_eq!(is_public(nat64.into()), !listed);
-            proptest::prop_assert!(!is_public(address.to_ipv6_compatible().into()));
+            assert_eq!(is_public(nat64.into()), !listed);
+            assert!(!is_public(address.to_ipv6_compatible().into()));
             let six_to_four = Ipv6Addr::from_bits((0x2002 << 112) | (u128::from(bits) << 80));
-            proptest::prop_assert!(!is_public(six_to_four.into()));
-        }
+            assert!(!is_public(six_to_four.into()));
+        });
+    }
 
-        #[test]
-        fn an_ipv6_address_inside_a_listed_range_is_never_public(range in 0..BLOCKED_V6.len(), bits in proptest::num::u128::ANY) {
-            let (network, length) = BLOCKED_V6[range];
-            let address = Ipv6Addr::from_bits(network.to_bits() | (bits & (u128::MAX >> length)));
+    #[test]
+    fn an_ipv6_address_inside_a_listed_range_is_never_public() {
+        let address = |random: &mut Random| {
+            let (network, length) = properties::one_of(random, &BLOCKED_V6);
+            let bits = match random.random_range(0..4) {
+                0 => MAPPED | u128::from(any_v4(random)),
+                1 => random.random::<u128>() >> random.random_range(0..128),
+                _ => random.random(),
+            };
+            Ipv6Addr::from_bits(network.to_bits() | (bits & (u128::MAX >> length)))
+        };
+        properties::holds(address, |&address| {
             // The mapped forms lie in ::/8 and are decided by what they carry.
             if let Some(inner) = address.to_ipv4_mapped() {
-                proptest::prop_assert_eq!(is_public(address.into()), is_public(inner.into()));
+                assert_eq!(is_public(address.into()), is_public(inner.into()));
             } else {
-                proptest::prop_assert!(!is_public(address.into()), "{}", address);
+                assert!(!is_public(address.into()), "{address}");
             }
-        }
+        });
+    }
 
-        #[test]
-        fn outside_of_global_unicast_only_mapped_and_translated_addresses_can_be_public(bits in proptest::num::u128::ANY) {
-            let address = Ipv6Addr::from_bits(bits);
-            let (first, last) = bounds_v6(GLOBAL_UNICAST_V6);
-            let carries_ipv4 = bits >> 32 == NAT64.0.to_bits() >> 32 || bits >> 32 == 0xffff;
-            if !(first..=last).contains(&bits) && !carries_ipv4 {
-                proptest::prop_assert!(!is_public(address.into()), "{}", address);
+    #[test]
+    fn outside_of_global_unicast_only_mapped_and_translated_addresses_can_be_public() {
+        let address = |random: &mut Random| {
+            if random.random() {
+                return Ipv6Addr::from_bits(random.random());
             }
-        }
+            // One bit away from a public one.
+            let network = properties::one_of(
+                random,
+                &[NAT64.0.to_bits(), MAPPED, GLOBAL_UNICAST_V6.0.to_bits()],
+            );
+            let public = network | u128::from(random.random::<u32>());
+            Ipv6Addr::from_bits(public ^ (1 << random.random_range(0..128)))
+        };
+        properties::holds(address, |&address| {
+            let bits = address.to_bits();
+            let (first, last) = bounds_v6(GLOBAL_UNICAST_V6);
+            let carries_ipv4 = bits >> 32 == NAT64.0.to_bits() >> 32 || bits >> 32 == MAPPED >> 32;
+            if !(first..=last).contains(&bits) && !carries_ipv4 {
+                assert!(!is_public(address.into()), "{address}");
+            }
+        });
     }
 
     #[test]

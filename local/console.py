@@ -26,6 +26,14 @@ PACKAGES = ROOT / ".venv" / "console"
 MADE = ROOT / "target" / "console"
 STAMP = ROOT / "target" / "console.made"
 MOST_BYTES = 100_000
+# The browser's package brings fonts and a configuration of its own, which looks for them in the system's folder of temporary files.
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <dir>{fonts}</dir>
+  <cachedir>{cache}</cachedir>
+</fontconfig>
+"""
 
 
 def node() -> Path:
@@ -89,8 +97,8 @@ def check() -> None:
 
 
 def environment() -> dict[str, str]:
-    """target/local/env, as a shell would read it."""
-    text = (ROOT / "target" / "local" / "env").read_text()
+    """The stack's `env`, as a shell would read it."""
+    text = (emulator.STATE_DIR / "env").read_text()
     found = re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE)
     return {name: shlex.split(value)[0] for name, value in found}
 
@@ -105,7 +113,8 @@ def browser(script: str) -> None:
     # The package unpacks the browser into the folder of temporary files: into the project's own.
     temporary = ROOT / "target" / "browser"
     temporary.mkdir(parents=True, exist_ok=True)
-    more = {"TMPDIR": str(temporary), "CONSOLE_PACKAGES": str(packages), "CONSOLE_DOCUMENT": str(ROOT / "openapi.json"), "CONSOLE_PICTURES": str(ROOT / "target" / "screenshots")}
+    (temporary / "fonts.conf").write_text(FONTS.format(fonts=temporary / "fonts", cache=temporary / "font-cache"))
+    more = {"TMPDIR": str(temporary), "FONTCONFIG_FILE": str(temporary / "fonts.conf"), "CONSOLE_PACKAGES": str(packages), "CONSOLE_DOCUMENT": str(ROOT / "openapi.json"), "CONSOLE_PICTURES": str(ROOT / "target" / "screenshots")}
     run(node() / "bin" / "node", HERE / "tests" / script, env={**os.environ, **environment(), **more}, cwd=ROOT)
 
 

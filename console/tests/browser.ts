@@ -28,7 +28,14 @@ export async function start() {
   setupLambdaEnvironment(join(tmpdir(), "al2023", "lib"));
   // Not the package's own arguments, which are for one page in a process without a sandbox, and switch off what browsers check.
   const args = ["--no-sandbox", "--disable-gpu", "--disable-quic"];
-  return chromium.launch({ executablePath: await sparticuz.executablePath(), args, headless: true });
+  const browser = await chromium.launch({ executablePath: await sparticuz.executablePath(), args, headless: true });
+  // Without a font text has no size, and all that is waited for counts as hidden.
+  const page = await browser.newPage();
+  await page.setContent("<span>Integrations</span>");
+  const box = await page.locator("span").boundingBox();
+  await page.close();
+  if (!box || box.width < 20) throw new Error(`The browser has no font: ${process.env.FONTCONFIG_FILE} names a folder without any.`);
+  return browser;
 }
 
 /** The address at which the console signs in by itself. */

@@ -13,7 +13,7 @@ import sys
 import threading
 
 from attack_hooks import empty
-from emulator import ROOT
+from emulator import ROOT, STATE_DIR
 
 CHECKS = [
     "not_a_server_error",
@@ -57,7 +57,7 @@ def main() -> int:
     empty(url, authorization)
     try:
         # Its database of examples goes where everything else goes that a run leaves behind.
-        return subprocess.run(command, cwd=ROOT / "target" / "local", env=environment).returncode
+        return subprocess.run(command, cwd=STATE_DIR, env=environment).returncode
     finally:
         empty(url, authorization)
         print(f"attack: {Receiver.received} webhooks were received meanwhile")

@@ -16,14 +16,32 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "local"
-STATE_DIR = ROOT / "target" / "local"
+# Which stack of this checkout is meant: `local` is that of `make up`; `make test` has stacks of its own beside it.
+STACK_VARIABLE = "EVENTSTREAM_LOCAL_STACK"
+DEFAULT_STACK = "local"
+NAME = os.environ.get(STACK_VARIABLE, DEFAULT_STACK)
+STATE_DIR = ROOT / "target" / NAME
 STATE_FILE = STATE_DIR / "stack.json"
 LOG_FILE = STATE_DIR / "emulator.log"
 PYTHON = ROOT / ".venv" / "emulator" / "bin" / "python"
 REGION = "us-east-1"  # as in samconfig.toml
 
 # Every process of the emulator, its functions included, inherits this variable: so they are found, and no others.
-MARK = f"EVENTSTREAM_LOCAL_STACK={ROOT}"
+MARK = f"EVENTSTREAM_LOCAL_STACK_STATE={STATE_DIR}"
+
+# What runs on this machine is asked without a proxy, by this program and by all that it starts.
+LOOPBACK = "127.0.0.1,localhost"
+
+
+def without_proxy(environment: dict) -> dict:
+    """The variables that keep calls of this machine off a proxy, whatever the environment says besides."""
+    names = ("NO_PROXY", "no_proxy")
+    known = next((environment[name] for name in names if environment.get(name)), "")
+    value = known if LOOPBACK in known else ",".join(filter(None, (known, LOOPBACK)))
+    return dict.fromkeys(names, value)
+
+
+os.environ.update(without_proxy(os.environ))
 
 READY_SECONDS = 30
 STOP_SECONDS = 8
@@ -141,6 +159,15 @@ def aws_environment(port: int) -> dict:
 # --- Start ---
 
 
+def wait_until_ready(pid: int, port: int) -> None:
+    """Waits for an emulator that runs. What does not respond is left alone, with all that is in it: it may be busy, or be out of reach."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not is_ready(port):
+        if time.monotonic() > deadline:
+            raise Failure(f"The emulator runs as process {pid}, and does not respond on {endpoint(port)}. To begin afresh: make down up")
+        time.sleep(0.5)
+
+
 def endpoint(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
@@ -156,11 +183,19 @@ def get(url: str, seconds: float = 2) -> tuple[int, bytes]:
         return 0, b""
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def is_ready(port: int) -> bool:
     return get(f"{endpoint(port)}/_ministack/health")[0] == 200
 
 
 def chosen_port(state: dict) -> int:
+    if NAME != DEFAULT_STACK:  # beside others: any port that is free
+        return state.get("port") or free_port()
     text = os.environ.get("PORT", "")
     if not text:
         return state.get("port") or 4566
@@ -174,7 +209,8 @@ def start() -> tuple[int, bool]:
     state = read_state()
     code = digest([HERE / "launcher.py", HERE / "requirements-emulator.txt"])
     running = processes()
-    if running and state.get("pid") in running and is_ready(state["port"]):
+    if running and state.get("pid") in running:
+        wait_until_ready(state["pid"], state["port"])
         wanted = chosen_port(state)
         if wanted != state["port"]:
             raise Failure(f"The stack runs on port {state['port']}, not {wanted}. `make down` first.")
@@ -208,7 +244,7 @@ def start() -> tuple[int, bool]:
         "LOG_LEVEL": os.environ.get("EMULATOR_LOG_LEVEL", "WARNING"),
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
-        MARK.split("=", 1)[0]: str(ROOT),
+        **dict([MARK.split("=", 1)]),
     }
     with open(LOG_FILE, "wb") as log:
         emulator = subprocess.Popen(

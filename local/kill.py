@@ -14,10 +14,11 @@ from pathlib import Path
 
 import emulator
 from emulator import ROOT
+from stack import host_triple
 
 KILLS = 25
 # Events flow for about half a minute, so that kills hit every stage.
-DEMO = ["cargo", "run", "-q", "--bin", "demo", "--", "--events", "8000", "--bus-events", "200"]
+DEMO = [str(ROOT / "target" / host_triple() / "debug" / "demo"), "--events", "8000", "--bus-events", "200"]
 DEMO += ["--deadline", "900", "--settle", "130", "--webhook-duplicates-allowed"]
 
 

@@ -4,8 +4,10 @@
     stack.py down    stop it, with every process that it left behind
     stack.py token   get new access tokens, write target/local/env again
     stack.py logs    print what the functions have logged
+    stack.py build   build what `up` deploys, and start nothing
 
 The port is PORT (default 4566). State is in target/local: env, emulator.log, stack.json. Needs .venv (see venvs.py).
+With EVENTSTREAM_LOCAL_STACK=<name> it is another stack, beside that one: state in target/<name>, any free port.
 """
 
 import base64
@@ -22,7 +24,7 @@ import urllib.request
 from pathlib import Path
 
 import emulator
-from emulator import LOG_FILE, REGION, ROOT, STATE_DIR, STATE_FILE, Failure, aws_environment, digest, endpoint, get, read_state, say, write
+from emulator import LOG_FILE, REGION, ROOT, STATE_DIR, STATE_FILE, Failure, aws_environment, digest, endpoint, get, read_state, say, without_proxy, write
 from logged import logged
 
 ENV_FILE = STATE_DIR / "env"
@@ -33,6 +35,10 @@ CUSTOMER = "event-stream-local-customer"  # represents all customers whose bucke
 FUNCTIONS = ["api", "ingest", "delivery", "replay", "export", "notify"]
 QUEUES = ["ingest", "delivery", "replay", "export"]
 READY_SECONDS = 30
+# Clippy's driver is a compiler that lints besides: code that is compiled anyway need not be checked once more, with all that it links.
+LINTED = {"RUSTC_WORKSPACE_WRAPPER": "clippy-driver"}
+SAM_BUILD = ROOT / ".aws-sam" / "build"
+BUILT = ROOT / "target" / "functions.built"  # what is in SAM_BUILD: a digest of its sources
 
 
 def sources() -> list[Path]:
@@ -75,6 +81,7 @@ def build_environment(port: int) -> dict:
         "SAM_BUILD_MODE": "debug",
         "CARGO_LAMBDA_COMPILER": "cargo",
         "CARGO_BUILD_TARGET": host_triple(),
+        **LINTED,
         "SAM_CLI_TELEMETRY": "0",
         "SAM_CLI_POLL_DELAY": "0.2",
         "__SAM_CLI_APP_DIR": str(STATE_DIR / "sam"),
@@ -97,7 +104,19 @@ def run(command: list, environment: dict) -> str:
     return done.stdout
 
 
-def build(port: int) -> None:
+def build(port: int, made_from: str) -> None:
+    """Builds the functions, unless this is what was built last, for this stack or another one."""
+    BUILT.parent.mkdir(parents=True, exist_ok=True)
+    with open(BUILT.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if BUILT.exists() and BUILT.read_text() == made_from and (SAM_BUILD / "template.yaml").exists():
+            return
+        BUILT.unlink(missing_ok=True)
+        compile_and_collect(port)
+        BUILT.write_text(made_from)
+
+
+def compile_and_collect(port: int) -> None:
     environment = build_environment(port)
     started = time.monotonic()
     # All at once and with cargo's own progress; sam build then finds everything compiled.
@@ -201,7 +220,7 @@ def write_env(port: int, outs: dict) -> None:
     values |= {"EVENTSTREAM_BUCKET_ACCESS_KEY_ID": key["id"], "EVENTSTREAM_BUCKET_SECRET_ACCESS_KEY": key["secret"]}
     values["EVENTSTREAM_INTEGRATIONS_TABLE"] = outs["IntegrationsTableName"]
     values["EVENTSTREAM_EVENTS_TABLE"] = outs["EventsTableName"]
-    values |= aws_environment(port)
+    values |= aws_environment(port) | without_proxy(os.environ)
     lines = [f"export {name}='{value}'" for name, value in values.items()]
     write(ENV_FILE, "# Written by `make up`: . target/local/env\n" + "\n".join(lines) + "\n")
 
@@ -216,7 +235,7 @@ def up() -> None:
     state = read_state()
     outs = outputs(port)
     if is_new or not outs or state.get("deployed") != made_from:
-        build(port)
+        build(port, made_from)
         deploy(port)
         outs = outputs(port)
         known = state.get("customer") or customer(port)
@@ -253,7 +272,7 @@ def logs() -> None:
 
 
 def main() -> int:
-    commands = {"up": up, "down": down, "token": renew, "logs": logs}
+    commands = {"up": up, "down": down, "token": renew, "logs": logs, "build": lambda: build(0, digest(sources()))}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         say(__doc__.strip())
         return 2

@@ -9,23 +9,22 @@ TOOLS := .venv/tools/bin
 CONSOLE := .venv/receivers/bin/python -B local/console.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench bench-compare bench-growth bench-file bench-latency bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs console console-files stories screenshots clean venvs
+.PHONY: help up down demo kill simulate bench bench-compare bench-growth bench-file bench-latency bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs console console-files stories screenshots fresh clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-up: console-files  ## start the local stack, or bring it up to date (PORT=4566)
+up:  ## start the local stack, or bring it up to date (PORT=4566)
+	@$(PYTHON) -B local/prepare.py
 	@$(LOCAL) up
 
 down:  ## stop the local stack; what is in it is gone
 	@if [ -x .venv/emulator/bin/python ]; then $(LOCAL) down; else echo "down: nothing was running"; fi
 
 demo: up  ## watch events leave as webhooks and as S3 files
-	@cargo build --bin demo
-	@. target/local/env && cargo run -q --bin demo
+	@. target/local/env && target/$(CARGO_BUILD_TARGET)/debug/demo
 
 kill: up  ## the demo's load while function processes are killed at random moments (some minutes)
-	@cargo build --bin demo
 	@.venv/emulator/bin/python -B local/kill.py
 
 simulate:  ## 100,000 random histories of streams, and every bug that has to be found (HISTORIES=100000, some minutes)
@@ -33,21 +32,20 @@ simulate:  ## 100,000 random histories of streams, and every bug that has to be 
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --histories $${HISTORIES:-100000}
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --mutants
 
-bench: console-files  ## what each function costs beside its floor: CPU for 1,000 events, memory, cold start (6 minutes, after a build)
+bench: console-files venv-emulator  ## what each function costs beside its floor: CPU for 1,000 events, memory, cold start (6 minutes, after a build)
 	@.venv/emulator/bin/python -B local/bench.py
 
-bench-compare: console-files  ## the same for this build and another one, in turn, with the ratio (BASE=<commit>)
+bench-compare: console-files venv-emulator  ## the same for this build and another one, in turn, with the ratio (BASE=<commit>)
 	@.venv/emulator/bin/python -B local/bench.py compare "$(BASE)"
 
-bench-growth: console-files  ## what an event costs with 1 to 25 integrations and up to 1,000,000 events in the event log, as a picture
+bench-growth: console-files venv-emulator  ## what an event costs with 1 to 25 integrations and up to 1,000,000 events in the event log, as a picture
 	@.venv/emulator/bin/python -B local/bench.py growth
 
 bench-file:  ## what a file costs from segments to its body, beside memory's and zstd's own speed
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench file
 
 bench-latency: up  ## from publication to the webhook's arrival on the local stack, at 50 events/s, one a request
-	@cargo build --bin demo
-	@. target/local/env && cargo run -q --bin demo -- --events 3000 --batch 1 --rate 50 --bus-events 0
+	@. target/local/env && target/$(CARGO_BUILD_TARGET)/debug/demo --events 3000 --batch 1 --rate 50 --bus-events 0
 
 bench-flow:  ## what webhooks cost: catch-up and live runs, in events/s, CPU and what AWS bills, against canned services
 	cargo bench --manifest-path bench/Cargo.toml --target-dir target/bench --bench flow
@@ -55,14 +53,14 @@ bench-flow:  ## what webhooks cost: catch-up and live runs, in events/s, CPU and
 unit:  ## the tests of the rules alone: no AWS, no stack, under a minute from nothing
 	@cargo test --locked --profile unit --package domain
 
-test: console-files  ## everything: formatting, clippy, template, unit, integration and end-to-end tests
-	@.venv/emulator/bin/python -B local/test.py
+test:  ## everything, on stacks of its own, or some steps of it (STEPS="console readme")
+	@$(PYTHON) -B local/test.py $(STEPS)
 
-house: venvs  ## the walls: what domain may link, who calls receivers, no import cycles, no crate compiled twice; prints the longest files
-	@.venv/emulator/bin/python -B local/house.py report
+house:  ## the walls: what domain may link, who calls receivers, no import cycles, no crate compiled twice; prints the longest files
+	@$(PYTHON) -B local/house.py report
 
-docs: venvs  ## the documents: links, line lengths, and that each test named in docs/invariants.md exists
-	@.venv/emulator/bin/python -B local/docs.py
+docs:  ## the documents: links, line lengths, and that each test named in docs/invariants.md exists
+	@$(PYTHON) -B local/docs.py
 
 check: house docs lint-template lint-openapi deny  ## what needs no local stack: formatting, clippy, template, document, licences, cargo test
 	cargo fmt --all --check
@@ -71,7 +69,7 @@ check: house docs lint-template lint-openapi deny  ## what needs no local stack:
 	cd fuzz && cargo check --locked --target-dir target  # workspaces of their own, which nothing else compiles here
 	cd bench && cargo check --locked --all-targets --target-dir target
 
-lint-template: venvs  ## cfn-lint, sam validate --lint, checkov, and least privilege against its table
+lint-template: venv-tools venv-checkov  ## cfn-lint, sam validate --lint, checkov, and least privilege against its table
 	@$(TOOLS)/cfn-lint --include-checks I --ignore-checks I4010 -- template.yaml monitoring.json  # I4010 wants a prose of its own beside our comments
 	@$(TOOLS)/python -B local/policies.py
 	@.venv/checkov/bin/python -B local/actions.py
@@ -86,14 +84,14 @@ lint-openapi:  ## redocly on openapi.json; needs npm (Node.js 20.19, or 22.12 an
 		REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true .venv/npm/node_modules/.bin/redocly lint openapi.json --config local/npm/redocly.yaml; \
 	else echo "lint-openapi: NOT CHECKED, since there is no npm here"; fi
 
-deny: venvs  ## licences and sources of what is linked; advisories and duplicates where cargo-deny is installed
+deny:  ## licences and sources of what is linked; advisories and duplicates where cargo-deny is installed
 	@$(PYTHON) -B local/supply.py report
 	@if command -v cargo-deny >/dev/null; then \
 		cargo deny --workspace check --hide-inclusion-graph licenses bans sources; \
 		cargo deny --workspace check advisories || echo "deny: ADVISORIES: see above, or NOT CHECKED where their database cannot be had"; \
 	else echo "deny: advisories NOT CHECKED: cargo install cargo-deny --locked"; fi
 
-attack: up  ## thousands of requests made from openapi.json (EXAMPLES=1000); none may be answered with a 5xx or undocumented
+attack: up venv-attack  ## thousands of requests made from openapi.json (EXAMPLES=1000); none may be answered with a 5xx or undocumented
 	@. target/local/env && .venv/attack/bin/python -B local/attack.py $(or $(EXAMPLES),1000)
 
 fuzz:  ## every fuzz target for FUZZ_SECONDS=20; needs a nightly toolchain and cargo-fuzz
@@ -105,8 +103,7 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS=20; needs a nightly toolchain and c
 			-artifact_prefix=artifacts/$$target/ corpus/$$target seeds/$$target || exit 1; \
 	done
 
-build-cloud: console-files  ## build the functions for AWS into .aws-sam/cloud, with pinned tools (ARCH=arm64)
-	@$(PYTHON) -B local/venvs.py cloud
+build-cloud: console-files venv-tools venv-cloud  ## build the functions for AWS into .aws-sam/cloud, with pinned tools (ARCH=arm64)
 	@.venv/cloud/bin/python -B local/cloud.py
 
 openapi:  ## write openapi.json again, from the routes and types of the API
@@ -127,13 +124,13 @@ cost: up  ## what a million events cost in AWS, counted on the local stack (EVEN
 receivers: up  ## the receivers of docs/receivers.md, in Python, TypeScript and Rust, against the local stack
 	@. target/local/env && .venv/receivers/bin/python -B local/receiving.py
 
-tenant: venvs  ## a machine client for one more tenant (NAME=acme; STACK=event-stream for one in AWS)
+tenant: venv-emulator  ## a machine client for one more tenant (NAME=acme; STACK=event-stream for one in AWS)
 	@NAME='$(NAME)' STACK='$(STACK)' .venv/emulator/bin/python -B local/tenant.py
 
-token: venvs  ## new access tokens in target/local/env (they last a day)
+token: venv-emulator  ## new access tokens in target/local/env (they last a day)
 	@$(LOCAL) token
 
-watch: venvs  ## what the local stack does, live: rates, latencies, failures, backlog, a line for each integration
+watch: venv-tools  ## what the local stack does, live: rates, latencies, failures, backlog, a line for each integration
 	@.venv/tools/bin/python -B local/watch.py
 
 console: up  ## the address of the console of the local stack, which signs in by itself
@@ -145,14 +142,17 @@ stories: up  ## the console in a real browser, against the local stack
 screenshots: up  ## the pages of the console as pictures, in target/screenshots
 	@$(CONSOLE) screenshots
 
-logs: venvs  ## what the functions of the local stack have logged
+logs: venv-emulator  ## what the functions of the local stack have logged
 	@$(LOCAL) logs
+
+fresh:  ## make demo and make test as on a new machine: an empty clone, home and folder for temporary files (20 minutes)
+	@$(PYTHON) -B local/fresh.py
 
 clean: down  ## stop the local stack, remove everything that was built or installed
 	rm -rf .aws-sam .venv target
 
-venvs:
-	@$(PYTHON) -B local/venvs.py
+venv-%:
+	@$(PYTHON) -B local/venvs.py $*
 
-console-files: venvs
+console-files: venv-receivers
 	@$(CONSOLE) files

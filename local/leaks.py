@@ -1,12 +1,16 @@
-"""Searches all that a run has written on the local stack for the secrets that the tests used: every item of every table,
-every message that waits, every line that functions and emulator have logged. `make test` ends with it.
+"""Searches all that a run has written on local stacks for the secrets that the tests used: every item of every table, every
+message that waits, every line that functions and emulator have logged. `make test` ends with it.
+
+    leaks.py [STACK ...]    these stacks (local)
 """
 
 import base64
+import json
 import re
 import sys
+from pathlib import Path
 
-from emulator import LOG_FILE, ROOT, Failure, read_state
+from emulator import DEFAULT_STACK, LOG_FILE, ROOT, STATE_FILE, Failure
 from logged import logged
 from stack import client
 
@@ -42,32 +46,42 @@ def queues(port: int):
                 yield f"queue {url}", message["Body"]
 
 
-def logs(port: int):
+def logs(port: int, folder: Path):
     reader = client("logs", port)
     for page in reader.get_paginator("describe_log_groups").paginate():
         for group in page["logGroups"]:
             for event in logged(reader, group["logGroupName"]):
                 yield f"log {group['logGroupName']}", event["message"]
-    with LOG_FILE.open(errors="replace") as lines:
+    with (folder / LOG_FILE.name).open(errors="replace") as lines:
         for line in lines:
             yield f"log {LOG_FILE.name}", line
 
 
+def written(folder: Path, port: int):
+    """All texts of a stack, each with its place."""
+    yield from tables(port)
+    yield from queues(port)
+    yield from logs(port, folder)
+
+
 def main() -> int:
-    port = read_state().get("port")
-    if not port:
-        raise Failure("The stack is not up: make up")
-    wanted = secrets() | {read_state()["customer"]["secret"]}
+    stacks = {}
+    for name in sys.argv[1:] or [DEFAULT_STACK]:
+        state = ROOT / "target" / name / STATE_FILE.name
+        if not state.exists():
+            raise Failure(f"The stack {name} is not up.")
+        stacks[state.parent] = json.loads(state.read_text())
+    wanted = secrets() | {state["customer"]["secret"] for state in stacks.values()}
     encoded = {base64.b64encode(secret.encode()).decode().rstrip("=")[:-1]: secret for secret in wanted}
     searched, leaks, masks = {}, [], 0
-    for source in (tables, queues, logs):
-        for place, text in source(port):
+    for folder, state in stacks.items():
+        for place, text in written(folder, state["port"]):
             kind = place.split()[0]
             searched[kind] = searched.get(kind, 0) + 1
             masks += '"mask"' in text
             for form in [*wanted, *encoded]:
                 if form in text:
-                    leaks.append(f"{encoded.get(form, form)} is in {place}: {text[:300]}")
+                    leaks.append(f"{encoded.get(form, form)} is in {place} of {folder.name}: {text[:300]}")
     for leak in leaks:
         print(leak)
     print(f"leaks: {len(leaks)} of {len(wanted)} secrets in {searched}; {masks} integrations with masks")

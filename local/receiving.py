@@ -26,6 +26,7 @@ from standardwebhooks import Webhook
 import emulator
 from emulator import HERE, ROOT, Failure, say
 from calls import call, expect
+from stack import LINTED
 
 MARK = f"m{secrets.token_hex(4)}"
 DEADLINE_SECONDS = 60
@@ -66,7 +67,7 @@ def rust(code: str) -> list:
         raise Failure("docs/receivers.md does not show tests/examples/receiver.rs")
     # With the features of the tests, which have compiled everything before.
     build = ["cargo", "build", "--locked", "--quiet", "--workspace", "--features", "tests/emulator", "--example", "receiver", "--message-format", "json"]
-    built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    built = subprocess.run(build, cwd=ROOT, env=os.environ | LINTED, check=True, stdout=subprocess.PIPE, text=True).stdout
     made = [json.loads(line) for line in built.splitlines()]
     return [next(it["executable"] for it in made if it.get("executable") and it["target"]["name"] == "receiver")]
 

@@ -1,7 +1,6 @@
-"""Makes the virtual environments in .venv from their pinned lists; does nothing while a list has not changed.
+"""Makes virtual environments in .venv from their pinned lists; does nothing while a list has not changed.
 
-    venvs.py          those of the local stack and of the tests
-    venvs.py cloud    what building for AWS needs besides
+    venvs.py emulator tools    these
 
 Several, because the emulator, SAM CLI, schemathesis, checkov and the AWS CLI want different releases of the same libraries. Needs Python 3.11
 or later, nothing else.
@@ -21,6 +20,13 @@ VENVS = HERE.parent / ".venv"
 
 
 def make(name: str) -> None:
+    VENVS.mkdir(exist_ok=True)
+    with open(VENVS / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        install(name)
+
+
+def install(name: str) -> None:
     requirements = HERE / f"requirements-{name}.txt"
     venv = VENVS / name
     # The path is part of it: scripts in a virtual environment name it, so a moved folder needs a new one.
@@ -39,18 +45,18 @@ def make(name: str) -> None:
     print(f"installed {name} in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def main() -> None:
+def make_all(names: list[str]) -> None:
+    """Makes them side by side."""
     if sys.version_info < (3, 11):
         sys.exit(f"The local stack needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}.")
-    VENVS.mkdir(exist_ok=True)
-    with open(VENVS / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            with ThreadPoolExecutor() as side_by_side:
-                list(side_by_side.map(make, sys.argv[1:] or ["attack", "checkov", "emulator", "readme", "receivers", "tools"]))
-        except subprocess.CalledProcessError as failed:
-            sys.exit(f"Installing failed: {' '.join(map(str, failed.cmd))}")
+    try:
+        with ThreadPoolExecutor() as side_by_side:
+            list(side_by_side.map(make, names))
+    except subprocess.CalledProcessError as failed:
+        sys.exit(f"Installing failed: {' '.join(map(str, failed.cmd))}")
 
 
 if __name__ == "__main__":
-    main()
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
+    make_all(sys.argv[1:])

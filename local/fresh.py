@@ -17,6 +17,7 @@ from emulator import ROOT, Failure, free_port, say, status
 
 FRESH = ROOT / "target" / "fresh"
 CLONE, HOME, TEMPORARY, BIN = (FRESH / name for name in ("clone", "home", "tmp", "bin"))
+INSIDE = "inside"
 COMMANDS = ["make demo", "make test", "make down"]
 # What a user has set up for the package clients, in the home folder and in the environment.
 CONFIGURATION = [".cargo/config.toml", ".cargo/credentials.toml", ".npmrc", ".pip/pip.conf", ".config/pip/pip.conf"]
@@ -24,7 +25,7 @@ VARIABLES = ("CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "RUS
 NAMES = ("LANG", "TERM", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
 # rustup's programs find the toolchain by the name that they are called by.
 RUST = ("cargo", "cargo-clippy", "cargo-fmt", "clippy-driver", "rustc", "rustdoc", "rustfmt", "rustup")
-HIDDEN = "mount -t tmpfs none /tmp && mount -t tmpfs none /var/tmp && exec \"$@\""
+HIDE = "mount -t tmpfs none /tmp && mount -t tmpfs none /var/tmp && "
 
 
 def kept() -> dict:
@@ -57,8 +58,12 @@ def furnished() -> dict:
 
 
 def hiding() -> list:
-    """The command before a command that hides what is in the system's folders for temporary files."""
-    wrapper = ["unshare", "--mount", "--map-root-user", "sh", "-c", HIDDEN, "sh"]
+    """The command before a command that hides what is in the system's folders for temporary files, and changes nothing else."""
+    if os.getuid() == 0:
+        wrapper = ["unshare", "--mount", "sh", "-c", f'{HIDE} exec "$@"', "sh"]
+    else:  # only root may mount: of a namespace of its own, in which the user is then made itself again
+        again = f"unshare --map-user={os.getuid()} --map-group={os.getgid()}"
+        wrapper = ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{HIDE} exec {again} "$@"', "sh"]
     if shutil.which("unshare") and subprocess.run([*wrapper, "true"], stderr=subprocess.DEVNULL).returncode == 0:
         return wrapper
     say("fresh: the system's folders for temporary files cannot be hidden here: what lies in them may help")
@@ -66,31 +71,48 @@ def hiding() -> list:
 
 
 def fresh() -> None:
-    environment, wrapper = furnished(), hiding()
+    environment = furnished()
     subprocess.run(["git", "clone", "--quiet", ROOT, CLONE], check=True)
     if subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout:
         say("fresh: what is not committed is not in the clone")
-    times, failed = [], ""
-    for command in COMMANDS:
-        if failed and command != COMMANDS[-1]:
-            continue
-        say(f"\n##### {command}")
-        started = time.monotonic()
-        done = subprocess.Popen([*wrapper, *command.split()], cwd=CLONE, env=environment, stdin=subprocess.DEVNULL)
-        try:
-            failed = failed or (command if done.wait() else "")
-        except KeyboardInterrupt:
-            done.send_signal(signal.SIGTERM)
-            done.wait()
-            raise
-        times.append((command, time.monotonic() - started))
-    say("")
-    for command, seconds in times:
-        say(f"{seconds:8.1f} s  {command}{'  FAILED' if command == failed else ''}")
+    # All in one namespace, so that one command finds the processes of another.
+    inside = [*hiding(), sys.executable, "-B", Path(__file__).resolve(), INSIDE]
+    whole = subprocess.Popen(inside, cwd=CLONE, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        failed = whole.wait()
+    except KeyboardInterrupt:
+        whole.send_signal(signal.SIGTERM)
+        whole.wait()
+        raise
     if failed:
-        raise Failure(f"`{failed}` fails on a new machine.")
+        raise Failure("The commands fail on a new machine.")
     shutil.rmtree(FRESH)
 
 
+def commands() -> None:
+    """Runs them here, where everything is hidden: the last one in any case."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    times, failed = [], False
+    try:
+        for command in COMMANDS[:-1]:
+            failed = failed or one(command, times)
+    finally:
+        failed = one(COMMANDS[-1], times) or failed
+        say("")
+        for command, seconds in times:
+            say(f"{seconds:8.1f} s  {command}")
+    if failed:
+        raise Failure("fresh: a command has failed.")
+
+
+def one(command: str, times: list) -> bool:
+    """Whether it fails."""
+    say(f"\n##### {command}")
+    started = time.monotonic()
+    failed = subprocess.run(command.split(), stdin=subprocess.DEVNULL).returncode
+    times.append((command, time.monotonic() - started))
+    return bool(failed)
+
+
 if __name__ == "__main__":
-    sys.exit(status(fresh))
+    sys.exit(status(commands if sys.argv[1:] == [INSIDE] else fresh))

@@ -25,7 +25,7 @@ PAUSE = 1
 BACK = 300
 # For how many milliseconds lines are read again.
 OVERLAP = 3_000
-FAILURES = ("Failed3xx", "Failed4xx", "Failed5xx", "FailedTimeout", "FailedConnection", "FailedDns", "FailedTls", "FailedProtocol", "FailedBlocked")
+FAILURES = ("Failed3xx", "Failed4xx", "Failed5xx", "FailedTimeout", "FailedConnection", "FailedDns", "FailedTls", "FailedProtocol", "FailedBlocked", "FailedSocket")
 
 
 class Logs:

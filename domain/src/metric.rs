@@ -40,6 +40,8 @@ pub enum Metric {
     FailedProtocol,
     /// Attempts that were not made, since the address is not allowed.
     FailedBlocked,
+    /// Attempts that were not made, since the process had no socket left.
+    FailedSocket,
     /// Events that a receiver refused for good, with 400.
     EventsRejected,
     /// Attempts that were answered with 410, which stops the integration.
@@ -102,6 +104,7 @@ impl Metric {
             (None, Some(Lack::Tls)) => Metric::FailedTls,
             (None, Some(Lack::Time)) => Metric::FailedTimeout,
             (None, Some(Lack::Protocol)) => Metric::FailedProtocol,
+            (None, Some(Lack::Socket)) => Metric::FailedSocket,
             (None, Some(Lack::Connection) | None) => Metric::FailedConnection,
         })
     }
@@ -150,6 +153,7 @@ mod tests {
             (Lack::Tls, "FailedTls"),
             (Lack::Time, "FailedTimeout"),
             (Lack::Protocol, "FailedProtocol"),
+            (Lack::Socket, "FailedSocket"),
         ] {
             assert_eq!(class(None, Some(lack)), Some(name), "{lack:?}");
         }

@@ -204,7 +204,7 @@ fn lateness() -> Vec<Graph> {
 }
 
 /// The classes of attempts that were not taken.
-const FAILURES: [(Metric, &str); 11] = [
+const FAILURES: [(Metric, &str); 12] = [
     (Metric::Failed3xx, "3xx"),
     (Metric::Failed4xx, "4xx"),
     (Metric::Failed5xx, "5xx"),
@@ -214,6 +214,7 @@ const FAILURES: [(Metric, &str); 11] = [
     (Metric::FailedTls, "TLS"),
     (Metric::FailedProtocol, "not HTTP"),
     (Metric::FailedBlocked, "address not allowed"),
+    (Metric::FailedSocket, "no socket left here"),
     (Metric::EventsRejected, "rejected (400)"),
     (Metric::ReceiversGone, "gone (410)"),
 ];

@@ -85,7 +85,7 @@ impl Metrics {
     /// Counts an attempt: how long it took, unless nothing was sent, and its class where it was not taken. Returns whether it was.
     pub fn exchange(&self, exchange: &Exchange) -> bool {
         let class = Metric::of_failure(exchange);
-        if class != Some(Metric::FailedBlocked) {
+        if !matches!(class, Some(Metric::FailedBlocked | Metric::FailedSocket)) {
             self.time(Metric::ReceiverLatency, exchange.took);
         }
         if let Some(class) = class {

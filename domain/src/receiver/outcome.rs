@@ -11,7 +11,8 @@ pub struct Exchange {
     pub status: Option<u16>,
     /// Why no response came; none where one did.
     pub lack: Option<Lack>,
-    /// How long it took.
+    /// How long the receiver took, from the request, connecting included, to the status of the response or to what failed. Neither
+    /// what was waited for before, nor the body.
     pub took: Duration,
 }
 
@@ -30,6 +31,16 @@ pub enum Lack {
     Time,
     /// What came is not HTTP.
     Protocol,
+    /// Nothing was sent: this process had no socket for it. A failure of ours, which says nothing about the receiver.
+    Socket,
+}
+
+impl Exchange {
+    /// Whether it was never made, for a reason of ours: the event is tried again, as if it had not been tried, and nothing is counted
+    /// against the receiver.
+    pub fn is_ours(&self) -> bool {
+        self.lack == Some(Lack::Socket)
+    }
 }
 
 /// What came of an attempt. A receiver's response is a value, never an error of ours.

@@ -3,128 +3,201 @@
 //! HTTP/1.1 over hyper's own connections, since a pool for all purposes does not say whether a connection was a kept one: only then
 //! does its end say nothing about the receiver.
 
-use std::collections::HashMap;
 use std::error::Error;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::kept::{Kept, Moment};
 use crate::resolver::PublicResolver;
-use crate::target::{Host, Origin};
+use crate::sockets::{NoSocket, Socket, Sockets};
+use crate::target::{Host, Origin, Target};
+use crate::tls::{requesting, secure};
 
-/// How long an unused connection is kept: longer than Lambda freezes a busy function, shorter than most servers wait.
-pub(crate) const KEPT_IDLE: Duration = Duration::from_secs(50);
-/// How often connections are looked for that have been unused for longer.
-const SWEPT_EVERY: Duration = Duration::from_secs(10);
-/// How long an address has to itself before the next one is tried as well (RFC 8305, section 5).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long an exchange waits for a busy connection to return before it makes one of its own: a receiver that serves one connection at
+/// a time gets a burst over that one, and for any other it is a fraction of what a connection costs.
+const RETURN: Duration = Duration::from_millis(50);
+/// How often connections are looked for that have been unused for too long.
+const SWEPT_EVERY: Duration = Duration::from_millis(250);
 
 /// One connection: a request at a time.
-pub(crate) type Connection = SendRequest<Full<Bytes>>;
+type Connection = SendRequest<Full<Bytes>>;
 
 /// Makes connections, and keeps them.
 pub(crate) struct Connections {
     resolver: PublicResolver,
-    kept: Mutex<Kept>,
+    kept: Mutex<Kept<Connection>>,
+    sockets: Sockets,
     /// Made for the first receiver with TLS: reading the root certificates takes some milliseconds.
     tls: OnceLock<TlsConnector>,
 }
 
-struct Kept {
-    by_origin: HashMap<Origin, Vec<(Connection, Instant)>>,
-    swept_at: Instant,
+/// A connection that one exchange has to itself.
+pub(crate) struct Used {
+    connection: Connection,
+    /// Whether its first response took so long that the receiver may have been busy with other connections: it makes room for them.
+    pub is_late: bool,
+    made: Moment,
+    busy: Busy,
+}
+
+/// A connection that is being made or used, until this is dropped.
+struct Busy {
+    connections: Arc<Connections>,
+    target: Arc<Target>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.connections.lock().end(&self.target.origin);
+    }
+}
+
+/// A request that has waited for long on a connection of its own, until this is dropped.
+pub(crate) struct Late<'a> {
+    connections: &'a Connections,
+    origin: &'a Origin,
+}
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.connections.lock().end_late(self.origin);
+    }
 }
 
 impl Connections {
     /// None yet.
-    pub(crate) fn new(resolver: PublicResolver) -> Connections {
-        let kept = Kept {
-            by_origin: HashMap::new(),
-            swept_at: Instant::now(),
-        };
+    pub(crate) fn new(resolver: PublicResolver, sockets: Sockets) -> Connections {
         Connections {
             resolver,
-            kept: Mutex::new(kept),
+            kept: Mutex::new(Kept::new()),
+            sockets,
             tls: OnceLock::new(),
         }
     }
 
-    /// The connection that was used last, if one has been kept that is not known to be closed.
-    pub(crate) fn kept(&self, origin: &Origin) -> Option<Connection> {
-        let mut kept = self.lock();
-        let connections = kept.by_origin.get_mut(origin)?;
-        while let Some((connection, since)) = connections.pop() {
-            if since.elapsed() < KEPT_IDLE && !connection.is_closed() {
-                return Some(connection);
-            }
+    /// The connection that was used last, if one has been kept that is not known to be closed, or one that returns in a moment.
+    pub(crate) async fn kept(
+        self: &Arc<Connections>,
+        target: &Arc<Target>,
+        at: Moment,
+    ) -> Option<Used> {
+        if let Some(used) = self.take(target, at) {
+            return Some(used);
         }
-        None
+        let returning = async {
+            loop {
+                let returned = self.lock().returned(&target.origin)?;
+                let mut notified = pin!(returned.notified());
+                notified.as_mut().enable();
+                // What has returned before this notification was asked for.
+                if let Some(used) = self.take(target, at.later()) {
+                    return Some(used);
+                }
+                notified.await;
+            }
+        };
+        timeout(RETURN, returning).await.ok().flatten()
     }
 
-    /// Keeps a connection whose response has been read to its end.
-    pub(crate) fn keep(&self, origin: &Origin, connection: Connection) {
-        if connection.is_closed() {
-            return;
-        }
-        let now = Instant::now();
-        let mut kept = self.lock();
-        if now - kept.swept_at >= SWEPT_EVERY {
-            kept.swept_at = now;
-            kept.by_origin.retain(|_, connections| {
-                let is_young = |(connection, since): &(Connection, Instant)| {
-                    now - *since < KEPT_IDLE && !connection.is_closed()
-                };
-                connections.retain(is_young);
-                !connections.is_empty()
-            });
-        }
-        match kept.by_origin.get_mut(origin) {
-            Some(connections) => connections.push((connection, now)),
+    fn take(self: &Arc<Connections>, target: &Arc<Target>, at: Moment) -> Option<Used> {
+        let is_open = |connection: &Connection| !connection.is_closed();
+        let (connection, made) = self.lock().take(&target.origin, at, is_open)?;
+        let busy = Busy {
+            connections: Arc::clone(self),
+            target: Arc::clone(target),
+        };
+        Some(Used {
+            connection,
+            is_late: false,
+            made,
+            busy,
+        })
+    }
+
+    /// A socket, for which the connection that has been unused for the longest time is closed where none is free.
+    ///
+    /// # Errors
+    /// When none becomes free in time.
+    pub(crate) async fn socket(&self) -> Result<Socket, NoSocket> {
+        match self.sockets.free() {
+            Some(socket) => Ok(socket),
             None => {
-                kept.by_origin
-                    .insert(origin.clone(), vec![(connection, now)]);
+                self.lock().drop_oldest();
+                self.sockets.wait().await
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    /// A request to this origin has waited for long on a connection of its own.
+    pub(crate) fn late<'a>(&'a self, origin: &'a Origin) -> Late<'a> {
+        self.lock().late(origin);
+        Late {
+            connections: self,
+            origin,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept<Connection>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a connection.
+    /// Makes a connection over a socket; `at` is this moment.
     ///
     /// # Errors
-    /// Why there is none: of the resolver, of the network, of TLS.
+    /// Why there is none: of the resolver, of the network, of TLS, or [`NoSocket`].
     ///
     /// # Panics
     /// When TLS is asked for and the platform has no root certificates: nothing could be delivered.
     pub(crate) async fn connect(
-        &self,
-        origin: &Origin,
-    ) -> Result<Connection, Box<dyn Error + Send + Sync>> {
-        let tcp = self.reach(origin).await?;
+        self: &Arc<Connections>,
+        target: &Arc<Target>,
+        socket: Socket,
+        at: Moment,
+    ) -> Result<Used, Box<dyn Error + Send + Sync>> {
+        let origin = &target.origin;
+        self.lock().begin(origin);
+        let busy = Busy {
+            connections: Arc::clone(self),
+            target: Arc::clone(target),
+        };
+        let (tcp, socket) = self.reach(origin, socket).await?;
         tcp.set_nodelay(true)?;
-        if !origin.is_encrypted {
-            return Ok(begin(tcp).await?);
+        let connection = if origin.is_encrypted {
+            let name = origin
+                .host
+                .server_name()
+                .ok_or("no certificate is for such a name")?;
+            begin(secure(self.tls()?, name, tcp).await?, socket).await?
+        } else {
+            begin(tcp, socket).await?
+        };
+        Ok(Used {
+            connection,
+            is_late: false,
+            made: at.later(),
+            busy,
+        })
+    }
+
+    fn tls(&self) -> Result<&TlsConnector, NoSocket> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls);
         }
-        let tls = self.tls.get_or_init(connector);
-        let name = origin
-            .host
-            .server_name()
-            .ok_or("no certificate is for such a name")?;
-        Ok(begin(tls.connect(name, tcp).await?).await?)
+        let made = requesting()?;
+        Ok(self.tls.get_or_init(|| made))
     }
 
     /// Reaches the first address of a host that answers; each has been vetted.
@@ -134,7 +207,8 @@ impl Connections {
     pub(crate) async fn reach(
         &self,
         origin: &Origin,
-    ) -> Result<TcpStream, Box<dyn Error + Send + Sync>> {
+        socket: Socket,
+    ) -> Result<(TcpStream, Socket), Box<dyn Error + Send + Sync>> {
         let addresses: Vec<IpAddr> = match &origin.host {
             Host::Name(name) => self.resolver.addresses(name.clone()).await?,
             Host::Address(address) => vec![*address],
@@ -143,7 +217,54 @@ impl Connections {
         let addresses = addresses
             .into_iter()
             .map(|address| SocketAddr::new(address, port));
-        Ok(first(addresses).await?)
+        Ok(self.sockets.connect(socket, addresses).await?)
+    }
+}
+
+impl Used {
+    /// The response to a request.
+    ///
+    /// # Errors
+    /// When the connection ends, or what comes is no response.
+    pub(crate) async fn answer(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<Incoming>> {
+        self.connection.ready().await?;
+        self.connection.send_request(request).await
+    }
+
+    /// Keeps a connection whose response has been read to its end; `at` is this moment.
+    pub(crate) fn keep(self, at: Moment) {
+        let Used {
+            connection,
+            is_late,
+            made,
+            busy,
+        } = self;
+        if is_late || connection.is_closed() {
+            return;
+        }
+        let connections = &busy.connections;
+        let begins = connections
+            .lock()
+            .keep(&busy.target.origin, connection, made, at);
+        if begins {
+            tokio::spawn(sweep(Arc::downgrade(connections)));
+        }
+    }
+}
+
+/// Closes connections that have been unused for too long, until none is left.
+async fn sweep(connections: Weak<Connections>) {
+    loop {
+        tokio::time::sleep(SWEPT_EVERY).await;
+        let Some(connections) = connections.upgrade() else {
+            return;
+        };
+        if !connections.lock().sweep(Instant::now()) {
+            return;
+        }
     }
 }
 
@@ -153,34 +274,14 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// A connection to the first of some addresses that answers: the next one is tried when one fails, or takes its time.
-async fn first(mut addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
-    let mut under_way = FuturesUnordered::new();
-    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    loop {
-        let ended = match addresses.next() {
-            Some(address) => {
-                under_way.push(TcpStream::connect(address));
-                match tokio::time::timeout(NEXT_ADDRESS, under_way.next()).await {
-                    Ok(ended) => ended,
-                    Err(_) => continue,
-                }
-            }
-            None => under_way.next().await,
-        };
-        match ended {
-            Some(Ok(stream)) => return Ok(stream),
-            Some(Err(error)) => failed = error,
-            None => return Err(failed),
-        }
-    }
-}
-
-/// Begins to speak HTTP over a stream.
+/// Begins to speak HTTP over a stream, which has the socket.
 async fn begin(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    socket: Socket,
 ) -> hyper::Result<Connection> {
     let (connection, driver) = Builder::new()
+        // As every other client spells them, for servers that do not know that case is nothing (RFC 9110, section 5.1).
+        .title_case_headers(true)
         // What old servers send, and every other client takes (RFC 9112, sections 5.1 and 5.2).
         .allow_obsolete_multiline_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true)
@@ -190,20 +291,7 @@ async fn begin(
     // Ends with the connection; what goes wrong is said to the request that waits for it.
     tokio::spawn(async move {
         let _ = driver.await;
+        drop(socket);
     });
     Ok(connection)
-}
-
-/// TLS 1.2 or 1.3 by the platform's root certificates, with sessions that are resumed.
-fn connector() -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    assert!(!roots.is_empty(), "the platform has root certificates");
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    TlsConnector::from(Arc::new(config))
 }

@@ -2,46 +2,49 @@
 
 mod connections;
 mod failure;
+mod kept;
+mod request;
 mod resolver;
 mod response;
+mod rest;
 mod signature;
+mod sockets;
 mod target;
 mod tls;
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::receiver::credentials::Credentials;
 use domain::receiver::outcome::{Exchange, Failure, Lack, Outcome};
 use domain::time::Millis;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap,
-    HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
-use http::{Method, Request};
-use http_body_util::{BodyExt, Full};
+use http::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use tokio::time::timeout;
 
-use crate::connections::{Connection, Connections};
+use crate::connections::{Connections, Used};
 use crate::failure::{NoResponse, is_closed, transport_reason};
+use crate::kept::Moment;
+use crate::request::headers;
 use crate::resolver::PublicResolver;
-use crate::response::{MAX_KEPT_BYTES, outcome, readable, retry_after};
-use crate::signature::signature;
-use crate::target::{Origin, Targets};
+use crate::response::{outcome, readable, retry_after};
+pub use crate::rest::MAX_ANSWER_BYTES;
+use crate::rest::{REST_TIMEOUT, Rest, TEXT_TIMEOUT};
+use crate::sockets::{Socket, Sockets};
+use crate::target::{Target, Targets};
 pub use crate::tls::Tls;
 
 /// How long a connection may take to be made (docs/api.md, Webhooks).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole exchange may take (docs/api.md, Webhooks).
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How much of a response is read (docs/api.md, Webhooks).
-pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// How long a request may be unanswered on a connection of its own before connections to its receiver make room for it.
+const LATE: Duration = Duration::from_secs(1);
 /// The header of sample events alone.
 const WEBHOOK_TEST: HeaderName = HeaderName::from_static("webhook-test");
-/// The header `user-agent`.
-const AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("event-stream/", env!("CARGO_PKG_VERSION")));
 
 /// Calls receivers. Keeps connections, and the TLS sessions to resume, from one call to the next.
 #[derive(Clone, Debug)]
@@ -82,6 +85,15 @@ struct Response {
     outcome: Outcome,
     /// Its start, as text.
     start: String,
+    /// From the request to its status.
+    took: Duration,
+}
+
+/// Why no response came, how it is classed, and how long that took.
+struct Lacking {
+    failure: Failure,
+    lack: Lack,
+    took: Duration,
 }
 
 impl Receivers {
@@ -93,21 +105,21 @@ impl Receivers {
     /// As [`Receivers::new`], with a resolver of its own.
     pub(crate) fn with_resolver(allow_private: bool, resolver: PublicResolver) -> Receivers {
         Receivers {
-            connections: Arc::new(Connections::new(resolver)),
+            connections: Arc::new(Connections::new(resolver, Sockets::new())),
             targets: Arc::new(Targets::new(allow_private)),
             exchange_timeout: EXCHANGE_TIMEOUT,
         }
     }
 
-    /// Sends one event, at `now`.
+    /// Sends one event, at `now` by the wall clock. What comes of it is known with the status of the response, whatever becomes of
+    /// the body; it was never sent where [`Exchange::is_ours`].
     pub async fn post(&self, post: &Post<'_>, now: Millis) -> Exchange {
-        self.post_with(post, now, &[]).await.0
+        self.post_with(post, now, false).await.0
     }
 
     /// Sends a sample event, marked as one, and looks at the receiver's TLS.
     pub async fn test(&self, post: &Post<'_>, now: Millis) -> Tested {
-        let mark = [(WEBHOOK_TEST, HeaderValue::from_static("1"))];
-        let (exchange, response) = self.post_with(post, now, &mark).await;
+        let (exchange, response) = self.post_with(post, now, true).await;
         let tls = match self.targets.of(post.url) {
             Some(target) => tls::look(&target.origin, &self.connections).await,
             None => None,
@@ -119,33 +131,32 @@ impl Receivers {
         }
     }
 
-    /// Sends one event with further headers, and returns the start of the response besides.
-    async fn post_with(
-        &self,
-        post: &Post<'_>,
-        now: Millis,
-        more: &[(HeaderName, HeaderValue)],
-    ) -> (Exchange, String) {
-        let began = Instant::now();
-        let answered = self.exchange(post, now, more).await;
-        let (outcome, status, lack, start) = match answered {
+    /// Sends one event, or a sample, and returns the start of the response besides; that of an event is there for a 400 alone.
+    async fn post_with(&self, post: &Post<'_>, now: Millis, is_test: bool) -> (Exchange, String) {
+        match self.exchange(post, now, is_test).await {
             Ok(response) => {
-                let Response {
-                    status,
-                    outcome,
-                    start,
-                } = response;
-                (outcome, Some(status), None, start)
+                let exchange = Exchange {
+                    outcome: response.outcome,
+                    status: Some(response.status),
+                    lack: None,
+                    took: response.took,
+                };
+                (exchange, response.start)
             }
-            Err((failure, lack)) => (Outcome::Failed(failure), None, Some(lack), String::new()),
-        };
-        let exchange = Exchange {
-            outcome,
-            status,
-            lack,
-            took: began.elapsed(),
-        };
-        (exchange, start)
+            Err(Lacking {
+                failure,
+                lack,
+                took,
+            }) => {
+                let exchange = Exchange {
+                    outcome: Outcome::Failed(failure),
+                    status: None,
+                    lack: Some(lack),
+                    took,
+                };
+                (exchange, String::new())
+            }
+        }
     }
 
     /// The response and what it means, or why none came.
@@ -153,8 +164,9 @@ impl Receivers {
         &self,
         post: &Post<'_>,
         now: Millis,
-        more: &[(HeaderName, HeaderValue)],
-    ) -> Result<Response, (Failure, Lack)> {
+        is_test: bool,
+    ) -> Result<Response, Lacking> {
+        let asked = Moment::now(now);
         let Some(target) = self.targets.of(post.url) else {
             return Err(blocked("the address is not allowed"));
         };
@@ -162,145 +174,135 @@ impl Receivers {
             return Err(blocked("api_key, headers or signing secret cannot be sent"));
         };
         headers.insert(HOST, target.host.clone());
-        headers.extend(more.iter().cloned());
+        if is_test {
+            headers.insert(WEBHOOK_TEST, HeaderValue::from_static("1"));
+        }
         let mut request = Request::new(Full::new(Bytes::copy_from_slice(post.body.as_bytes())));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = target.path.clone();
         *request.headers_mut() = headers;
-        let ends_at = Instant::now() + self.exchange_timeout;
-        let sent = timeout(self.exchange_timeout, self.send(&target.origin, request)).await;
-        let (response, connection) = match sent.unwrap_or(Err(NoResponse::InTime)) {
-            Ok(sent) => sent,
-            Err(error) => {
-                let (reason, lack) = transport_reason(&error);
-                let failure = Failure {
-                    reason: reason.to_owned(),
-                    retry_after: None,
-                    is_refusal: true,
-                };
-                return Err((failure, lack));
-            }
-        };
+        let way = self.way(&target, asked).await;
+        // The receiver's time begins when there is a way to it: what was waited for until now is ours.
+        let began = asked.later();
+        let lacking = |error| lacking(&error, began.later().tick - began.tick);
+        let sending = self.send(&target, request, way.map_err(lacking)?, began);
+        let sent = timeout(self.exchange_timeout, sending).await;
+        let (response, used) = sent.unwrap_or(Err(NoResponse::InTime)).map_err(lacking)?;
+        let took = began.later().tick - began.tick;
         let (head, body) = response.into_parts();
         let retry_after = retry_after(head.headers.get(RETRY_AFTER), now);
-        // Read so that the connection can be used again; a response that is longer closes it. Whatever becomes of the rest, the
-        // status has been received: it decides.
-        let mut start = Vec::new();
-        let left = ends_at.saturating_duration_since(Instant::now());
-        if timeout(left, read(body, &mut start)).await == Ok(true) {
-            self.connections.keep(&target.origin, connection);
-        }
+        let rest = Rest::new(body, used);
+        let left = self.exchange_timeout.saturating_sub(took);
+        let start = match head.status {
+            StatusCode::BAD_REQUEST => rest.text(TEXT_TIMEOUT.min(left), began).await,
+            _ if is_test => rest.text(REST_TIMEOUT.min(left), began).await,
+            _ => {
+                rest.read_out(began).await;
+                Vec::new()
+            }
+        };
         let start = readable(&start, head.headers.get(CONTENT_ENCODING));
         Ok(Response {
             status: head.status.as_u16(),
-            outcome: outcome(head.status, retry_after, &start),
+            outcome: outcome(head.status, retry_after, head.headers.get(LOCATION), &start),
             start,
+            took,
+        })
+    }
+
+    /// A connection that was kept, or a socket for one of the request's own.
+    async fn way(&self, target: &Arc<Target>, at: Moment) -> Result<Way, NoResponse> {
+        Ok(match self.connections.kept(target, at).await {
+            Some(used) => Way::Kept(used),
+            None => Way::Own(self.connections.socket().await?),
         })
     }
 
     /// The response, and the connection that it comes by.
     async fn send(
         &self,
-        origin: &Origin,
+        target: &Arc<Target>,
         request: Request<Full<Bytes>>,
-    ) -> Result<(http::Response<Incoming>, Connection), NoResponse> {
+        way: Way,
+        began: Moment,
+    ) -> Result<Sent, NoResponse> {
         // A kept connection that the receiver has closed meanwhile says nothing about the receiver. Other kept ones may be
         // closed as well, so the second request has a connection of its own, within what is left of the time.
-        if let Some(mut connection) = self.connections.kept(origin) {
-            match answered(&mut connection, request.clone()).await {
-                Ok(response) => return Ok((response, connection)),
-                Err(error) if is_closed(&error) => {}
+        let socket = match way {
+            Way::Own(socket) => socket,
+            Way::Kept(mut used) => match used.answer(request.clone()).await {
+                Ok(response) => return Ok((response, used)),
+                Err(error) if is_closed(&error) => {
+                    drop(used);
+                    self.connections.socket().await?
+                }
                 Err(error) => return Err(NoResponse::Broken(error)),
-            }
-        }
-        let connecting = timeout(CONNECT_TIMEOUT, self.connections.connect(origin)).await;
-        let connection = connecting.map_err(|_| NoResponse::NoConnectionInTime)?;
-        let mut connection = connection.map_err(NoResponse::NoConnection)?;
-        let response = answered(&mut connection, request).await;
-        Ok((response.map_err(NoResponse::Broken)?, connection))
-    }
-}
-
-/// The response to a request.
-async fn answered(
-    connection: &mut Connection,
-    request: Request<Full<Bytes>>,
-) -> hyper::Result<http::Response<Incoming>> {
-    connection.ready().await?;
-    connection.send_request(request).await
-}
-
-/// Reads a response, and keeps its start; whether it has been read to its end.
-async fn read(mut body: Incoming, start: &mut Vec<u8>) -> bool {
-    let mut read = 0;
-    while read < MAX_ANSWER_BYTES {
-        let chunk = match body.frame().await {
-            None => return true,
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(_)) => return false,
+            },
         };
-        read += chunk.len();
-        let room = (MAX_KEPT_BYTES - start.len()).min(chunk.len());
-        start.extend_from_slice(&chunk[..room]);
+        let mut asking = pin!(self.send_apart(target, request, socket, began));
+        if let Ok(sent) = timeout(LATE, asking.as_mut()).await {
+            return sent;
+        }
+        // It may wait in the queue of a receiver that serves some connections at a time, for one of ours to be closed.
+        let _late = self.connections.late(&target.origin);
+        let (response, mut used) = asking.await?;
+        used.is_late = true;
+        Ok((response, used))
     }
-    false
+
+    /// As [`Receivers::send`], over a connection that is made for it.
+    async fn send_apart(
+        &self,
+        target: &Arc<Target>,
+        request: Request<Full<Bytes>>,
+        socket: Socket,
+        began: Moment,
+    ) -> Result<Sent, NoResponse> {
+        let connecting = self.connections.connect(target, socket, began);
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        let connected = connected.map_err(|_| NoResponse::NoConnectionInTime)?;
+        let mut used = connected.map_err(NoResponse::NoConnection)?;
+        let response = used.answer(request).await;
+        Ok((response.map_err(NoResponse::Broken)?, used))
+    }
 }
 
-/// The headers of a request. An integration's own ones come first: none of them takes the place of one of ours.
-fn headers(post: &Post<'_>, now: Millis) -> Result<HeaderMap, Unsendable> {
-    let Credentials {
-        api_key,
-        signing,
-        headers: own,
-    } = post.credentials;
-    let mut headers = HeaderMap::new();
-    // The only one that an integration may set in its place.
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    for (name, value) in own {
-        let name = HeaderName::try_from(name).map_err(|_| Unsendable)?;
-        headers.insert(name, secret(value.expose())?);
-    }
-    headers.insert(USER_AGENT, AGENT);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // The start of a response is kept to be read by people.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let id = HeaderValue::try_from(post.event_id).map_err(|_| Unsendable)?;
-    headers.insert("webhook-id", id);
-    headers.insert("webhook-timestamp", HeaderValue::from(now.epoch_seconds()));
-    if !signing.is_empty() {
-        let signature = signature(signing, post.event_id, now.epoch_seconds(), post.body);
-        let signature = signature.ok_or(Unsendable)?;
-        let signature = HeaderValue::try_from(signature).map_err(|_| Unsendable)?;
-        headers.insert("webhook-signature", signature);
-    }
-    if let Some(api_key) = api_key {
-        headers.insert(
-            AUTHORIZATION,
-            secret(&format!("Bearer {}", api_key.expose()))?,
-        );
-    }
-    Ok(headers)
+/// How a request reaches its receiver.
+enum Way {
+    /// Over a connection that was kept.
+    Kept(Used),
+    /// Over one that is made for it, with this socket.
+    Own(Socket),
 }
 
-/// A value that no debug output shows.
-fn secret(value: &str) -> Result<HeaderValue, Unsendable> {
-    let mut value = HeaderValue::try_from(value).map_err(|_| Unsendable)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// What an integration has stored cannot be sent in a header.
-#[derive(Debug)]
-struct Unsendable;
+/// A response, and the connection that it comes by.
+type Sent = (http::Response<Incoming>, Used);
 
 /// Nothing is sent.
-fn blocked(reason: &str) -> (Failure, Lack) {
-    let failure = Failure {
-        reason: reason.to_owned(),
-        retry_after: None,
-        is_refusal: false,
-    };
-    (failure, Lack::Blocked)
+fn blocked(reason: &str) -> Lacking {
+    Lacking {
+        failure: Failure {
+            reason: reason.to_owned(),
+            retry_after: None,
+            is_refusal: false,
+        },
+        lack: Lack::Blocked,
+        took: Duration::ZERO,
+    }
+}
+
+/// No response has come.
+fn lacking(error: &NoResponse, took: Duration) -> Lacking {
+    let (reason, lack) = transport_reason(error);
+    Lacking {
+        failure: Failure {
+            reason: reason.into_owned(),
+            retry_after: None,
+            is_refusal: lack != Lack::Socket,
+        },
+        lack,
+        took,
+    }
 }
 
 #[cfg(test)]

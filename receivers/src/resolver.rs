@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use domain::receiver::address::is_public;
 
+use crate::sockets::{NoSocket, are_none_left};
+
 /// Resolves a name once for each connection. A name of which **any** address is not public is refused, and the connection
 /// is made to the addresses of this very response: neither a mixed response nor a second look-up (rebinding) leads inside.
 pub(crate) struct PublicResolver {
@@ -52,7 +54,11 @@ impl PublicResolver {
     {
         let (looking_up, is_allowed) = ((self.look_up)(name), self.is_allowed);
         async move {
-            let addresses = looking_up.await.map_err(|_| NotResolved)?;
+            let addresses = match looking_up.await {
+                Ok(addresses) => addresses,
+                Err(_) if are_none_left() => return Err(NoSocket.into()),
+                Err(_) => return Err(NotResolved.into()),
+            };
             if addresses.is_empty() {
                 return Err(NotResolved.into());
             }

@@ -31,7 +31,16 @@ pub(crate) fn readable(start: &[u8], coding: Option<&HeaderValue>) -> String {
     clip(&text, MAX_KEPT_BYTES).to_owned()
 }
 
-pub(crate) fn outcome(status: StatusCode, retry_after: Option<Duration>, shown: &str) -> Outcome {
+/// How much of the address is named that a redirect leads to.
+const MAX_LOCATION: usize = 200;
+
+/// What a status means. `shown` is the start of the body, and `location` where a redirect leads to.
+pub(crate) fn outcome(
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    location: Option<&HeaderValue>,
+    shown: &str,
+) -> Outcome {
     match status {
         status if status.is_success() => Outcome::Delivered,
         StatusCode::BAD_REQUEST => Outcome::Rejected(shown.to_owned()),
@@ -41,7 +50,13 @@ pub(crate) fn outcome(status: StatusCode, retry_after: Option<Duration>, shown: 
                 .canonical_reason()
                 .unwrap_or("unexpected answer")
                 .to_lowercase();
-            let reason = format!("{name} (HTTP status code {})", status.as_u16());
+            let mut reason = format!("{name} (HTTP status code {})", status.as_u16());
+            if status.is_redirection()
+                && let Some(location) = location.filter(|location| !location.is_empty())
+            {
+                let location = readable(location.as_bytes(), None);
+                reason += &format!(", to {}", clip(&location, MAX_LOCATION));
+            }
             let is_refusal = matches!(
                 status,
                 StatusCode::TOO_MANY_REQUESTS
@@ -84,21 +99,54 @@ mod tests {
         ] {
             let shown = readable(b"no such\r\n item\x07", None);
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(outcome(status, None, &shown), expected, "{status}");
+            assert_eq!(outcome(status, None, None, &shown), expected, "{status}");
         }
         for status in [301, 304, 401, 404, 408, 422, 429, 500, 503, 599] {
             assert!(
                 matches!(
-                    outcome(StatusCode::from_u16(status).unwrap(), None, ""),
+                    outcome(StatusCode::from_u16(status).unwrap(), None, None, ""),
                     Outcome::Failed(_)
                 ),
                 "{status}"
             );
         }
-        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None, "") else {
+        let Outcome::Failed(failure) = outcome(StatusCode::TOO_MANY_REQUESTS, None, None, "")
+        else {
             panic!("429 is a failure")
         };
         assert_eq!(failure.reason, "too many requests (HTTP status code 429)");
+    }
+
+    #[test]
+    fn a_redirect_says_where_it_leads_to() {
+        let reason = |status: u16, location: &[u8]| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let location = HeaderValue::from_bytes(location).unwrap();
+            let outcome = outcome(status, None, Some(&location), "");
+            outcome.reason().unwrap_or_default().to_owned()
+        };
+        let moved = "moved permanently (HTTP status code 301)";
+        for (status, location, expected) in [
+            (
+                301,
+                &b"https://www.erp.example/hook"[..],
+                format!("{moved}, to https://www.erp.example/hook"),
+            ),
+            (301, b"/a\tb", format!("{moved}, to /ab")),
+            (301, b"", moved.to_owned()),
+            (
+                500,
+                b"/a",
+                "internal server error (HTTP status code 500)".to_owned(),
+            ),
+            (
+                301,
+                &[b'x'; 300],
+                format!("{moved}, to {}", "x".repeat(MAX_LOCATION)),
+            ),
+        ] {
+            assert_eq!(reason(status, location), expected);
+        }
     }
 
     #[test]

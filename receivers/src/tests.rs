@@ -1,7 +1,14 @@
 //! Tests of calls of receivers.
 
+mod bodies;
+mod handshakes;
+mod sharing;
+mod sockets;
+mod wire;
+
+use std::time::Instant;
+
 use domain::receiver::credentials::NONE;
-use domain::secret::Secret;
 
 use super::*;
 
@@ -140,28 +147,6 @@ async fn serve_raw(
         }
     });
     (url, requests)
-}
-
-#[test]
-fn an_integrations_own_accept_is_sent_and_everything_is_accepted_without() {
-    let own = |name: &str, value: &str| (name.to_owned(), Secret::new(value.to_owned()));
-    let asking = Credentials {
-        headers: vec![own("accept", "application/json"), own("x-shop", "7")],
-        ..Credentials::default()
-    };
-    for (credentials, accept) in [(&asking, "application/json"), (&NONE, "*/*")] {
-        let post = Post {
-            credentials,
-            ..to("https://erp.example/")
-        };
-        let headers = headers(&post, Millis(0)).unwrap();
-        assert_eq!(headers.get(ACCEPT).unwrap(), accept);
-        assert_eq!(headers.get(USER_AGENT).unwrap(), &AGENT);
-        assert_eq!(
-            headers.contains_key("x-shop"),
-            !credentials.headers.is_empty()
-        );
-    }
 }
 
 const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";

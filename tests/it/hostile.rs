@@ -98,6 +98,7 @@ async fn the_status_decides_however_the_body_goes_on() {
     let behaviours = [
         Behaviour::Flood(204),
         Behaviour::Endless(200),
+        Behaviour::Unended(202),
         Behaviour::Proper,
     ];
     let attempts = behaviours.map(|behaviour| async move {

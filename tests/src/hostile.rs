@@ -24,6 +24,8 @@ pub enum Behaviour {
     Flood(u16),
     /// A body of chunks without an end.
     Endless(u16),
+    /// A part of a body that is not continued.
+    Unended(u16),
     /// 10,000 headers.
     ManyHeaders,
     /// One header of 10 MiB.
@@ -141,6 +143,11 @@ async fn misbehave(
             loop {
                 stream.write(&chunk).await?;
             }
+        }
+        Behaviour::Unended(status) => {
+            stream.head(status, "content-length: 40").await?;
+            stream.write(b"{\"ok\":true}").await?;
+            std::future::pending().await
         }
         Behaviour::ManyHeaders => {
             stream.write(b"HTTP/1.1 200 OK\r\n").await?;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bench::corpus::Corpus;
 use crc_fast::{CrcAlgorithm, checksum};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use domain::exporting::Assembler;
 use domain::filter::Filter;
 use domain::log::repeats::Repeats;
 use domain::log::segment::{MAX_ENVELOPES_BYTES, Unpacker};
 use domain::time::Millis;
-use export::file::Assembler;
 
 /// A file of 16 MiB: more than most processors' caches hold.
 const BYTES: usize = 16 * 1024 * 1024;
@@ -19,11 +19,11 @@ const BYTES: usize = 16 * 1024 * 1024;
 fn body(corpus: &Corpus, filter: Option<&Filter>, mut buffer: Vec<u8>) -> Vec<u8> {
     buffer.clear();
     let mut assembler =
-        Assembler::new(filter, usize::MAX, Repeats::default(), buffer).expect("there is memory");
+        Assembler::new(filter.cloned(), usize::MAX, Repeats::default(), buffer).expect("there is memory");
     for segment in &corpus.segments {
         assembler.add(segment).expect("the segment is whole");
     }
-    assembler.body()
+    assembler.into_parts().0
 }
 
 fn file(criterion: &mut Criterion) {

@@ -16,7 +16,8 @@
 //! 8. [`message`], [`tasks`], [`ingest_record`]: what travels in the queues; [`calls`]: what a function asks of another one and waits
 //!    for; [`preview`]: what a filter would let pass; [`exported`]: a file that was stored; [`fate`]: what has become of events;
 //!    [`activity`]: what receivers were sent, counted.
-//! 9. [`run`], [`replay`]: how delivery posts a run of live events, and how a sender works through what is owed and what waits.
+//! 9. [`run`], [`replay`]: how delivery posts a run of live events, and how a sender works through what is owed and what waits;
+//!    [`exporting`]: how a run of the export writes files.
 //!
 //! ARCHITECTURE.md has the glossary.
 
@@ -26,6 +27,7 @@ pub mod calls;
 pub mod event;
 pub mod export;
 pub mod exported;
+pub mod exporting;
 pub mod fate;
 pub mod filter;
 pub mod ingest_record;

@@ -1,12 +1,11 @@
 //! Export: at each tick, files with what is new go into the buckets of the running S3 integrations.
 
-pub mod file;
-mod held;
+pub mod buffer;
+mod grant;
 pub mod roles;
 mod run;
 mod test;
 mod upload;
-mod write;
 
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use domain::calls::{TestBucket, Verdict};
 use domain::export::MAX_FILE_BYTES;
+use domain::exporting::Problem;
 use domain::lifecycle::Rules;
 use domain::metric::Metric;
 use domain::tasks::{self, ExportTask};
@@ -45,7 +45,7 @@ pub struct App {
     /// The largest file.
     pub max_file_bytes: usize,
     /// What the last file was made in.
-    pub buffer: file::Buffer,
+    pub buffer: buffer::Buffer,
     /// What is read.
     pub event_log: EventLog,
     /// The integrations.
@@ -71,7 +71,7 @@ impl App {
             rules: services.rules(),
             time_limit: services.time_limit(),
             max_file_bytes: MAX_FILE_BYTES,
-            buffer: file::Buffer::default(),
+            buffer: buffer::Buffer::default(),
             event_log: services.event_log(),
             integrations: services.integrations(),
             secrets: services.secrets(),
@@ -119,7 +119,7 @@ pub enum ExportError {
     Store(#[from] StoreError),
     /// A segment is not what was stored.
     #[error("a segment could not be decompressed")]
-    Segment(#[from] std::io::Error),
+    Segment(#[source] std::io::Error),
     /// A secret key could not be decrypted.
     #[error("a secret key could not be decrypted")]
     Secret(#[from] SecretError),
@@ -135,6 +135,15 @@ pub enum ExportError {
     /// The event log does not give the bytes any more that a plan was made of.
     #[error("the file of a plan cannot be made again: {0}")]
     PlanMismatch(String),
+}
+
+impl From<Problem> for ExportError {
+    fn from(problem: Problem) -> ExportError {
+        match problem {
+            Problem::Segment(error) => ExportError::Segment(error),
+            Problem::PlanMismatch(key) => ExportError::PlanMismatch(key),
+        }
+    }
 }
 
 /// Handles an invocation.

@@ -11,10 +11,9 @@ use aws_sdk_sts::config::timeout::TimeoutConfig;
 use aws_sdk_sts::error::ProvideErrorMetadata;
 use aws_sdk_sts::{Client, types};
 use domain::export::Plan;
+use domain::exporting::Refusal;
 use serde_json::json;
 use uuid::Uuid;
-
-use crate::upload::Refusal;
 
 /// How long STS may take, its retries included.
 const TIME_LIMIT: Duration = Duration::from_secs(15);

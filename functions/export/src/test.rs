@@ -6,11 +6,11 @@ use bytes::Bytes;
 use domain::calls::{TestBucket, Verdict};
 use domain::event::sample;
 use domain::export::{Plan, test_key};
+use domain::exporting::crc64;
 use uuid::Uuid;
 
-use crate::file::crc64;
+use crate::grant::granted;
 use crate::roles::Granted;
-use crate::write::granted;
 use crate::{App, ExportError, upload};
 
 /// How long the upload may take: the API waits for 25 s, of which STS may take some.

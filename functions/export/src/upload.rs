@@ -14,19 +14,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use domain::export::Plan;
+use domain::exporting::Refusal;
 use shared::telemetry::chain;
 
 /// How long a connection to S3 may take.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// Why a file is not in the bucket, or not known to be.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Why, as the end of a sentence that begins with `Reason: `.
-    pub reason: String,
-    /// Whether this attempt was refused, so that it stored nothing; where S3 failed or did not respond, it may have.
-    pub is_certain: bool,
-}
 
 /// Uploads a plan's file, in a single attempt: what comes after one that is in doubt would not be certain either.
 ///

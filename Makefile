@@ -27,10 +27,12 @@ demo: up  ## watch events leave as webhooks and as S3 files
 kill: up  ## the demo's load while function processes are killed at random moments (some minutes)
 	@.venv/emulator/bin/python -B local/kill.py
 
-simulate:  ## 100,000 random histories of streams, and every bug that has to be found (HISTORIES=100000, some minutes)
+simulate:  ## 100,000 random histories of streams and of exports, and every bug that has to be found (HISTORIES=100000, some minutes)
 	@cargo build -q --bin simulate
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --histories $${HISTORIES:-100000}
 	@target/$(CARGO_BUILD_TARGET)/debug/simulate --mutants
+	@target/$(CARGO_BUILD_TARGET)/debug/simulate --exports --histories $${HISTORIES:-100000}
+	@target/$(CARGO_BUILD_TARGET)/debug/simulate --exports --mutants
 
 bench: console-files venv-emulator  ## what each function costs beside its floor: CPU for 1,000 events, memory, cold start (6 minutes, after a build)
 	@.venv/emulator/bin/python -B local/bench.py

@@ -9,6 +9,7 @@ mod attempts;
 mod bending;
 mod carrying;
 mod check;
+pub mod exports;
 mod fates;
 mod history;
 mod ledger;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use simulation::{Report, mutant, paces, run};
+use simulation::{Report, exports, mutant, paces, run};
 
 /// What the command line asks for.
 struct Options {
@@ -12,6 +12,8 @@ struct Options {
     seed: u64,
     mutants: bool,
     trace: bool,
+    /// Whether the histories are those of exports.
+    exports: bool,
     /// The figures of the pace; of one receiver, second by second.
     paces: Option<Option<usize>>,
     /// The only bug to put in.
@@ -25,6 +27,7 @@ fn options() -> Result<Options, lexopt::Error> {
         seed: 0,
         mutants: false,
         trace: false,
+        exports: false,
         mutant: None,
         paces: None,
     };
@@ -34,6 +37,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("histories") => options.histories = parser.value()?.parse()?,
             Long("seed") => options.seed = parser.value()?.parse()?,
             Long("trace") => options.trace = true,
+            Long("exports") => options.exports = true,
             Long("mutants") => options.mutants = true,
             Long("mutant") => {
                 options.mutants = true;
@@ -58,7 +62,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => {
             println!(
-                "simulate: {error}; options: --histories N --seed N --trace --mutants --mutant NAME --paces --pace N"
+                "simulate: {error}; options: --histories N --seed N --trace --mutants --mutant NAME --exports --paces --pace N"
             );
             return ExitCode::from(2);
         }
@@ -67,6 +71,9 @@ fn main() -> ExitCode {
     if let Some(only) = options.paces {
         paces::table(only);
         return ExitCode::SUCCESS;
+    }
+    if options.exports {
+        return simulate_exports(&options, started);
     }
     if options.mutants {
         let mut is_toothless = false;
@@ -150,4 +157,37 @@ fn main() -> ExitCode {
         started.elapsed().as_secs_f64()
     );
     ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stdout, reason = "a command that prints its result")]
+fn simulate_exports(options: &Options, started: Instant) -> ExitCode {
+    let seeds = options.seed..options.seed + options.histories;
+    if options.mutants {
+        let found = exports::many::find_mutants(seeds, options.mutant.as_deref());
+        for (line, _) in &found {
+            println!("{line}");
+        }
+        let is_toothless = found.iter().any(|(_, is_found)| !is_found);
+        return ExitCode::from(u8::from(is_toothless));
+    }
+    let trace = options.trace.then_some(print as fn(&str));
+    match exports::many::run_all(seeds, trace) {
+        Ok(total) => {
+            println!(
+                "simulate exports: histories={} segments={} runs={} uploads={} files={} crashes={} seconds={:.0} broken=0",
+                options.histories,
+                total.segments,
+                total.runs,
+                total.uploads,
+                total.files,
+                total.crashes,
+                started.elapsed().as_secs_f64()
+            );
+            ExitCode::SUCCESS
+        }
+        Err((seed, broken)) => {
+            println!("simulate exports: seed {seed}: {}", broken.0);
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -72,34 +72,37 @@ async fn what_no_filter_lets_pass_is_not_sent_though_it_was_published_after_a_st
 
 #[tokio::test]
 async fn a_late_answer_of_an_old_address_counts_for_nothing() {
-    for status in [410, 503] {
-        let world = World::start().await;
-        let (old, new) = (Receiver::start().await, Receiver::start().await);
-        world.register_webhook("erp-1", &old.url()).await;
-        old.answer(move |_| Answer::status(status).delay(Duration::from_secs(2)));
-        let ids = world.publish(&[event(1)]).await;
-        world.drain_ingest().await;
-        let meanwhile = async {
-            old.wait_for(1, DEADLINE).await.unwrap();
-            move_to(&world, new.url()).await;
-        };
-        tokio::join!(world.deliver_once_by(&world.delivery), meanwhile);
-        assert_eq!(old.count(), 1, "{status}");
-        let shown = world.call("GET", "/erp-1", "").await.body;
-        assert_eq!(shown["status"], "running", "{status}");
-        assert_eq!(shown["health"], "healthy", "{status}");
-        assert_eq!(shown["failing_since"], Value::Null, "{status}");
-        world.settle().await;
-        assert_eq!(arrived(&new), ids, "{status}");
-        let actions = world.actions("erp-1").await;
-        let expected = [
-            "integration_started",
-            "integration_updated",
-            "integration_stopped",
-            "integration_started",
-        ];
-        assert_eq!(actions, expected, "{status}");
-    }
+    tokio::join!(answer_late_with(410), answer_late_with(503));
+}
+
+/// Moves an integration to a new address while the old one takes its time to respond with this status.
+async fn answer_late_with(status: u16) {
+    let world = World::start().await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    world.register_webhook("erp-1", &old.url()).await;
+    old.answer(move |_| Answer::status(status).delay(Duration::from_secs(2)));
+    let ids = world.publish(&[event(1)]).await;
+    world.drain_ingest().await;
+    let meanwhile = async {
+        old.wait_for(1, DEADLINE).await.unwrap();
+        move_to(&world, new.url()).await;
+    };
+    tokio::join!(world.deliver_once_by(&world.delivery), meanwhile);
+    assert_eq!(old.count(), 1, "{status}");
+    let shown = world.call("GET", "/erp-1", "").await.body;
+    assert_eq!(shown["status"], "running", "{status}");
+    assert_eq!(shown["health"], "healthy", "{status}");
+    assert_eq!(shown["failing_since"], Value::Null, "{status}");
+    world.settle().await;
+    assert_eq!(arrived(&new), ids, "{status}");
+    let actions = world.actions("erp-1").await;
+    let expected = [
+        "integration_started",
+        "integration_updated",
+        "integration_stopped",
+        "integration_started",
+    ];
+    assert_eq!(actions, expected, "{status}");
 }
 
 #[tokio::test]

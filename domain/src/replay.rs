@@ -1,4 +1,6 @@
-//! Replay: its steps, and the selection of the events to send.
+//! Replay: its steps, the selection of the events to send, and what of the event log is in memory meanwhile.
 
+pub mod reading;
 pub mod selection;
 pub mod sender;
+pub mod unpacked;

@@ -1,5 +1,6 @@
 //! Replay: sends what streams owe from the event log and what waits, and lets them go live. Every minute it sweeps up what is due.
 
+mod reading;
 mod segments;
 mod sending;
 

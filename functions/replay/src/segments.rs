@@ -1,77 +1,48 @@
 //! The segments whose events are being sent, unpacked once each.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use domain::log::position::EventRef;
 use domain::log::segment::Segment;
+use domain::replay::unpacked::{BOUNDS, Unpacked};
 use shared::store::StoreError;
 use shared::store::event_log::EventLog;
-use tokio::sync::OnceCell;
-use ulid::Ulid;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::ReplayError;
 
-/// How many segments are kept of which no event that was read waits to be sent.
-const MAX_IDLE: usize = 16;
+/// How many segments are read for single events at a time: each has up to 2 MiB until its event is copied out of it.
+const MAX_READS: usize = 8;
 
 /// Segments by their id.
 pub struct Segments<'a> {
     event_log: &'a EventLog,
     tenant: &'a str,
-    kept: Mutex<Kept>,
+    unpacked: Mutex<Unpacked<Cell>>,
+    reads: Semaphore,
 }
 
-#[derive(Default)]
-struct Kept {
-    entries: HashMap<Ulid, Entry>,
-    bytes: usize,
-    /// Counts uses, to find what was used longest ago.
-    uses: u64,
-}
-
-struct Entry {
-    /// How many events of it were read and are not sent yet.
-    holds: usize,
-    used: u64,
-    bytes: usize,
-    opened: Arc<OnceCell<Option<Arc<Opened>>>>,
-}
+/// One reader at a time: the others wait for what it finds. Nothing where the event log has forgotten the segment.
+type Cell = Arc<OnceCell<Option<Opened>>>;
 
 /// An unpacked segment.
 struct Opened {
+    /// Id and name of each event.
     events: Vec<(String, String)>,
     lines: String,
     /// Where each line ends.
     ends: Vec<usize>,
 }
 
-/// An event of an unpacked segment.
+/// An event, copied out of its segment: one that is under way does not keep the others in memory.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Event {
-    segment: Arc<Opened>,
-    index: usize,
-}
-
-impl Event {
     /// Its id.
-    pub fn id(&self) -> &str {
-        &self.segment.events[self.index].0
-    }
-
+    pub id: String,
     /// Its name.
-    pub fn name(&self) -> &str {
-        &self.segment.events[self.index].1
-    }
-
+    pub name: String,
     /// Its envelope.
-    pub fn body(&self) -> &str {
-        let ends = &self.segment.ends;
-        let start = self
-            .index
-            .checked_sub(1)
-            .map_or(0, |before| ends[before] + 1);
-        &self.segment.lines[start..ends[self.index]]
-    }
+    pub body: String,
 }
 
 impl<'a> Segments<'a> {
@@ -80,40 +51,37 @@ impl<'a> Segments<'a> {
         Segments {
             event_log,
             tenant,
-            kept: Mutex::default(),
+            unpacked: Mutex::new(Unpacked::new(BOUNDS)),
+            reads: Semaphore::new(MAX_READS),
         }
     }
 
-    /// How much is unpacked, in bytes.
-    pub fn bytes(&self) -> usize {
-        lock(&self.kept).bytes
+    /// Whether more may be read ahead of what is sent.
+    pub fn has_room(&self) -> bool {
+        lock(&self.unpacked).has_room()
     }
 
-    /// Keeps a segment until so many of its events have been sent.
+    /// Keeps a segment until these of its events have been sent.
     ///
     /// # Errors
     /// When it is not what was stored.
-    pub fn hold(&self, segment: &Segment, events: usize) -> Result<(), ReplayError> {
-        if events == 0 {
+    pub fn hold(&self, segment: &Segment, indices: &[u32]) -> Result<(), ReplayError> {
+        if indices.is_empty() {
             return Ok(());
         }
-        let mut kept = lock(&self.kept);
-        let used = kept.next_use();
-        if let Some(entry) = kept.entries.get_mut(&segment.id) {
-            entry.holds += events;
+        if lock(&self.unpacked).hold_more(segment.id, indices) {
             return Ok(());
         }
-        let opened = Arc::new(open(segment)?);
-        let bytes = opened.lines.len();
-        kept.bytes += bytes;
-        let entry = Entry {
-            holds: events,
-            used,
-            bytes,
-            opened: Arc::new(OnceCell::new_with(Some(Some(opened)))),
-        };
-        kept.entries.insert(segment.id, entry);
+        let opened = Opened::new(segment)?;
+        let bytes = opened.bytes();
+        let cell = Arc::new(OnceCell::new_with(Some(Some(opened))));
+        lock(&self.unpacked).hold(segment.id, indices, bytes, cell);
         Ok(())
+    }
+
+    /// An event that was read is not sent in this step.
+    pub fn release(&self, event: EventRef) {
+        lock(&self.unpacked).release(event);
     }
 
     /// An event, to be sent or kept among the rejected ones; none when the event log has forgotten it. Its segment is read where it
@@ -122,82 +90,57 @@ impl<'a> Segments<'a> {
     /// # Errors
     /// When it cannot be read.
     pub async fn get(&self, event: EventRef) -> Result<Option<Event>, ReplayError> {
-        let cell = {
-            let mut kept = lock(&self.kept);
-            let used = kept.next_use();
-            let entry = kept.entries.entry(event.segment).or_insert_with(|| Entry {
-                holds: 0,
-                used,
-                bytes: 0,
-                opened: Arc::default(),
-            });
-            entry.used = used;
-            entry.holds = entry.holds.saturating_sub(1);
-            let cell = entry.opened.clone();
-            kept.forget();
-            cell
-        };
+        let cell = lock(&self.unpacked).take(event, Arc::default);
         let read = cell.get_or_try_init(|| async {
+            let _permit = self.reads.acquire().await.map_err(std::io::Error::other)?;
             match self.event_log.get(self.tenant, &event).await {
-                Ok(segment) => Ok(Some(Arc::new(open(&segment)?))),
+                Ok(segment) => Ok(Some(Opened::new(&segment)?)),
                 Err(StoreError::NotFound) => Ok(None),
                 Err(error) => Err(ReplayError::from(error)),
             }
         });
-        let Some(segment) = read.await?.clone() else {
+        let Some(segment) = read.await? else {
             return Ok(None);
         };
-        self.note_size(event.segment, segment.lines.len());
-        let index = event.index as usize;
-        if index >= segment.events.len() || index >= segment.ends.len() {
-            let fewer = std::io::Error::other("a segment has fewer events than references");
-            return Err(fewer.into());
-        }
-        Ok(Some(Event { segment, index }))
-    }
-
-    fn note_size(&self, segment: Ulid, bytes: usize) {
-        let mut kept = lock(&self.kept);
-        if let Some(entry) = kept.entries.get_mut(&segment)
-            && entry.bytes == 0
-        {
-            entry.bytes = bytes;
-            kept.bytes += bytes;
-        }
+        lock(&self.unpacked).note_bytes(event.segment, segment.bytes());
+        let found = segment.event(event.index as usize);
+        let fewer = || std::io::Error::other("a segment has fewer events than references");
+        Ok(Some(found.ok_or_else(fewer)?))
     }
 }
 
-impl Kept {
-    fn next_use(&mut self) -> u64 {
-        self.uses += 1;
-        self.uses
+impl Opened {
+    fn new(segment: &Segment) -> Result<Opened, ReplayError> {
+        let lines = String::from_utf8(segment.decompress()?).map_err(std::io::Error::other)?;
+        let events = segment.events();
+        let events = events.map(|(id, name)| (id.to_owned(), name.to_owned()));
+        Ok(Opened {
+            events: events.collect(),
+            ends: lines.match_indices('\n').map(|(at, _)| at).collect(),
+            lines,
+        })
     }
 
-    /// Forgets those that were used longest ago of those that nothing holds.
-    fn forget(&mut self) {
-        let idle = self.entries.iter().filter(|(_, entry)| entry.holds == 0);
-        let mut idle: Vec<(u64, Ulid)> = idle.map(|(id, entry)| (entry.used, *id)).collect();
-        if idle.len() <= MAX_IDLE {
-            return;
-        }
-        idle.sort_unstable();
-        for (_, id) in &idle[..idle.len() - MAX_IDLE] {
-            if let Some(entry) = self.entries.remove(id) {
-                self.bytes -= entry.bytes;
-            }
-        }
+    fn bytes(&self) -> usize {
+        let events = self.events.iter();
+        events
+            .map(|(id, name)| id.len() + name.len())
+            .sum::<usize>()
+            + self.lines.len()
     }
-}
 
-fn open(segment: &Segment) -> Result<Opened, ReplayError> {
-    let lines = String::from_utf8(segment.decompress()?).map_err(std::io::Error::other)?;
-    let events = segment.events();
-    let events = events.map(|(id, name)| (id.to_owned(), name.to_owned()));
-    Ok(Opened {
-        events: events.collect(),
-        ends: lines.match_indices('\n').map(|(at, _)| at).collect(),
-        lines,
-    })
+    fn event(&self, index: usize) -> Option<Event> {
+        let (id, name) = self.events.get(index)?;
+        let end = *self.ends.get(index)?;
+        let start = index
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] + 1);
+        Some(Event {
+            id: id.clone(),
+            name: name.clone(),
+            body: self.lines[start..end].to_owned(),
+        })
+    }
 }
 
 /// What the lock guards is whole after every statement.
@@ -205,4 +148,46 @@ pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::log::segment::{NewEvent, build};
+    use serde_json::value::RawValue;
+    use ulid::Ulid;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_copied_out_of_its_segment() {
+        let payloads: Vec<Box<RawValue>> = (0..400)
+            .map(|n| format!(r#"{{"number":{n},"text":"{}"}}"#, "x".repeat(2_500)))
+            .map(|text| RawValue::from_string(text).unwrap())
+            .collect();
+        let ids: Vec<String> = (0..400).map(|n| format!("event-{n}")).collect();
+        let events = ids.iter().zip(&payloads).map(|(id, payload)| NewEvent {
+            id,
+            name: "order.created",
+            payload,
+        });
+        let mut number = 0;
+        let next_id = || {
+            number += 1;
+            Ulid(number << 80)
+        };
+        let built = build("acme", events.collect(), next_id).unwrap();
+        assert_eq!(built.len(), 1);
+        let opened = Opened::new(&built[0].segment).unwrap();
+        assert!(opened.bytes() > 1024 * 1024);
+        for index in [0, 1, 399] {
+            let (event, envelope) = &built[0].events[index];
+            let expected = Event {
+                id: event.id.to_owned(),
+                name: event.name.to_owned(),
+                body: envelope.get().to_owned(),
+            };
+            assert_eq!(opened.event(index), Some(expected));
+        }
+        assert_eq!(opened.event(400), None);
+    }
 }

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use domain::integration::{Integration, IntegrationRef, Target};
 use domain::integration_log::reason_of;
 use domain::lifecycle::{Applied, Input, StepInput};
-use domain::log::position::{EventRef, Position};
+use domain::log::position::EventRef;
 use domain::metric::Metric;
 use domain::receiver::outcome::Outcome;
-use domain::replay::selection::Selection;
 use domain::replay::sender::{Do, LIMITS, Now, Posted, Seen, Sender};
 use domain::time::Millis;
 use futures_util::future::BoxFuture;
@@ -17,19 +16,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use receivers::Post;
 use shared::attempts::{Attempted, Attempts};
 use shared::rejections::Rejections;
-use shared::store::event_log::Reader;
 use shared::telemetry::chain;
-use ulid::Ulid;
 
+use crate::reading::Read;
 use crate::segments::{Event, Segments, lock};
 use crate::{App, ReplayError};
-
-/// How long the event log is read for one read of a sender: a range may have much that does not pass the filter.
-const LONGEST_READ: Duration = Duration::from_secs(2);
-/// How much is unpacked ahead of what is sent, in bytes.
-const MAX_AHEAD: usize = 8 * 1024 * 1024;
-/// How long a read waits for what is unpacked to be sent.
-const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Carries out the step of the task of `turn`, in an invocation that has `left` to live.
 ///
@@ -69,7 +60,15 @@ pub async fn step(
             continue;
         };
         match done {
-            Ok(seen) => sender.seen(seen, now()),
+            Ok(seen) => {
+                let read = match &seen {
+                    Seen::Read { events, .. } => events.clone(),
+                    _ => Vec::new(),
+                };
+                sender.seen(seen, now());
+                let skipped = read.into_iter().filter(|event| !sender.is_ahead(*event));
+                skipped.for_each(|event| work.segments.release(event));
+            }
             // Its message cannot begin this turn again, so the step leaves, and another one is due soon.
             Err(error) => {
                 let Some(leave) = sender.fail() else {
@@ -94,27 +93,23 @@ pub async fn step(
 }
 
 /// What a step needs while it is at work.
-struct Work<'a> {
-    app: &'a App,
-    integration_ref: &'a IntegrationRef,
-    began: Instant,
-    left: Duration,
-    /// Where the last read ended, to continue there.
-    reading: Mutex<Option<Reading>>,
+pub struct Work<'a> {
+    /// What replay works with.
+    pub app: &'a App,
+    /// The integration.
+    pub integration_ref: &'a IntegrationRef,
+    /// When the step began.
+    pub began: Instant,
+    /// How long it had then.
+    pub left: Duration,
     /// The integration as it was written last: which filter it reads under.
-    integration: Mutex<Option<Integration>>,
-    segments: Segments<'a>,
+    pub integration: Mutex<Option<Integration>>,
+    /// What is unpacked.
+    pub segments: Segments<'a>,
+    /// Where the last read ended, to continue there.
+    pub reading: Mutex<Option<Read>>,
     attempts: Attempts<'a>,
     rejections: Rejections<'a>,
-}
-
-/// A read under way.
-struct Reading {
-    until: Ulid,
-    reader: Reader,
-    selection: Selection,
-    /// The segment that was not used up, and its shard.
-    rest: Option<(domain::log::segment::Segment, u32)>,
 }
 
 impl<'a> Work<'a> {
@@ -124,9 +119,9 @@ impl<'a> Work<'a> {
             integration_ref,
             began: Instant::now(),
             left,
-            reading: Mutex::default(),
             integration: Mutex::default(),
             segments: Segments::new(&app.event_log, &integration_ref.tenant),
+            reading: Mutex::default(),
             attempts: Attempts::new(&app.metrics, &app.counter, integration_ref),
             rejections: Rejections::new(
                 &app.rejected_events,
@@ -182,8 +177,8 @@ impl<'a> Work<'a> {
                 if let Some(found) = self.segments.get(event).await? {
                     let kept = self.rejections.keep(
                         integration_ref,
-                        (event, found.id()),
-                        found.body(),
+                        (event, &found.id),
+                        &found.body,
                         reason,
                         answer,
                     );
@@ -231,7 +226,7 @@ impl<'a> Work<'a> {
                     .is_some_and(|it| it.epoch == epoch && it.schedule.turn == turn)
         };
         let is_sent =
-            |integration: &Integration| is_ours(integration) && integration.passes(found.name());
+            |integration: &Integration| is_ours(integration) && integration.passes(&found.name);
         let ready = self.app.recent.ready(self.integration_ref, is_sent).await?;
         let Some(ready) = ready.filter(|ready| is_ours(&ready.integration)) else {
             return Ok(Posted::Over);
@@ -239,88 +234,29 @@ impl<'a> Work<'a> {
         let Target::Webhook { callback, .. } = &ready.integration.target else {
             return Ok(Posted::Over);
         };
-        if !ready.integration.passes(found.name()) {
+        if !ready.integration.passes(&found.name) {
             return Ok(Posted::Unwanted);
         }
         let post = Post {
             url: &callback.callback_url,
             credentials: &ready.credentials,
-            event_id: found.id(),
-            body: found.body(),
+            event_id: &found.id,
+            body: &found.body,
         };
         let clock = &self.app.clock;
         let exchange = self.app.receivers.post(&post, clock.now()).await;
         let attempted = Attempted {
-            id: found.id(),
+            id: &found.id,
             published_at: Millis(event.segment.timestamp_ms()),
             attempt,
         };
         self.attempts.ended(attempted, &exchange, clock.now());
         Ok(made(exchange.outcome, &callback.callback_url, &found))
     }
-
-    /// Reads on, from where the last read ended if that is where to continue.
-    async fn read(&self, from: Position, until: Ulid, limit: usize) -> Result<Seen, ReplayError> {
-        let continues =
-            |reading: &Reading| reading.selection.next() == from && reading.until == until;
-        let known = lock(&self.reading).take().filter(continues);
-        let mut reading = known.unwrap_or_else(|| self.begin_reading(from, until));
-        let began = Instant::now();
-        while self.segments.bytes() >= MAX_AHEAD && began.elapsed() < LONGEST_READ {
-            tokio::time::sleep(AHEAD_PAUSE).await;
-        }
-        let mut events = Vec::new();
-        let is_in_time = || began.elapsed() < LONGEST_READ && self.began.elapsed() < self.left;
-        while events.len() < limit && self.segments.bytes() < MAX_AHEAD {
-            let has_moved = reading.selection.next() > from;
-            if has_moved && !is_in_time() {
-                break;
-            }
-            let next = match reading.rest.take() {
-                Some(rest) => Some(rest),
-                None => reading.reader.next().await?,
-            };
-            let Some((segment, shard)) = next else {
-                reading.selection.end(until);
-                break;
-            };
-            let room = limit - events.len();
-            let id = segment.id;
-            let taken = {
-                let integration = lock(&self.integration);
-                let passes = |name: &str| integration.as_ref().is_some_and(|it| it.passes(name));
-                reading.selection.take(id, segment.events(), passes, room)
-            };
-            self.segments.hold(&segment, taken.indices.len())?;
-            if !taken.is_used_up {
-                reading.rest = Some((segment, shard));
-            }
-            events.extend(taken.indices.into_iter().map(|index| EventRef {
-                segment: id,
-                index,
-                shard,
-            }));
-        }
-        let next = reading.selection.next();
-        *lock(&self.reading) = Some(reading);
-        Ok(Seen::Read { events, next })
-    }
-
-    /// What the event log has forgotten is not read.
-    fn begin_reading(&self, from: Position, until: Ulid) -> Reading {
-        let log = &self.app.event_log;
-        let first = from.segment.max(log.oldest().first_id());
-        Reading {
-            until,
-            reader: log.read(&self.integration_ref.tenant, first, until),
-            selection: Selection::new(from),
-            rest: None,
-        }
-    }
 }
 
 /// An attempt that was made.
 fn made(outcome: Outcome, url: &str, event: &Event) -> Posted {
-    let reason = reason_of(url, &outcome, event.body());
+    let reason = reason_of(url, &outcome, &event.body);
     Posted::Made(outcome, reason)
 }

@@ -47,6 +47,11 @@ impl Sender {
         })
     }
 
+    /// Whether an event that was read is still to be sent: what is not does not have to be kept in memory for it.
+    pub fn is_ahead(&self, event: EventRef) -> bool {
+        self.ahead.binary_search(&event).is_ok()
+    }
+
     pub(super) fn has_read(&mut self, events: Vec<EventRef>, next: Position) {
         self.is_reading = false;
         let Some(range) = &mut self.range else { return };

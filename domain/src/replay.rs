@@ -3,4 +3,5 @@
 pub mod reading;
 pub mod selection;
 pub mod sender;
+pub mod sweep;
 pub mod unpacked;

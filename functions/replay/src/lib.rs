@@ -3,18 +3,16 @@
 mod reading;
 mod segments;
 mod sending;
+mod sweep;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use domain::integration::IntegrationRef;
 use domain::lifecycle::Rules;
-use domain::message::Message;
 use domain::metric::Metric;
-use domain::stream::Stream;
-use domain::stream::schedule::GRACE;
-use domain::tasks::{self, ReplayTask};
-use domain::time::Millis;
+use domain::replay::sweep::Sent;
+use domain::tasks::ReplayTask;
 use receivers::Receivers;
 use serde::Deserialize;
 use shared::activity::Counter;
@@ -34,9 +32,6 @@ use shared::store::integrations::{Due, Integrations};
 use shared::store::rejected_events::RejectedEvents;
 use shared::store::waiting_events::WaitingEvents;
 use shared::trace::Trace;
-
-/// How much of what is due one sweep takes on; the next one continues.
-const SWEEP_LIMIT: i32 = 1_000;
 
 /// What replay works with.
 #[derive(Debug)]
@@ -67,6 +62,8 @@ pub struct App {
     pub waiting_events: WaitingEvents,
     /// What an earlier version had under way.
     pub chunks: Chunks,
+    /// What the sweeps of this process have sent.
+    pub swept: Mutex<Sent<Due>>,
     /// The receivers.
     pub receivers: Receivers,
     /// Where replay's own tasks go.
@@ -93,6 +90,7 @@ impl App {
             fates: services.fates(),
             waiting_events: services.waiting_events(),
             chunks: services.chunks(),
+            swept: Mutex::default(),
             receivers: Receivers::new(allow_private),
             replay_queue: services.queue("REPLAY_QUEUE_URL"),
             dead_letters: services.queue("REPLAY_DEAD_LETTER_QUEUE_URL"),
@@ -144,7 +142,7 @@ pub async fn handle(
 ) -> Result<SqsBatchResponse, ReplayError> {
     match invocation {
         Invocation::Tick { .. } => {
-            sweep(app).await?;
+            sweep::sweep(app, left).await?;
             app.metrics.count(Metric::Sweeps, 1);
             Ok(SqsBatchResponse::default())
         }
@@ -169,52 +167,4 @@ async fn carry_out(app: &App, task: &ReplayTask, left: Duration) -> Result<(), R
             Ok(app.integrations.purge(integration_ref).await?)
         }
     }
-}
-
-/// Sends a task for everything that is due and has not been taken up. No state waits for a message that was never sent.
-async fn sweep(app: &App) -> Result<(), ReplayError> {
-    let overdue = app.clock.now().before(GRACE);
-    let mut messages: Vec<Message> = Vec::new();
-    for due in app.integrations.due(overdue, SWEEP_LIMIT).await? {
-        let task = match due {
-            Due::Purge(integration_ref) => ReplayTask::Purge { integration_ref },
-            Due::Wake {
-                tenant,
-                integration_id,
-            } => match step_task(app, &tenant, &integration_id, overdue).await? {
-                Some(task) => task,
-                None => continue,
-            },
-        };
-        messages.push(tasks::message(&task, Duration::ZERO)?);
-    }
-    if !messages.is_empty() {
-        tracing::info!(tasks = messages.len(), "the sweep sends what was overdue");
-    }
-    Ok(app.replay_queue.send(messages).await?)
-}
-
-/// The task for an integration that the index calls overdue, if it still is: the index may lag behind.
-async fn step_task(
-    app: &App,
-    tenant: &str,
-    integration_id: &str,
-    overdue: Millis,
-) -> Result<Option<ReplayTask>, ReplayError> {
-    let integration = match app.integrations.get(tenant, integration_id).await {
-        Ok(integration) => integration,
-        Err(StoreError::NotFound) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let is_overdue = |stream: &&Stream| {
-        let wake_at = stream.schedule.wake_at;
-        wake_at.is_some_and(|wake_at| wake_at <= overdue)
-    };
-    Ok(integration
-        .stream()
-        .filter(is_overdue)
-        .map(|stream| ReplayTask::Step {
-            integration_ref: IntegrationRef::from(&integration),
-            turn: stream.schedule.turn,
-        }))
 }

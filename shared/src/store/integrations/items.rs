@@ -12,8 +12,11 @@ use crate::store::{
 pub(super) const INTEGRATION: &str = "integration#";
 /// The sort keys of tombstones begin with this; id and generation follow.
 pub(super) const DELETED: &str = "deleted#";
-/// The one partition of each sparse index; both hold keys only, of what is due or running.
-pub(super) const INDEX_PARTITION: &str = "all";
+/// The one partition of the sparse index of running exports; it holds keys only.
+pub(super) const EXPORT_PARTITION: &str = "all";
+/// How many partitions the sparse index of what is due has; it holds keys only. Each step of replay changes `wake_at` twice, 4
+/// write units of a partition's 1,000 a second, and what the index cannot keep up with is refused in the table as well.
+pub(super) const WAKE_PARTITIONS: u32 = 16;
 
 /// The integrations of all tenants.
 #[derive(Clone, Debug)]
@@ -84,6 +87,15 @@ pub(super) fn tombstone(integration_ref: &IntegrationRef) -> String {
     )
 }
 
+/// The partition of an integration in the index of what is due: the same for as long as it exists, by FNV-1a.
+pub(super) fn wake_partition(tenant: &str, id: &str) -> String {
+    let bytes = tenant.bytes().chain([b'#']).chain(id.bytes());
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash % WAKE_PARTITIONS).to_string()
+}
+
 fn read(item: &Item) -> Result<Integration, StoreError> {
     let mut integration: Integration =
         serde_json::from_str(&text_of(item, "document")?).map_err(unreadable)?;
@@ -109,12 +121,13 @@ pub(super) fn item(integration: &Integration) -> Result<Item, StoreError> {
         .stream()
         .and_then(|stream| stream.schedule.wake_at)
     {
-        item.insert("wake_partition".into(), text(INDEX_PARTITION));
+        let partition = wake_partition(&integration.tenant, &integration.id);
+        item.insert("wake_partition".into(), text(partition));
         item.insert("wake_at".into(), number(wake_at.0));
     }
     if matches!(integration.target, Target::S3 { .. }) && integration.is_running() {
         let key = format!("{}#{}", integration.tenant, integration.id);
-        item.insert("export_partition".into(), text(INDEX_PARTITION));
+        item.insert("export_partition".into(), text(EXPORT_PARTITION));
         item.insert("export_key".into(), text(key));
     }
     Ok(item)
@@ -135,7 +148,7 @@ mod tests {
             ("generation".into(), text("01HF7YAT000000000000000007")),
             ("version".into(), number(12)),
             ("document".into(), text(DOCUMENT)),
-            ("wake_partition".into(), text("all")),
+            ("wake_partition".into(), text("7")),
             ("wake_at".into(), number(5)),
         ]);
         let integration = read(&stored).unwrap();
@@ -147,5 +160,22 @@ mod tests {
         assert_eq!(read(&written).unwrap(), integration);
         let tombstone = tombstone(&IntegrationRef::from(&integration));
         assert_eq!(tombstone, "deleted#erp-1#01HF7YAT000000000000000007");
+    }
+
+    #[test]
+    fn what_is_due_is_spread_over_all_partitions() {
+        let mut counts = [0; WAKE_PARTITIONS as usize];
+        for number in 0..1_600 {
+            // One webhook of each of many tenants, and many of one.
+            let one = wake_partition(&format!("tenant-{number}"), "erp");
+            let many = wake_partition("acme", &format!("erp-{number}"));
+            for partition in [one, many] {
+                counts[partition.parse::<usize>().unwrap()] += 1;
+            }
+        }
+        assert!(
+            counts.iter().all(|count| (120..=280).contains(count)),
+            "{counts:?}"
+        );
     }
 }

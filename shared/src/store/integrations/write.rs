@@ -18,7 +18,7 @@ use domain::time::Millis;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use super::items::{INDEX_PARTITION, INTEGRATION, Integrations, item, tombstone};
+use super::items::{INTEGRATION, Integrations, item, tombstone, wake_partition};
 use crate::clock::Clock;
 use crate::store::exported_files;
 use crate::store::fates;
@@ -283,7 +283,7 @@ impl Integrations {
             let tombstone = HashMap::from([
                 ("pk".into(), text(tenant)),
                 ("sk".into(), text(tombstone(&integration_ref))),
-                ("wake_partition".into(), text(INDEX_PARTITION)),
+                ("wake_partition".into(), text(wake_partition(tenant, id))),
                 ("wake_at".into(), number(purge_at.0)),
             ]);
             let deleted = self.transact([

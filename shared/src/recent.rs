@@ -5,7 +5,7 @@
 //! 1,000 events a second by a process is read five times a second by it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
@@ -61,6 +61,12 @@ pub enum RecentError {
     /// KMS failed.
     #[error("the secrets of the receiver could not be decrypted")]
     Secret(#[from] SecretError),
+    /// It was read, each time too slowly for a request to follow.
+    #[error(
+        "the integration could not be read fast enough: {MAX_READS} reads took longer than {} ms each",
+        GOOD_FOR.as_millis()
+    )]
+    Stale,
 }
 
 impl Recent {
@@ -71,6 +77,12 @@ impl Recent {
             secrets,
             slots: Mutex::default(),
         }
+    }
+
+    /// Forgets all that was read: at the beginning of each invocation, since the clock by which a read grows old may stand still
+    /// while the process is frozen between two of them.
+    pub fn forget(&self) {
+        self.slots().clear();
     }
 
     /// An integration as it was read a moment ago, with what its receiver knows us by where `is_sent` says that a request follows. None
@@ -111,7 +123,7 @@ impl Recent {
                 }));
             }
         }
-        Err(StoreError::Changed.into())
+        Err(RecentError::Stale)
     }
 
     /// Takes note of an integration as this process has just written it, which began at `asked_at`: what it read before is older.
@@ -153,10 +165,62 @@ impl Recent {
     }
 
     fn slot(&self, integration_ref: &IntegrationRef) -> Slot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots();
         if slots.len() >= MAX_KEPT {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         slots.entry(integration_ref.clone()).or_default().clone()
+    }
+    fn slots(&self) -> MutexGuard<'_, HashMap<IntegrationRef, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::config::{Credentials, Region, retry::RetryConfig};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Table;
+
+    #[tokio::test]
+    async fn what_was_read_before_an_invocation_is_read_again_in_it() {
+        // Nobody responds: what is read is an error.
+        let dynamodb = aws_sdk_dynamodb::Config::builder()
+            .behavior_version_latest()
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::new("a", "b", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .endpoint_url("http://127.0.0.1:1");
+        let client = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
+        let kms = aws_sdk_kms::Config::builder().behavior_version_latest();
+        let kms = aws_sdk_kms::Client::from_conf(kms.build());
+        let recent = Recent::new(
+            Integrations::new(Table::new(client, "t".to_owned())),
+            Secrets::new(kms, "k".to_owned(), Clock::default()),
+        );
+        let integration_ref = IntegrationRef {
+            tenant: "acme".to_owned(),
+            integration_id: "erp-1".to_owned(),
+            generation: ulid::Ulid(7),
+        };
+        *recent.slot(&integration_ref).lock().await = Some(Read {
+            integration: None,
+            asked_at: Instant::now(),
+        });
+        let is_ready = async || recent.ready(&integration_ref, |_| false).await.is_ok();
+        assert!(is_ready().await, "it was read a moment ago");
+        recent.forget();
+        assert!(!is_ready().await, "a moment by a clock that stood still");
+    }
+
+    #[test]
+    fn reads_that_are_too_slow_are_called_that() {
+        let text = RecentError::Stale.to_string();
+        assert!(
+            text.ends_with("20 reads took longer than 200 ms each"),
+            "{text}"
+        );
     }
 }

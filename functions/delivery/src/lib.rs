@@ -191,6 +191,7 @@ pub async fn handle(
     invocation: Invocation,
     left: Duration,
 ) -> Result<Answer, DeliveryError> {
+    app.recent.forget();
     Ok(match invocation {
         Invocation::Retry { retry } => Answer::Retried(rejected::retry(app, &retry).await?),
         Invocation::RetryAll { retry_all } => {

@@ -140,6 +140,7 @@ pub async fn handle(
     invocation: Invocation,
     left: Duration,
 ) -> Result<SqsBatchResponse, ReplayError> {
+    app.recent.forget();
     match invocation {
         Invocation::Tick { .. } => {
             sweep::sweep(app, left).await?;

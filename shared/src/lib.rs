@@ -20,4 +20,6 @@ pub mod secrets;
 pub mod services;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trace;

@@ -49,7 +49,7 @@ pub enum StoreError {
 
 /// The most requests of a batch (DynamoDB).
 const MAX_BATCH: usize = 25;
-/// How often what DynamoDB has not processed of a batch is sent again before the whole call fails.
+/// How often in a row DynamoDB may process nothing of a batch before the whole call fails.
 const MAX_TRIES: u32 = 8;
 
 /// A DynamoDB item.
@@ -157,6 +157,7 @@ impl Table {
         let mut attempt = 0;
         while !writes.is_empty() {
             let rest = writes.split_off(writes.len().min(MAX_BATCH));
+            let sent = writes.len();
             let answer = self
                 .client
                 .batch_write_item()
@@ -166,6 +167,9 @@ impl Table {
                 .map_err(unavailable)?;
             let unprocessed = answer.unprocessed_items.unwrap_or_default();
             let mut left: Vec<WriteRequest> = unprocessed.into_values().flatten().collect();
+            if left.len() < sent {
+                attempt = 0;
+            }
             if !left.is_empty() {
                 attempt += 1;
                 if attempt > MAX_TRIES {
@@ -233,5 +237,53 @@ impl Table {
     /// A query, to be given its expressions.
     fn query(&self) -> QueryFluentBuilder {
         self.client.query().table_name(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_sdk_dynamodb::config::{Credentials, Region};
+    use aws_sdk_dynamodb::types::PutRequest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::serve;
+
+    #[tokio::test]
+    async fn a_table_that_stores_a_part_of_each_batch_stores_all() {
+        let stored = Arc::new(AtomicUsize::new(0));
+        let count = stored.clone();
+        let endpoint = serve(move |request| {
+            let writes = request["RequestItems"]["t"].as_array().unwrap();
+            // All but the last one, of which one alone is stored.
+            let processed = (writes.len() - 1).max(1);
+            count.fetch_add(processed, Ordering::SeqCst);
+            let left = match &writes[processed..] {
+                [] => json!({}),
+                left => json!({"t": left}),
+            };
+            (200, json!({"UnprocessedItems": left}))
+        });
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version_latest()
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::new("a", "b", None, None, "test"))
+            .endpoint_url(endpoint);
+        let table = Table::new(Client::from_conf(config.build()), "t".to_owned());
+        let put = |number: usize| {
+            let item = Item::from([("pk".to_owned(), text(number.to_string()))]);
+            let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
+            WriteRequest::builder().put_request(put).build()
+        };
+        // More batches with a rest than a call may be throttled in a row.
+        let items = 12 * MAX_BATCH;
+        table
+            .write_batch((0..items).map(put).collect())
+            .await
+            .unwrap();
+        assert_eq!(stored.load(Ordering::SeqCst), items);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
@@ -12,15 +12,12 @@ use base64::prelude::BASE64_STANDARD;
 use domain::integration::Callback;
 use domain::receiver::credentials::Credentials;
 use domain::secret::{Secret, StoredSecret, mask};
-use domain::time::Millis;
 use futures_util::future::{try_join_all, try_join3};
 
 use crate::clock::Clock;
 
-/// For how long a decrypted secret is kept. A secret that is changed is another one: what is kept is found by its cipher text.
-const KEPT: Duration = Duration::from_secs(60 * 60);
-/// How many decrypted secrets are kept at the most.
-const MAX_KEPT: usize = 10_000;
+/// How many decrypted secrets are kept at most: about 35 MB of them.
+const MAX_KEPT: usize = 50_000;
 
 /// KMS did not respond, or refused.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +31,13 @@ pub struct Secrets {
     client: Client,
     key_id: String,
     clock: Clock,
-    kept: Mutex<HashMap<String, (Millis, Secret)>>,
+    kept: Mutex<Kept>,
+    /// The secrets that KMS is being asked for.
+    asking: Mutex<HashMap<String, Turn>>,
 }
+
+/// Who holds it asks KMS, the others wait; when KMS failed last.
+type Turn = Arc<tokio::sync::Mutex<Option<Instant>>>;
 
 impl Secrets {
     /// Secrets under the KMS key `key_id`.
@@ -44,7 +46,8 @@ impl Secrets {
             client,
             key_id,
             clock,
-            kept: Mutex::default(),
+            kept: Mutex::new(Kept::new(MAX_KEPT)),
+            asking: Mutex::default(),
         }
     }
 
@@ -77,7 +80,8 @@ impl Secrets {
         })
     }
 
-    /// Decrypts a secret of an integration; kept in memory for an hour.
+    /// Decrypts a secret of an integration. It is kept in memory as long as there is room: a secret that is changed is another one,
+    /// since it is kept under its cipher text. KMS is asked once for all who need the same secret at the same time.
     ///
     /// # Errors
     /// [`SecretError`] when KMS fails, or when the secret was encrypted for another integration.
@@ -87,11 +91,45 @@ impl Secrets {
         integration_id: &str,
         stored: &StoredSecret,
     ) -> Result<Secret, SecretError> {
-        if let Some(secret) = self.at_hand(tenant, integration_id, stored) {
+        let name = format!("{tenant}/{integration_id}/{}", stored.cipher);
+        if let Some(secret) = lock(&self.kept).get(&name) {
             return Ok(secret);
         }
         // Boxed: the future of a call of the SDK has kilobytes, and would be a part of that of each event, which needs none.
-        Box::pin(self.ask_kms(tenant, integration_id, stored)).await
+        Box::pin(self.ask_once(name, tenant, integration_id, stored)).await
+    }
+
+    async fn ask_once(
+        &self,
+        name: String,
+        tenant: &str,
+        integration_id: &str,
+        stored: &StoredSecret,
+    ) -> Result<Secret, SecretError> {
+        let asked_at = Instant::now();
+        let turn = {
+            let mut asking = lock(&self.asking);
+            asking.retain(|_, turn| Arc::strong_count(turn) > 1);
+            asking.entry(name.clone()).or_default().clone()
+        };
+        let mut failed_at = turn.lock().await;
+        if let Some(secret) = lock(&self.kept).get(&name) {
+            return Ok(secret);
+        }
+        // Those who waited do not fail one after another, each after a time-out of its own.
+        if failed_at.is_some_and(|failed_at| failed_at >= asked_at) {
+            return Err(SecretError("KMS failed for another caller".into()));
+        }
+        match self.ask_kms(tenant, integration_id, stored).await {
+            Ok(secret) => {
+                lock(&self.kept).insert(name, secret.clone());
+                Ok(secret)
+            }
+            Err(error) => {
+                *failed_at = Some(Instant::now());
+                Err(error)
+            }
+        }
     }
 
     async fn ask_kms(
@@ -100,7 +138,6 @@ impl Secrets {
         integration_id: &str,
         stored: &StoredSecret,
     ) -> Result<Secret, SecretError> {
-        let (name, now) = (name(tenant, integration_id, stored), self.clock.now());
         let cipher = BASE64_STANDARD
             .decode(&stored.cipher)
             .map_err(|error| SecretError(Box::new(error)))?;
@@ -117,16 +154,9 @@ impl Secrets {
         let plain = answer
             .plaintext
             .ok_or_else(|| SecretError("the response has no plaintext".into()))?;
-        let secret = Secret::new(
-            String::from_utf8(plain.into_inner())
-                .map_err(|_| SecretError("the secret is not text".into()))?,
-        );
-        let mut kept = self.kept();
-        kept.retain(|_, (until, _)| *until > now);
-        if kept.len() < MAX_KEPT {
-            kept.insert(name, (now.after(KEPT), secret.clone()));
-        }
-        Ok(secret)
+        let text = String::from_utf8(plain.into_inner());
+        let text = text.map_err(|_| SecretError("the secret is not text".into()))?;
+        Ok(Secret::new(text))
     }
 
     /// What the receiver of a webhook knows us by, at this moment.
@@ -155,30 +185,126 @@ impl Secrets {
             headers: names.into_iter().cloned().zip(values).collect(),
         })
     }
+}
 
-    /// A secret of an integration that was decrypted in the last hour: without asking KMS, so at once.
-    pub fn at_hand(
-        &self,
-        tenant: &str,
-        integration_id: &str,
-        stored: &StoredSecret,
-    ) -> Option<Secret> {
-        let now = self.clock.now();
-        let kept = self.kept();
-        let found = kept.get(&name(tenant, integration_id, stored));
-        found
-            .filter(|(until, _)| *until > now)
-            .map(|(_, secret)| secret.clone())
+/// Secrets that were decrypted.
+#[derive(Debug)]
+struct Kept {
+    max: usize,
+    secrets: HashMap<String, (u64, Secret)>,
+    /// Counts uses, to find what was used longest ago.
+    uses: u64,
+}
+
+impl Kept {
+    fn new(max: usize) -> Kept {
+        Kept {
+            max,
+            secrets: HashMap::new(),
+            uses: 0,
+        }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Millis, Secret)>> {
-        self.kept
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn get(&mut self, name: &str) -> Option<Secret> {
+        self.uses += 1;
+        let (used, secret) = self.secrets.get_mut(name)?;
+        *used = self.uses;
+        Some(secret.clone())
+    }
+
+    /// Keeps a secret. Where there are too many, the tenth that was used longest ago goes at once, so that they are not searched
+    /// for each time.
+    fn insert(&mut self, name: String, secret: Secret) {
+        if self.secrets.len() >= self.max {
+            let mut uses: Vec<u64> = self.secrets.values().map(|(used, _)| *used).collect();
+            let (_, last, _) = uses.select_nth_unstable(self.max / 10);
+            let last = *last;
+            self.secrets.retain(|_, (used, _)| *used > last);
+        }
+        self.uses += 1;
+        self.secrets.insert(name, (self.uses, secret));
     }
 }
 
-/// The name under which a decrypted secret is kept.
-fn name(tenant: &str, integration_id: &str, stored: &StoredSecret) -> String {
-    format!("{tenant}/{integration_id}/{}", stored.cipher)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_sdk_kms::config::{Credentials as AwsCredentials, Region, retry::RetryConfig};
+    use futures_util::future::join_all;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::serve;
+
+    /// Secrets of a KMS that answers each call with `status`, and how often it was asked.
+    fn secrets(status: u16) -> (Secrets, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let endpoint = serve(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            (status, json!({"KeyId": "k", "Plaintext": "aGVsbG8="}))
+        });
+        let config = aws_sdk_kms::Config::builder()
+            .behavior_version_latest()
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(AwsCredentials::new("a", "b", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .endpoint_url(endpoint);
+        let client = Client::from_conf(config.build());
+        (Secrets::new(client, "k".into(), Clock::system()), calls)
+    }
+
+    fn stored(text: &str) -> StoredSecret {
+        StoredSecret {
+            cipher: BASE64_STANDARD.encode(text),
+            mask: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn kms_is_asked_once_for_a_secret_however_many_need_it() {
+        let (secrets, calls) = secrets(200);
+        let (one, other) = (stored("one"), stored("other"));
+        let asked = join_all((0..50).map(|_| secrets.decrypt("acme", "erp-1", &one))).await;
+        assert!(
+            asked
+                .iter()
+                .all(|it| it.as_ref().unwrap().expose() == "hello")
+        );
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        secrets.decrypt("acme", "erp-1", &one).await.unwrap();
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "it is kept");
+        secrets.decrypt("acme", "erp-1", &other).await.unwrap();
+        secrets.decrypt("acme", "erp-2", &one).await.unwrap();
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_a_call_of_kms_that_fails_do_not_repeat_it_one_after_another() {
+        let (secrets, calls) = secrets(400);
+        let one = stored("one");
+        let asked = join_all((0..50).map(|_| secrets.decrypt("acme", "erp-1", &one))).await;
+        assert!(asked.iter().all(Result::is_err));
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        assert!(secrets.decrypt("acme", "erp-1", &one).await.is_err());
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "later, it is asked again");
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_makes_room() {
+        let mut kept = Kept::new(20);
+        for number in 0..20 {
+            kept.insert(number.to_string(), Secret::new(number.to_string()));
+        }
+        assert!(kept.get("0").is_some());
+        kept.insert("20".to_owned(), Secret::new("20".to_owned()));
+        let left = |kept: &mut Kept| (0..=20).filter(|it| kept.get(&it.to_string()).is_some());
+        let left: Vec<u32> = left(&mut kept).collect();
+        assert_eq!(left, [vec![0], (4..=20).collect()].concat());
+    }
 }

@@ -47,6 +47,16 @@ impl Activity {
         }
     }
 
+    /// Counts what another one has counted, too.
+    pub fn add(&mut self, other: &Activity) {
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.rejected += other.rejected;
+        for (count, more) in self.latencies.iter_mut().zip(other.latencies) {
+            *count += more;
+        }
+    }
+
     /// How long so many of a hundred events took at the most, as the upper end of those that are counted together; none where none
     /// was taken, or where it is above the last end.
     pub fn percentile(&self, percent: u64) -> Option<u64> {
@@ -88,6 +98,12 @@ mod tests {
         );
         activity.count(&Outcome::Delivered, Duration::from_secs(86_400));
         assert_eq!(activity.percentile(99), None, "longer than the last end");
+        let mut twice = activity.clone();
+        twice.add(&activity);
+        let once = [activity.delivered, activity.failed, activity.rejected];
+        let sums = [twice.delivered, twice.failed, twice.rejected];
+        assert_eq!(sums, once.map(|count| 2 * count));
+        assert_eq!(twice.latencies, activity.latencies.map(|count| 2 * count));
     }
 
     #[test]

@@ -91,8 +91,14 @@ impl Held {
 
     /// When the first event is due.
     pub fn first_due(&self) -> Option<Millis> {
-        let first = |due: &BTreeSet<(Millis, EventRef)>| due.first().map(|(at, _)| *at);
-        self.due.iter().filter_map(first).min()
+        let first = |is_tired| self.first_due_of(is_tired);
+        [false, true].into_iter().filter_map(first).min()
+    }
+
+    /// When the first event is due, of those that are tired or of the others.
+    pub fn first_due_of(&self, is_tired: bool) -> Option<Millis> {
+        let first = self.due[usize::from(is_tired)].first();
+        first.map(|(at, _)| *at)
     }
 
     /// An event waits from now on. One of before `floor` is not to be sent any more.

@@ -175,7 +175,7 @@ impl Sender {
 
     /// When to call [`Sender::next`] again at the latest, by the clock of [`Now::tick`].
     pub fn wake(&self, now: Now) -> u64 {
-        let due = match (self.has_owed(), self.held.first_due()) {
+        let due = match (self.has_owed(), self.first_due(now)) {
             (true, _) => Some(now.tick),
             (false, due) => due.map(|due| now.tick + due.since(now.wall).as_millis() as u64),
         };

@@ -73,9 +73,7 @@ impl Sender {
         }
         let fresh = self.held.due(now.wall, false).map(Chosen::Waiting);
         let tired = self.held.due(now.wall, true).map(Chosen::Waiting);
-        let window = u64::from(self.pacer.window());
-        let may_tire = u64::from(self.under_way.tired) < (window / 4).max(1)
-            && self.under_way.tired_for * 4 <= now.tick * window;
+        let may_tire = self.may_tire(now);
         if may_tire && self.takes_waiting && tired.is_some() {
             return tired;
         }
@@ -83,8 +81,26 @@ impl Sender {
             true => fresh.or(owed),
             false => owed.or(fresh),
         };
-        let has_others = !self.ahead.is_empty() || self.is_reading || !self.held.is_all_tired();
-        others.or(tired.filter(|_| may_tire || !has_others))
+        others.or(tired.filter(|_| may_tire || !self.has_others()))
+    }
+
+    /// Whether one more of those that failed before may be sent beside the others.
+    fn may_tire(&self, now: Now) -> bool {
+        let window = u64::from(self.pacer.window());
+        u64::from(self.under_way.tired) < (window / 4).max(1)
+            && self.under_way.tired_for * 4 <= now.tick * window
+    }
+
+    /// Whether there is anything else to send.
+    fn has_others(&self) -> bool {
+        !self.ahead.is_empty() || self.is_reading || !self.held.is_all_tired()
+    }
+
+    /// When the first waiting event is due that may be sent then: one that has to give way to the others wakes no one.
+    pub(super) fn first_due(&self, now: Now) -> Option<Millis> {
+        let may_go = self.is_probing() || self.may_tire(now) || !self.has_others();
+        let tired = self.held.first_due_of(true).filter(|_| may_go);
+        self.held.first_due_of(false).into_iter().chain(tired).min()
     }
 
     /// Takes note of what came of an attempt.
@@ -318,4 +334,40 @@ enum Chosen {
     Waiting(EventRef),
     /// The next event of the owed range.
     Owed,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::types::LIMITS;
+    use super::*;
+    use crate::lifecycle::Rules;
+
+    #[test]
+    fn an_event_that_has_to_give_way_wakes_no_one() {
+        let rules = Rules {
+            seal: Duration::from_secs(10),
+            give_up: Duration::from_secs(5 * 24 * 3600),
+            retention: Duration::from_secs(90 * 24 * 3600),
+        };
+        let wall = Millis(1_700_000_000_000);
+        let now = Now { wall, tick: 1_000 };
+        let over = wall.after(Duration::from_secs(90));
+        let mut sender = Sender::new(0, Ulid(7), now, over, rules, LIMITS);
+        let event = |number: u128| EventRef {
+            segment: Ulid(number << 80),
+            index: 0,
+            shard: 0,
+        };
+        let long_due = Tried::new(5, Some(Millis(0)), wall.before(Duration::from_secs(60)));
+        sender.held.wait(event(1), long_due, Ulid(0));
+        assert_eq!(sender.wake(now), now.tick + 1, "there is nothing else");
+        let soon = Tried::new(2, Some(Millis(0)), wall.after(Duration::from_millis(200)));
+        sender.held.wait(event(2), soon, Ulid(0));
+        assert_eq!(sender.wake(now), now.tick + 1, "it may go beside the other");
+        // All those of the window that may be of its kind are under way.
+        sender.under_way.tired = sender.pacer.window();
+        assert_eq!(sender.wake(now), now.tick + 200);
+    }
 }

@@ -148,8 +148,10 @@ pub async fn handle(
             Ok(SqsBatchResponse::default())
         }
         Invocation::Batch(event) => {
-            let carry_out =
-                async |task: &ReplayTask, _: Option<&Trace>| carry_out(app, task, left).await;
+            let steps = sending::Batch::default();
+            let carry_out = async |task: &ReplayTask, _: Option<&Trace>| {
+                carry_out(app, task, left, &steps).await
+            };
             let (queue, dead_letters) = (&app.replay_queue, &app.dead_letters);
             let answer = batch::each(event, queue, dead_letters, &app.metrics, carry_out).await;
             app.counter.flush().await;
@@ -158,12 +160,17 @@ pub async fn handle(
     }
 }
 
-async fn carry_out(app: &App, task: &ReplayTask, left: Duration) -> Result<(), ReplayError> {
+async fn carry_out(
+    app: &App,
+    task: &ReplayTask,
+    left: Duration,
+    steps: &sending::Batch,
+) -> Result<(), ReplayError> {
     match task {
         ReplayTask::Step {
             integration_ref,
             turn,
-        } => sending::step(app, integration_ref, *turn, left).await,
+        } => sending::step(app, integration_ref, *turn, left, steps).await,
         ReplayTask::Purge { integration_ref } => {
             Ok(app.integrations.purge(integration_ref).await?)
         }

@@ -1,6 +1,7 @@
 //! Carries out what a sender wants, on the stores and on the receiver.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
@@ -16,11 +17,56 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use receivers::Post;
 use shared::attempts::{Attempted, Attempts};
 use shared::rejections::Rejections;
+use shared::store::StoreError;
 use shared::telemetry::chain;
 
 use crate::reading::Read;
 use crate::segments::{Event, Segments, lock};
 use crate::{App, ReplayError};
+
+/// The pause before waiting events are stored or deleted again, at first; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often one such call is made at most: that fills the time limit of a step.
+const MAX_TRIES: u32 = 50;
+/// How long before the end of a step no call is made again: what follows it needs that time.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+/// How long a step may keep the others of its batch waiting that are over.
+const LAST_OF_BATCH: Duration = Duration::from_secs(20);
+
+/// The steps of a batch, which are begun together. Lambda hands out the next ones when all of them are over.
+#[derive(Debug, Default)]
+pub struct Batch {
+    begun: AtomicUsize,
+    over: AtomicUsize,
+}
+
+impl Batch {
+    /// Whether one of several steps is the only one that is at work.
+    fn has_one_left(&self) -> bool {
+        let (begun, over) = (
+            self.begun.load(Ordering::Relaxed),
+            self.over.load(Ordering::Relaxed),
+        );
+        begun > 1 && over + 1 == begun
+    }
+
+    /// Counts a step of the batch, until what is returned is dropped.
+    fn begin(&self) -> Step<'_> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        Step(&self.over)
+    }
+}
+
+/// A step that is at work.
+struct Step<'a>(&'a AtomicUsize);
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Carries out the step of the task of `turn`, in an invocation that has `left` to live.
 ///
@@ -31,7 +77,9 @@ pub async fn step(
     integration_ref: &IntegrationRef,
     turn: u64,
     left: Duration,
+    batch: &Batch,
 ) -> Result<(), ReplayError> {
+    let _step = batch.begin();
     let began = Instant::now();
     let now = || Now {
         wall: app.clock.now(),
@@ -44,6 +92,9 @@ pub async fn step(
     let mut under_way: FuturesUnordered<BoxFuture<'_, Result<Seen, ReplayError>>> =
         FuturesUnordered::new();
     while !sender.is_over() {
+        if began.elapsed() >= LAST_OF_BATCH && batch.has_one_left() {
+            sender.leave_early(now());
+        }
         while let Some(todo) = sender.next(now(), app.clock.ulid()) {
             let (turn, epoch) = (sender.turn(), sender.epoch());
             under_way.push(Box::pin(work.carry_out(todo, turn, epoch)));
@@ -53,10 +104,11 @@ pub async fn step(
         }
         let tick = now();
         let pause = Duration::from_millis(sender.wake(tick) - tick.tick);
+        if under_way.is_empty() {
+            tokio::time::sleep(pause).await;
+            continue;
+        }
         let Ok(Some(done)) = tokio::time::timeout(pause, under_way.next()).await else {
-            if under_way.is_empty() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
             continue;
         };
         match done {
@@ -154,11 +206,13 @@ impl<'a> Work<'a> {
                 let parked = items.iter().map(|it| it.waiting.indices.len()).sum();
                 app.metrics.count(Metric::EventsParked, parked);
                 let now = app.clock.now();
-                app.waiting_events.put(integration_ref, &items, now).await?;
+                let put = async || app.waiting_events.put(integration_ref, &items, now).await;
+                self.persist(put).await?;
                 Seen::Put
             }
             Do::Drop(keys) => {
-                app.waiting_events.delete(integration_ref, &keys).await?;
+                let delete = async || app.waiting_events.delete(integration_ref, &keys).await;
+                self.persist(delete).await?;
                 Seen::Dropped
             }
             Do::Read { from, until, limit } => self.read(from, until, limit).await?,
@@ -189,6 +243,32 @@ impl<'a> Work<'a> {
                 Seen::Rejected { id }
             }
         })
+    }
+
+    /// Makes a call that may be repeated again until it succeeds: what was sent counts as sent only once this is stored, and a step
+    /// that failed here would send it again. At most until the lease ends, and not for ever by a clock that stands still.
+    async fn persist(
+        &self,
+        call: impl AsyncFn() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..MAX_TRIES {
+            let Err(error) = call().await else {
+                return Ok(());
+            };
+            if self.began.elapsed() + pause + LAST_CALLS >= self.left {
+                return Err(error);
+            }
+            tracing::warn!(
+                tenant = self.integration_ref.tenant,
+                integration = self.integration_ref.integration_id,
+                error = chain(&error),
+                "waiting events are stored or deleted once more"
+            );
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        call().await
     }
 
     /// How old what is owed is when the step begins.
@@ -259,4 +339,22 @@ impl<'a> Work<'a> {
 fn made(outcome: Outcome, url: &str, event: &Event) -> Posted {
     let reason = reason_of(url, &outcome, &event.body);
     Posted::Made(outcome, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_step_of_a_batch_is_known_and_a_single_one_is_none() {
+        let batch = Batch::default();
+        let first = batch.begin();
+        assert!(!batch.has_one_left(), "it keeps no other one waiting");
+        let second = batch.begin();
+        assert!(!batch.has_one_left());
+        drop(first);
+        assert!(batch.has_one_left());
+        drop(second);
+        assert!(!batch.has_one_left());
+    }
 }

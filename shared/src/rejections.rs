@@ -21,6 +21,9 @@ use crate::store::integration_log::IntegrationLog;
 use crate::store::rejected_events::{MAX_REJECTED, Rejected, RejectedEvents};
 use crate::telemetry::chain;
 
+/// How many notes that could not be stored are tried again.
+const MAX_UNNOTED: usize = 1_000;
+
 /// The rejections of one run or one sender.
 #[derive(Debug)]
 pub struct Rejections<'a> {
@@ -129,7 +132,7 @@ impl<'a> Rejections<'a> {
         let unnoted = std::mem::take(&mut *lock(&self.unnoted));
         let noted = self.fates.note(integration_ref, &unnoted).await;
         if let Err(error) = noted {
-            // Sent again, they would be refused again: it is their fate that is not known.
+            // Sent again, they would be refused again: it is their fate that is not known. The next call notes them as well.
             tracing::warn!(
                 tenant = integration_ref.tenant,
                 integration = integration_ref.integration_id,
@@ -137,6 +140,9 @@ impl<'a> Rejections<'a> {
                 error = chain(&error),
                 "rejected events are not noted"
             );
+            let mut left = lock(&self.unnoted);
+            left.extend(unnoted);
+            left.truncate(MAX_UNNOTED);
         }
     }
 

@@ -121,10 +121,15 @@ impl Receiver<'_> {
             "retried on request"
         );
         if exchange.outcome == Outcome::Delivered {
+            // The note goes first: what is not among the rejected events any more is not looked at again, and of an event that was
+            // delivered it would be said for certain that it was rejected.
+            let place = app.rejected_events.place(integration_ref, event_id).await?;
+            if let Some(event) = place {
+                app.fates.forget(integration_ref, &event).await?;
+            }
             match app.rejected_events.delete(integration_ref, event_id).await {
-                Ok(Some(event)) => app.fates.forget(integration_ref, &event).await?,
-                // Of an earlier version; or deleted or retried by another call in the meantime.
-                Ok(None) | Err(StoreError::NotFound) => {}
+                // Deleted or retried by another call in the meantime; or by this one, whose response was lost.
+                Ok(_) | Err(StoreError::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }
         }

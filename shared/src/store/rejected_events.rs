@@ -89,6 +89,19 @@ impl RejectedEvents {
         text_of(&found.ok_or(StoreError::NotFound)?, "envelope")
     }
 
+    /// Where a rejected event is in the event log, if that is known.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn place(
+        &self,
+        integration_ref: &IntegrationRef,
+        event_id: &str,
+    ) -> Result<Option<EventRef>, StoreError> {
+        let (pk, sk) = (partition(integration_ref), format!("{PREFIX}{event_id}"));
+        Ok(self.table.get(&pk, &sk).await?.as_ref().and_then(event_of))
+    }
+
     /// Keeps a rejected event, in place of an earlier rejection of the same one. Others that are too many now stay until
     /// [`RejectedEvents::evict`].
     ///

@@ -1,6 +1,6 @@
 //! The rules for the values of an integration's fields. Every refusal is a sentence that follows the field's name.
 
-use domain::integration::IntegrationType;
+use domain::integration::{Callback, IntegrationType};
 use domain::time::Millis;
 
 /// The longest id (docs/api.md).
@@ -133,6 +133,23 @@ pub fn header_value(value: &str) -> Result<(), String> {
             "must have 1 to {MAX_API_KEY_CHARS} visible ASCII characters, and blanks only between them"
         )),
     }
+}
+
+/// The most bytes that the key and the headers of a webhook have together, as they are encrypted. They are read with the integration
+/// for every batch of events, whatever its filter lets pass.
+const MAX_SECRETS_BYTES: usize = 8 * 1024;
+
+/// `api_key` and `headers` together: 8 KiB, as KMS encrypts them, which adds about 150 bytes to each.
+pub fn secrets(callback: &Callback) -> Result<(), String> {
+    let secrets = callback.api_key.iter().chain(callback.headers.values());
+    // Base64 has four characters for three bytes.
+    let bytes: usize = secrets.map(|stored| stored.cipher.len() / 4 * 3).sum();
+    if bytes <= MAX_SECRETS_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "has {bytes} bytes of secrets, encrypted, in api_key and headers; at most {MAX_SECRETS_BYTES} are accepted"
+    ))
 }
 
 /// `aws_access_key_id`: by its first four letters AWS says what an id names

@@ -73,7 +73,7 @@ pub async fn new_callback(
     check_max_in_flight(max_in_flight)?;
     let given = body.headers.flatten().unwrap_or_default();
     let headers = headers(app, tenant, id, &BTreeMap::new(), given).await?;
-    Ok(Callback {
+    checked(Callback {
         callback_url,
         api_key,
         max_in_flight,
@@ -120,13 +120,19 @@ pub async fn changed_callback(
             headers(app, tenant, id, &before.headers, given.unwrap_or_default()).await?
         }
     };
-    Ok(Callback {
+    checked(Callback {
         callback_url,
         api_key,
         max_in_flight,
         signing: before.signing.clone(),
         headers,
     })
+}
+
+fn checked(callback: Callback) -> Result<Callback, ApiError> {
+    let secrets = limits::secrets(&callback);
+    secrets.map_err(|reason| ApiError::bad_field("callback_parameters", reason))?;
+    Ok(callback)
 }
 
 /// Headers of an integration's own as they are given, checked, their values encrypted; a mask that comes back keeps the stored

@@ -190,3 +190,27 @@ fn dates_depend_on_the_type() {
         );
     }
 }
+
+#[test]
+fn the_secrets_of_a_webhook_have_eight_kilobytes_together() {
+    let secret = |bytes: usize| domain::secret::StoredSecret {
+        cipher: "x".repeat(bytes / 3 * 4),
+        mask: String::new(),
+    };
+    let callback = |key: usize, headers: &[usize]| Callback {
+        callback_url: "https://erp.example/".to_owned(),
+        api_key: Some(secret(key)),
+        max_in_flight: None,
+        signing: None,
+        headers: headers
+            .iter()
+            .enumerate()
+            .map(|(number, bytes)| (format!("x-{number}"), secret(*bytes)))
+            .collect(),
+    };
+    // The longest key and one as long, as KMS encrypts them, are too much; ten of 600 characters are not.
+    assert!(secrets(&callback(4_096 + 150, &[])).is_ok());
+    assert!(secrets(&callback(4_096 + 150, &[4_096 + 150])).is_err());
+    assert!(secrets(&callback(300, &[750; 10])).is_ok());
+    assert!(secrets(&callback(300, &[801; 10])).is_err());
+}

@@ -112,6 +112,20 @@ pub fn reason_of(url: &str, outcome: &Outcome, payload: &str) -> String {
     }
 }
 
+/// The entry of a running integration that cannot be sent what it is owed, since events are kept for a certain time and its receiver
+/// is slower than its publisher. The same all day: `oldest` is the first instant of which events are kept.
+pub fn skipped(oldest: Millis, now: Millis) -> Entry {
+    let reason = format!(
+        "Events published before {} are no longer kept and were not sent: the receiver takes less than is published.",
+        oldest.day()
+    );
+    Entry {
+        id: Ulid(now.midnight().first_id().0 + 1),
+        action: Action::DeliveryPaced,
+        reason,
+    }
+}
+
 /// Why a temporary S3 integration has ended, whose range began at `starts_at`. `oldest` is the first instant of which events are
 /// kept.
 pub fn exported(end: Millis, starts_at: Millis, oldest: Millis) -> String {
@@ -240,5 +254,17 @@ mod tests {
                 "é".repeat(512)
             )
         );
+    }
+
+    #[test]
+    fn what_is_no_longer_kept_is_one_entry_a_day() {
+        let day = 24 * 3600 * 1_000;
+        let entry = |now: u64| skipped(Millis(now - 90 * day), Millis(now));
+        let noon = 20_000 * day + day / 2;
+        assert_eq!(entry(noon), entry(noon + day / 2 - 1));
+        let next = entry(noon + day);
+        assert_ne!(entry(noon).id, next.id);
+        assert_ne!(entry(noon).reason, next.reason);
+        assert!(next.created_at() <= Millis(noon + day));
     }
 }

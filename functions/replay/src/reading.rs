@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use domain::integration_log::skipped;
 use domain::log::position::Position;
 use domain::replay::reading::{Next, Reading};
 use domain::replay::sender::Seen;
 use shared::store::event_log::Reader;
+use shared::telemetry::chain;
 use ulid::Ulid;
 
 use crate::ReplayError;
@@ -33,7 +35,10 @@ impl Work<'_> {
     ) -> Result<Seen, ReplayError> {
         let known = lock(&self.reading).take();
         let known = known.filter(|read| read.reading.continues(from, until));
-        let mut read = known.unwrap_or_else(|| self.begin_reading(from, until));
+        let mut read = match known {
+            Some(read) => read,
+            None => self.begin_reading(from, until).await,
+        };
         let began = Instant::now();
         while !self.segments.has_room() && began.elapsed() < LONGEST_READ {
             tokio::time::sleep(ROOM_PAUSE).await;
@@ -78,10 +83,26 @@ impl Work<'_> {
         }
     }
 
-    /// What the event log has forgotten is not read.
-    fn begin_reading(&self, from: Position, until: Ulid) -> Read {
+    /// What the event log has forgotten is not read, and the integration log says so once a day.
+    async fn begin_reading(&self, from: Position, until: Ulid) -> Read {
         let log = &self.app.event_log;
-        let first = from.segment.max(log.oldest().first_id());
+        let oldest = log.oldest();
+        if from.segment < oldest.first_id() {
+            let entry = skipped(oldest, self.app.clock.now());
+            let appended = self
+                .app
+                .integration_log
+                .append(self.integration_ref, &entry);
+            if let Err(error) = appended.await {
+                tracing::warn!(
+                    tenant = self.integration_ref.tenant,
+                    integration = self.integration_ref.integration_id,
+                    error = chain(&error),
+                    "the integration log does not say that events are no longer kept"
+                );
+            }
+        }
+        let first = from.segment.max(oldest.first_id());
         Read {
             reading: Reading::new(from, until),
             pages: log.read(&self.integration_ref.tenant, first, until),

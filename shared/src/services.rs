@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use domain::integration::CATCH_UP;
 use domain::lifecycle::Rules;
 
 use crate::clock::Clock;
@@ -75,12 +76,19 @@ impl Services {
 
     /// What the deployment decides: `SEAL_MILLIS`; `GIVE_UP_DAYS`, after which a receiver that has only failed is given up;
     /// `RETENTION_DAYS`, for which events are kept.
+    ///
+    /// # Panics
+    /// Where events are not kept for as long as an integration can need them.
     pub fn rules(&self) -> Rules {
-        Rules {
+        let rules = Rules {
             seal: self.seal(),
             give_up: DAY * self.environment.parsed::<u32>("GIVE_UP_DAYS"),
             retention: self.retention(),
+        };
+        if let Err(reason) = check(&rules) {
+            panic!("{reason}");
         }
+        rules
     }
 
     /// The event log: `EVENTS_TABLE`, `SEAL_MILLIS`, `RETENTION_DAYS`, `EVENT_LOG_SHARDS`.
@@ -123,9 +131,9 @@ impl Services {
         Fates::new(self.table("INTEGRATIONS_TABLE"), self.retention())
     }
 
-    /// Their waiting events, in the same table.
+    /// Their waiting events, in the same table: `RETENTION_DAYS`.
     pub fn waiting_events(&self) -> WaitingEvents {
-        WaitingEvents::new(self.table("INTEGRATIONS_TABLE"))
+        WaitingEvents::new(self.table("INTEGRATIONS_TABLE"), self.retention())
     }
 
     /// What an earlier version's replay had under way for them, in the same table.
@@ -174,5 +182,41 @@ impl Services {
 
     fn retention(&self) -> Duration {
         DAY * self.environment.parsed::<u32>("RETENTION_DAYS")
+    }
+}
+
+/// Whether events are kept for as long as an integration can need them: its receiver may fail until it is given up, and it may be
+/// started again until it would start afresh. What is gone by then would be left out without a word.
+fn check(rules: &Rules) -> Result<(), String> {
+    let needed = rules.give_up + CATCH_UP + DAY;
+    if rules.retention >= needed {
+        return Ok(());
+    }
+    let days = needed.as_secs() / DAY.as_secs();
+    Err(format!(
+        "RETENTION_DAYS is less than {days}: GIVE_UP_DAYS, and 31 more in which a stopped integration can catch up"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_kept_as_long_as_an_integration_can_need_them() {
+        for (give_up, retention, is_accepted) in [
+            (5, 90, true),
+            (14, 45, true),
+            (15, 45, false),
+            (30, 61, true),
+            (30, 60, false),
+        ] {
+            let rules = Rules {
+                seal: Duration::from_secs(10),
+                give_up: DAY * give_up,
+                retention: DAY * retention,
+            };
+            assert_eq!(check(&rules).is_ok(), is_accepted, "{give_up} {retention}");
+        }
     }
 }

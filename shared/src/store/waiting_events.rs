@@ -3,9 +3,10 @@
 //! Each item is less than 1 KB: a write unit. All of an integration are in one partition, which takes 1,000 of them a second.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, PutRequest, WriteRequest};
-use domain::integration::{CATCH_UP, IntegrationRef};
+use domain::integration::IntegrationRef;
 use domain::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
 use domain::time::Millis;
 use futures_util::future::try_join;
@@ -24,15 +25,16 @@ const PARKED: &str = "parked#";
 #[derive(Clone, Debug)]
 pub struct WaitingEvents {
     table: Table,
+    retention: Duration,
 }
 
 impl WaitingEvents {
-    /// The store in a table.
-    pub fn new(table: Table) -> WaitingEvents {
-        WaitingEvents { table }
+    /// The store in a table. Items are kept for the `retention` of events: a longer one would name events that are gone.
+    pub fn new(table: Table, retention: Duration) -> WaitingEvents {
+        WaitingEvents { table, retention }
     }
 
-    /// Stores items at `now`, for as long as a stopped integration can be started again to catch up, and as long again.
+    /// Stores items at `now`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: some may have been stored.
@@ -44,7 +46,11 @@ impl WaitingEvents {
     ) -> Result<(), StoreError> {
         let mut writes = Vec::with_capacity(items.len());
         for stored in items {
-            let put = PutRequest::builder().set_item(Some(item(integration_ref, stored, now)));
+            let put = PutRequest::builder().set_item(Some(item(
+                integration_ref,
+                stored,
+                now.after(self.retention),
+            )));
             let put = put.build().map_err(unreadable)?;
             writes.push(WriteRequest::builder().put_request(put).build());
         }
@@ -166,7 +172,7 @@ fn sort_key(key: &WaitingKey) -> String {
     }
 }
 
-fn item(integration_ref: &IntegrationRef, stored: &StoredWaiting, now: Millis) -> Item {
+fn item(integration_ref: &IntegrationRef, stored: &StoredWaiting, expires_at: Millis) -> Item {
     let StoredWaiting { key, waiting } = stored;
     let indices = waiting.indices.iter().map(u32::to_string).collect();
     let mut item: Item = HashMap::from([
@@ -176,10 +182,7 @@ fn item(integration_ref: &IntegrationRef, stored: &StoredWaiting, now: Millis) -
         ("shard".into(), number(u64::from(waiting.shard))),
         ("attempt".into(), number(u64::from(waiting.attempt))),
         ("due_at".into(), number(waiting.due_at.0)),
-        (
-            "expires_at".into(),
-            number(now.after(CATCH_UP * 2).epoch_seconds()),
-        ),
+        ("expires_at".into(), number(expires_at.epoch_seconds())),
     ]);
     if let Some(failing_since) = waiting.failing_since {
         item.insert("failing_since".into(), number(failing_since.0));

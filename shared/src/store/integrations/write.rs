@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::builders::{TransactWriteItemBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{
-    AttributeValue, Delete, Put, ReturnValue, TransactWriteItem, Update,
+    AttributeValue, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    TransactWriteItem, Update,
 };
 use domain::fate::PastFilter;
 use domain::integration::{Integration, IntegrationRef, MAX_INTEGRATIONS};
@@ -207,8 +209,10 @@ impl Integrations {
         Ok(integration)
     }
 
-    /// A conditional put that needs no transaction.
+    /// A conditional put that needs no transaction. One that took effect though its response was lost is sent again by the SDK, and
+    /// finds itself: it has succeeded then, and what it counts is not counted twice.
     async fn put_alone(&self, put: Put) -> Result<(), StoreError> {
+        let mine = put.item.clone();
         let written = self
             .table
             .client
@@ -218,13 +222,22 @@ impl Integrations {
             .set_condition_expression(put.condition_expression)
             .set_expression_attribute_names(put.expression_attribute_names)
             .set_expression_attribute_values(put.expression_attribute_values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        // What another writer's transaction is at is changed, or will not be: either way it is read again.
-        written.map(drop).map_err(|error| match error.code() {
-            Some("TransactionConflictException") => StoreError::Changed,
-            _ => failure(error, StoreError::Changed),
-        })
+        let Err(error) = written else {
+            return Ok(());
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed))
+                if failed.item() == Some(&mine) =>
+            {
+                Ok(())
+            }
+            // What another writer's transaction is at is changed, or will not be: either way it is read again.
+            Some(PutItemError::TransactionConflictException(_)) => Err(StoreError::Changed),
+            _ => Err(failure(error, StoreError::Changed)),
+        }
     }
 
     /// The external id with which roles of a tenant are assumed: `fresh`, unless the tenant has one already. It stays for
@@ -395,4 +408,46 @@ fn cancelled(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<String>> {
 
 fn build<T>(built: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
     built.map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::config::{Credentials, Region};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::store::Table;
+    use crate::testing::serve;
+
+    /// What comes of a conditional put where DynamoDB has this item already.
+    async fn put(stored: impl Fn(&Value) -> Value + Send + 'static) -> Result<(), StoreError> {
+        let endpoint = serve(move |request| {
+            assert_eq!(request["ReturnValuesOnConditionCheckFailure"], "ALL_OLD");
+            let kind = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
+            let item = stored(&request["Item"]);
+            (400, json!({"__type": kind, "Item": item}))
+        });
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version_latest()
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::new("a", "b", None, None, "test"))
+            .endpoint_url(endpoint);
+        let client = aws_sdk_dynamodb::Client::from_conf(config.build());
+        let item: Item = HashMap::from([
+            ("pk".to_owned(), text("acme")),
+            ("version".to_owned(), number(7)),
+        ]);
+        let put = Put::builder().table_name("t").set_item(Some(item));
+        let put = put.condition_expression("version = :version");
+        let put = put.expression_attribute_values(":version", number(6));
+        let integrations = Integrations::new(Table::new(client, "t".to_owned()));
+        integrations.put_alone(put.build().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_write_that_finds_itself_has_succeeded() {
+        assert!(put(Value::clone).await.is_ok());
+        let other = |_: &Value| json!({"pk": {"S": "acme"}, "version": {"N": "8"}});
+        assert!(matches!(put(other).await, Err(StoreError::Changed)));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use domain::integration::{Integration, IntegrationRef, Target};
 
 use crate::store::{
@@ -56,26 +57,41 @@ impl Integrations {
         read(&found.ok_or(StoreError::NotFound)?)
     }
 
-    /// Removes everything that a deleted integration left: log entries, rejected and parked events, then its tombstone.
+    /// Removes everything that a deleted integration left: log entries, rejected and waiting events, what was noted, counted and
+    /// listed of it, then its tombstone.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a second call continues.
     pub async fn purge(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
-        let pages = self
-            .table
-            .query()
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", text(partition(integration_ref)))
-            .projection_expression("pk, sk")
-            .into_paginator();
-        let mut items = pages.items().send();
-        while let Some(item) = items.try_next().await.map_err(unavailable)? {
-            let (pk, sk) = (text_of(&item, "pk")?, text_of(&item, "sk")?);
-            self.table.delete(&pk, &sk).await?;
+        let partition = partition(integration_ref);
+        for of_it in ["", "#fates", "#activity", "#files"] {
+            self.purge_partition(format!("{partition}{of_it}")).await?;
         }
         self.table
             .delete(&integration_ref.tenant, &tombstone(integration_ref))
             .await
+    }
+
+    /// Deletes a partition's items, as many at a time as DynamoDB accepts: there may be a note for each event.
+    async fn purge_partition(&self, pk: String) -> Result<(), StoreError> {
+        let pages = self
+            .table
+            .query()
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(pk))
+            .projection_expression("pk, sk")
+            .into_paginator();
+        let mut pages = pages.send();
+        while let Some(page) = pages.try_next().await.map_err(unavailable)? {
+            let deletions = page.items.unwrap_or_default().into_iter().map(|key| {
+                let delete = DeleteRequest::builder().set_key(Some(key));
+                let delete = delete.build().map_err(unreadable)?;
+                Ok(WriteRequest::builder().delete_request(delete).build())
+            });
+            let deletions = deletions.collect::<Result<_, StoreError>>()?;
+            self.table.write_batch(deletions).await?;
+        }
+        Ok(())
     }
 }
 

@@ -28,6 +28,10 @@ use ulid::Ulid;
 
 /// About 20,000 events of 2.5 KB.
 const BYTES: usize = 50_000_000;
+/// How many events a segment has.
+const SEGMENT: usize = 50;
+/// As many as make 1 MiB: what a publisher makes who sends 500 events a request.
+const LARGE_SEGMENT: usize = 400;
 /// How often a sender is killed in the middle of catching up.
 const KILLS: usize = 50;
 /// The time limit of replay and of delivery, as in the cloud.
@@ -52,15 +56,17 @@ fn all() -> Result<(), Failure> {
         "| | receiver | events | events/s | most at once | CPU s per 1,000 | WCU per event | RCU of the log | other RCU | SQS requests per event | repeated | peak MiB |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
-    for (role, took) in [
-        ("catch-up", 20),
-        ("catch-up", 200),
-        ("catch-up", 1),
-        ("live", 1),
+    for (role, took, segment) in [
+        ("catch-up", 20, SEGMENT),
+        ("catch-up", 20, LARGE_SEGMENT),
+        ("catch-up", 200, SEGMENT),
+        ("catch-up", 1, SEGMENT),
+        ("live", 1, SEGMENT),
     ] {
         let mut services = again("services")?
             .env("BENCH_TOOK", took.to_string())
             .env("BENCH_LIVE", if role == "live" { "1" } else { "0" })
+            .env("BENCH_SEGMENT", segment.to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         let port = said(&mut services)?["port"].clone();
@@ -72,7 +78,7 @@ fn all() -> Result<(), Failure> {
         let total = |name: &str| measured["totals"][name].as_f64().unwrap_or_default();
         let events = total("events");
         println!(
-            "| {role} | {took} ms | {events} | {:.0} | {} | {:.3} | {:.4} | {:.4} | {:.4} | {:.4} | {} | {:.0} |",
+            "| {role}, {segment} events a segment | {took} ms | {events} | {:.0} | {} | {:.3} | {:.4} | {:.4} | {:.4} | {:.4} | {} | {:.0} |",
             events / of("wall"),
             total("most"),
             of("cpu") * 1_000.0 / events,
@@ -98,6 +104,7 @@ fn kills() -> Result<(), Failure> {
         let mut services = again("services")?
             .env("BENCH_TOOK", "20")
             .env("BENCH_LIVE", "0")
+            .env("BENCH_SEGMENT", SEGMENT.to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         let endpoint = format!("http://127.0.0.1:{}", said(&mut services)?["port"]);
@@ -151,7 +158,7 @@ async fn round(endpoint: &str, repeated: &mut Vec<u64>) -> Result<u64, Failure> 
 async fn services() -> Result<(), Failure> {
     let now = Clock::system().now();
     let (from, until) = (Millis(now.0 - 44 * 60_000), Millis(now.0 - 2 * 60_000));
-    let corpus = Corpus::new(BYTES, 50, from, until);
+    let corpus = Corpus::new(BYTES, number("BENCH_SEGMENT")? as usize, from, until);
     let took = Duration::from_millis(number("BENCH_TOOK")?);
     let listener = cloud::bind().await?;
     let address = listener.local_addr()?;

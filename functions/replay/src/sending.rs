@@ -198,7 +198,10 @@ impl<'a> Work<'a> {
                 }
                 Seen::Applied(applied.map(Box::new))
             }
-            Do::List => Seen::Waiting(app.waiting_events.list(integration_ref).await?),
+            Do::List => {
+                let first = app.waiting_events.first(integration_ref, LIMITS.listed());
+                Seen::Waiting(first.await?)
+            }
             Do::ListChunk(chunk) => {
                 Seen::Chunk(app.chunks.outstanding(integration_ref, chunk).await?)
             }

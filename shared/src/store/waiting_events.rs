@@ -115,6 +115,29 @@ impl WaitingEvents {
         Ok(items)
     }
 
+    /// The items of an integration, those of the oldest segments first, read consistently: all of them, or the first with at least
+    /// so many events.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    pub async fn first(
+        &self,
+        integration_ref: &IntegrationRef,
+        events: usize,
+    ) -> Result<Vec<StoredWaiting>, StoreError> {
+        let query = self.table.list(&partition(integration_ref), PREFIX);
+        let mut items = query.into_paginator().items().send();
+        let (mut found, mut count) = (Vec::new(), 0);
+        while count < events
+            && let Some(item) = items.try_next().await.map_err(unavailable)?
+        {
+            let stored = read(&item)?;
+            count += stored.waiting.indices.len();
+            found.push(stored);
+        }
+        Ok(found)
+    }
+
     /// The items of the segments `from <= segment < until`, read consistently.
     ///
     /// # Errors
@@ -245,9 +268,12 @@ fn parked_key(item: &Item, rest: Option<&str>) -> Option<WaitingKey> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::config::{Credentials, Region};
     use domain::log::position::EventRef;
+    use serde_json::json;
 
     use super::*;
+    use crate::testing::serve;
 
     fn integration_ref() -> IntegrationRef {
         IntegrationRef {
@@ -331,5 +357,39 @@ mod tests {
             read(&stored).unwrap().waiting.failing_since,
             Some(Millis(8))
         );
+    }
+
+    #[tokio::test]
+    async fn a_list_ends_where_enough_is_found() {
+        // Pages of two items of two events, without end.
+        let endpoint = serve(|request| {
+            let first = request["ExclusiveStartKey"]["sk"]["S"].as_str();
+            let first: u128 = first.map_or(0, |sk| sk.rsplit('#').next().unwrap().parse().unwrap());
+            let key = |number: u128| {
+                let token = format!("{number:026}");
+                json!({"S": format!("waiting#01HF7YAT010000000000000005#{token}")})
+            };
+            let item = |number| {
+                json!({
+                    "pk": {"S": "acme#erp-1#00000000000000000000000009"}, "sk": key(number), "indices": {"NS": ["0", "1"]},
+                    "shard": {"N": "0"}, "attempt": {"N": "2"}, "due_at": {"N": "7"},
+                })
+            };
+            let last =
+                json!({"pk": {"S": "acme#erp-1#00000000000000000000000009"}, "sk": key(first + 2)});
+            (
+                200,
+                json!({"Items": [item(first + 1), item(first + 2)], "LastEvaluatedKey": last}),
+            )
+        });
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version_latest()
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::new("a", "b", None, None, "test"))
+            .endpoint_url(endpoint);
+        let client = aws_sdk_dynamodb::Client::from_conf(config.build());
+        let store = WaitingEvents::new(Table::new(client, "t".to_owned()), Duration::from_secs(9));
+        let found = store.first(&integration_ref(), 9).await.unwrap();
+        assert_eq!(found.len(), 5);
     }
 }

@@ -61,10 +61,14 @@ struct Item {
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     waits: BTreeMap<EventRef, Tried>,
+    /// Those of them that no item says all of.
+    fresh: BTreeSet<EventRef>,
     /// By due time: those that are not tired, and those that are.
     due: [BTreeSet<(Millis, EventRef)>; 2],
     /// How many events are in each item that is stored, and how many of them are not done with.
     items: BTreeMap<WaitingKey, Item>,
+    /// Items some of whose events are done with.
+    partly: BTreeSet<WaitingKey>,
     /// Items of which nothing is needed any more.
     to_drop: Vec<WaitingKey>,
     /// Items that are deleted, or are about to be: a list may still show them.
@@ -114,14 +118,24 @@ impl Held {
             tried.is_stored |= other.is_stored;
         }
         self.due[usize::from(tried.is_tired())].insert((tried.due_at, event));
-        self.waits.insert(event, tried);
+        self.insert(event, tried);
     }
 
     /// Takes an event that waits, to send it.
     pub fn take(&mut self, event: EventRef) -> Option<Tried> {
         let tried = self.waits.remove(&event)?;
+        self.fresh.remove(&event);
         self.due[usize::from(tried.is_tired())].remove(&(tried.due_at, event));
         Some(tried)
+    }
+
+    fn insert(&mut self, event: EventRef, tried: Tried) {
+        if tried.is_stored {
+            self.fresh.remove(&event);
+        } else {
+            self.fresh.insert(event);
+        }
+        self.waits.insert(event, tried);
     }
 
     /// The event that is due first, of those that are tired or of the others.
@@ -187,14 +201,41 @@ impl Held {
     /// Events that wait and have to be stored: no item says since when and until when, or the item that does has others that are
     /// done with, which the next sender would send again.
     pub fn unstored(&self) -> impl Iterator<Item = (EventRef, &Tried)> {
+        let of_partly_done = self.partly.iter().flat_map(|key| {
+            let place = |index| EventRef {
+                segment: key.segment,
+                index,
+                shard: 0,
+            };
+            let last = EventRef {
+                shard: u32::MAX,
+                ..place(u32::MAX)
+            };
+            let of_segment = self.waits.range(place(0)..=last);
+            of_segment.filter(|(_, tried)| tried.keys.contains(key))
+        });
+        let fresh = self.fresh.iter();
+        let fresh = fresh.filter_map(|event| self.waits.get_key_value(event));
+        let all: BTreeMap<EventRef, &Tried> = of_partly_done
+            .chain(fresh)
+            .map(|(event, tried)| (*event, tried))
+            .collect();
+        debug_assert!(
+            self.waits.len() > 100 || all.len() == self.unstored_by_scan(),
+            "the sets say what the events say"
+        );
+        all.into_iter()
+    }
+
+    fn unstored_by_scan(&self) -> usize {
         let is_partly_done = |key: &WaitingKey| {
             let item = self.items.get(key);
             item.is_some_and(|item| item.left < item.all)
         };
-        let waits = self.waits.iter();
+        let waits = self.waits.values();
         waits
-            .filter(move |(_, tried)| !tried.is_stored || tried.keys.iter().any(is_partly_done))
-            .map(|(event, tried)| (*event, tried))
+            .filter(|tried| !tried.is_stored || tried.keys.iter().any(is_partly_done))
+            .count()
     }
 
     /// An event that waits is in this item now, as it was for `attempt`. Whether there is such an event.
@@ -203,7 +244,7 @@ impl Held {
             return false;
         };
         self.move_to(event, &mut tried, key, attempt);
-        self.waits.insert(event, tried);
+        self.insert(event, tried);
         true
     }
 
@@ -221,6 +262,7 @@ impl Held {
     pub fn stored(&mut self, key: WaitingKey, count: usize) {
         let (left, all) = (count, count);
         self.items.insert(key, Item { left, all });
+        self.partly.remove(&key);
     }
 
     /// An event does not need this item any more.
@@ -229,7 +271,9 @@ impl Held {
             return;
         };
         item.left = item.left.saturating_sub(1);
+        self.partly.insert(key);
         if item.left == 0 {
+            self.partly.remove(&key);
             self.items.remove(&key);
             self.dropped.insert(key);
             self.to_drop.push(key);

@@ -53,7 +53,7 @@ impl Sender {
     pub(super) fn leaving(&mut self) -> Do {
         let rest = Rest {
             next: self.next_at(),
-            waits: !self.has_listed || self.held.len() > 0,
+            waits: !self.has_listed || self.lists_more || self.held.len() > 0,
             has_moved: self.has_moved,
             has_failed: self.has_failed,
         };
@@ -68,8 +68,9 @@ impl Sender {
         if let Some(it) = self.health.interruption {
             return Some(it.next_probe_at);
         }
-        let has_more =
-            !self.has_listed || stream.readable(self.horizon).is_some() && !self.is_full();
+        let has_more = !self.has_listed
+            || self.lists_more && self.held.len() < self.resumes_below()
+            || stream.readable(self.horizon).is_some() && !self.is_full();
         let due = match has_more {
             true => Some(Millis(0)),
             false => self.held.first_due(),

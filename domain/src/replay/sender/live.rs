@@ -52,7 +52,7 @@ impl Sender {
             Because::Start | Because::Down => {
                 is_caught_up || now.tick >= LIVE_AFTER && !self.was_refused
             }
-            Because::Full => is_caught_up && self.held.len() < self.limits.waiting * 4 / 5,
+            Because::Full => is_caught_up && !self.is_full(),
             Because::Refused | Because::Slow => {
                 is_caught_up
                     && !self.pacer.was_limited(now.tick)

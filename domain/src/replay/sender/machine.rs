@@ -64,6 +64,8 @@ pub struct Sender {
     pub(super) is_listing: bool,
     /// Whether it is known what waits.
     pub(super) has_listed: bool,
+    /// Whether more may wait than was listed.
+    pub(super) lists_more: bool,
     /// Whether an input is being applied.
     pub(super) is_applying: bool,
     pub(super) opening: bool,
@@ -124,6 +126,7 @@ impl Sender {
             is_reading: false,
             is_listing: false,
             has_listed: false,
+            lists_more: false,
             is_applying: false,
             opening: false,
             confirmed: false,
@@ -239,6 +242,8 @@ impl Sender {
             }
             Seen::Waiting(found) => {
                 (self.is_listing, self.has_listed) = (false, true);
+                let listed: usize = found.iter().map(|it| it.waiting.indices.len()).sum();
+                self.lists_more = listed >= self.limits.listed();
                 self.held.found(found, self.floor());
                 if self.phase == Phase::Listing {
                     self.phase = Phase::Working;
@@ -255,7 +260,13 @@ impl Sender {
                 }
             }
             Seen::Put => self.stored(),
-            Seen::Dropped => self.saving.dropped(),
+            Seen::Dropped => {
+                self.saving.dropped();
+                // As much of the list is gone as makes room for what follows it.
+                if self.lists_more && !self.is_listing && self.held.len() < self.resumes_below() {
+                    self.list();
+                }
+            }
         }
     }
 
@@ -393,9 +404,14 @@ impl Sender {
         }
         let because = self.stream().and_then(Stream::served).map(|it| it.because);
         let limit = match because {
-            Some(Because::Full) => self.limits.waiting * 4 / 5,
+            Some(Because::Full) => self.resumes_below(),
             _ => self.limits.waiting,
         };
-        self.held.len() >= limit
+        self.lists_more || self.held.len() >= limit
+    }
+
+    /// Below how many waiting events one that was full is not full any more.
+    pub(super) fn resumes_below(&self) -> usize {
+        self.limits.waiting * 4 / 5
     }
 }

@@ -31,6 +31,9 @@ struct World {
     now: u64,
     wrote: Vec<String>,
     ids: u128,
+    limits: Limits,
+    /// How many events were listed at a time, at most.
+    listed: usize,
 }
 
 /// How the receiver responds to an event, and after how many milliseconds.
@@ -59,6 +62,8 @@ impl World {
             now: (count + 60) * 1_000,
             wrote: Vec::new(),
             ids: 1,
+            limits: LIMITS,
+            listed: 0,
         }
     }
 
@@ -93,7 +98,7 @@ impl World {
         };
         let over = self.wall().after(Duration::from_secs(90));
         self.ids += 1;
-        let mut sender = Sender::new(turn, Ulid(self.ids), now(self), over, RULES, LIMITS);
+        let mut sender = Sender::new(turn, Ulid(self.ids), now(self), over, RULES, self.limits);
         let mut due: BTreeMap<(u64, u128), Seen> = BTreeMap::new();
         let mut posts = Vec::new();
         while !sender.is_over() {
@@ -132,11 +137,12 @@ impl World {
                 Seen::Applied(Some(Box::new(self.apply(&input))))
             }
             Do::List => {
-                let items = self.waiting.iter();
+                let items = self.waiting.iter().take(self.limits.listed());
                 let items = items.map(|(key, waiting)| StoredWaiting {
                     key: *key,
                     waiting: waiting.clone(),
                 });
+                self.listed = self.listed.max(items.len());
                 Seen::Waiting(items.collect())
             }
             Do::ListChunk(_) => {
@@ -455,4 +461,39 @@ fn a_step_that_ends_in_the_middle_of_an_item_leaves_nothing_of_it_that_was_sent(
     assert_eq!(left, 50 - sent);
     let rest = world.step(&|_, _| (delivered(), 20)).len();
     assert_eq!(sent + rest, 50, "each once");
+}
+
+#[test]
+fn more_events_that_wait_than_are_listed_are_sent_and_then_what_is_owed() {
+    let mut world = World::owing(200);
+    let waits = world.log.iter().take(100).zip(1..);
+    world.waiting = waits
+        .map(|(segment, token)| {
+            let waiting = Waiting {
+                segment: *segment,
+                shard: 0,
+                indices: vec![0],
+                attempt: 2,
+                failing_since: Some(at(1)),
+                due_at: at(1),
+                reason: None,
+            };
+            let token = Ulid(token << 64);
+            let key = WaitingKey {
+                segment: *segment,
+                token,
+                parked: None,
+            };
+            (key, waiting)
+        })
+        .collect();
+    world.limits.waiting = 10;
+    let posts = world.step(&|_, _| (delivered(), 20));
+    let numbers: Vec<usize> = posts.iter().map(|(number, _)| *number).collect();
+    assert_eq!(world.listed, 20);
+    assert!(world.waiting.is_empty(), "{} are left", world.waiting.len());
+    // All that waited, and then those that are owed, of which the first hundred are the same.
+    let first_owed = numbers.iter().position(|number| *number >= 100).unwrap();
+    assert!((0..100).all(|number| numbers[..first_owed].contains(&number)));
+    assert!((100..200).all(|number| numbers[first_owed..].contains(&number)));
 }

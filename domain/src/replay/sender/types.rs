@@ -26,6 +26,13 @@ pub struct Limits {
     pub checkpoint: u64,
 }
 
+impl Limits {
+    /// After how many waiting events a list may end; where it has as many, there may be more.
+    pub fn listed(&self) -> usize {
+        2 * self.waiting
+    }
+}
+
 /// Those of a deployment.
 pub const LIMITS: Limits = Limits {
     events: 500,
@@ -49,7 +56,8 @@ pub struct Now {
 pub enum Do {
     /// Apply this to the integration; then [`Seen::Applied`].
     Apply(Input),
-    /// List all waiting events, read consistently; then [`Seen::Waiting`].
+    /// List waiting events, those of the oldest segments first, read consistently: all, or at least [`Limits::listed`]; then
+    /// [`Seen::Waiting`].
     List,
     /// List the events of an earlier version's chunk that are not settled; then [`Seen::Chunk`].
     ListChunk(Ulid),
@@ -104,7 +112,7 @@ pub enum Posted {
 pub enum Seen {
     /// The integration as it is now, and what became of the input; none when it is gone.
     Applied(Option<Box<Applied>>),
-    /// All that waits.
+    /// What waits.
     Waiting(Vec<StoredWaiting>),
     /// Events of a chunk: which attempt is next, and since when each fails.
     Chunk(Vec<(EventRef, u32, Option<Millis>)>),

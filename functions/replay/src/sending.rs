@@ -209,12 +209,12 @@ impl<'a> Work<'a> {
                 let parked = items.iter().map(|it| it.waiting.indices.len()).sum();
                 app.metrics.count(Metric::EventsParked, parked);
                 let now = app.clock.now();
-                let put = async || app.waiting_events.put(integration_ref, &items, now).await;
+                let put = || app.waiting_events.put(integration_ref, &items, now);
                 self.persist(put).await?;
                 Seen::Put
             }
             Do::Drop(keys) => {
-                let delete = async || app.waiting_events.delete(integration_ref, &keys).await;
+                let delete = || app.waiting_events.delete(integration_ref, &keys);
                 self.persist(delete).await?;
                 Seen::Dropped
             }
@@ -250,10 +250,10 @@ impl<'a> Work<'a> {
 
     /// Makes a call that may be repeated again until it succeeds: what was sent counts as sent only once this is stored, and a step
     /// that failed here would send it again. At most until the lease ends, and not for ever by a clock that stands still.
-    async fn persist(
-        &self,
-        call: impl AsyncFn() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    async fn persist<F>(&self, call: impl Fn() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
         let mut pause = FIRST_PAUSE;
         for _ in 1..MAX_TRIES {
             let Err(error) = call().await else {

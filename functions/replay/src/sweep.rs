@@ -38,14 +38,15 @@ pub async fn sweep(app: &App, left: Duration) -> Result<(), ReplayError> {
     let over = Instant::now() + left.saturating_sub(RESERVE);
     let look = async |due: &Due| {
         if Instant::now() >= over {
-            return Err(StoreError::Unavailable("the sweep has no time left".into()).into());
+            let error = StoreError::Unavailable("the sweep has no time left".into());
+            return Err(ReplayError::from(error));
         }
         task(app, due).await
     };
     let send = async |messages, due| {
         app.replay_queue.send(messages).await?;
         lock(&app.swept).note(due, now);
-        Ok(())
+        Ok::<(), SendError>(())
     };
     let sent = send_each(due, look, send).await?;
     if sent > 0 {
@@ -91,12 +92,15 @@ async fn send_each(
     look: impl AsyncFn(&Due) -> Result<Option<ReplayTask>, ReplayError>,
     send: impl AsyncFn(Vec<Message>, Vec<Due>) -> Result<(), SendError>,
 ) -> Result<usize, ReplayError> {
-    let looks = due.into_iter().map(async |due| (look(&due).await, due));
-    let mut looks = std::pin::pin!(
-        stream::iter(looks)
-            .buffer_unordered(CONCURRENCY)
-            .chunks(TASKS)
-    );
+    let look = &look;
+    let looks = due.into_iter().map(|due| async move {
+        let found = look(&due).await;
+        (found, due)
+    });
+    let looks = stream::iter(looks)
+        .buffer_unordered(CONCURRENCY)
+        .chunks(TASKS);
+    let mut looks = std::pin::pin!(looks);
     let (mut sent, mut idle, mut failure) = (0, 0, None);
     while let Some(looked) = looks.next().await {
         let (mut messages, mut due_of_them) = (Vec::new(), Vec::new());
@@ -162,7 +166,8 @@ mod tests {
         let look = async |due: &Due| {
             let (tenant, id) = due.subject();
             if bad.iter().any(|bad| bad.to_string() == id) {
-                return Err(StoreError::Unreadable("an unknown variant".into()).into());
+                let error = StoreError::Unreadable("an unknown variant".into());
+                return Err(ReplayError::from(error));
             }
             let integration_ref = IntegrationRef {
                 tenant: tenant.to_owned(),
@@ -179,7 +184,7 @@ mod tests {
             assert!(messages.len() <= TASKS);
             let bodies = messages.into_iter().map(|message| message.body);
             sent.borrow_mut().extend(bodies);
-            Ok(())
+            Ok::<(), SendError>(())
         };
         let swept = send_each((0..25).map(due), look, send).now_or_never();
         swept.unwrap().ok().map(|count| {

@@ -303,8 +303,8 @@ mod tests {
         }
         assert!(kept.get("0").is_some());
         kept.insert("20".to_owned(), Secret::new("20".to_owned()));
-        let left = |kept: &mut Kept| (0..=20).filter(|it| kept.get(&it.to_string()).is_some());
-        let left: Vec<u32> = left(&mut kept).collect();
+        let left = (0..=20).filter(|it| kept.get(&it.to_string()).is_some());
+        let left: Vec<u32> = left.collect();
         assert_eq!(left, [vec![0], (4..=20).collect()].concat());
     }
 }

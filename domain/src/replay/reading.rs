@@ -110,7 +110,7 @@ impl Reading {
 mod tests {
     use std::collections::VecDeque;
 
-    use proptest::prelude::*;
+    use properties::{Random, RngExt};
 
     use super::*;
     use crate::replay::unpacked::{BOUNDS, Bounds, Unpacked};
@@ -213,15 +213,22 @@ mod tests {
         Ok(())
     }
 
-    proptest! {
-        #[test]
-        fn all_that_is_owed_is_read_whatever_sizes_segments_have(
-            log in prop::collection::vec((1..6usize, 1..3_000usize), 0..40),
-            limit in 1..12usize,
-            sends in prop::collection::vec(1..9usize, 1..9),
-        ) {
-            prop_assert_eq!(catch_up(&log, SMALL, limit, &sends, Unpacked::has_room), Ok(()));
-        }
+    #[test]
+    fn all_that_is_owed_is_read_whatever_sizes_segments_have() {
+        let input = |random: &mut Random| {
+            let segments = random.random_range(0..40);
+            let log: Vec<(usize, usize)> = (0..segments)
+                .map(|_| (random.random_range(1..6), random.random_range(1..3_000)))
+                .collect();
+            let limit = random.random_range(1..12);
+            let sends = random.random_range(1..9);
+            let sends: Vec<usize> = (0..sends).map(|_| random.random_range(1..9)).collect();
+            (log, limit, sends)
+        };
+        properties::holds(input, |(log, limit, sends)| {
+            let read = catch_up(log, SMALL, *limit, sends, Unpacked::has_room);
+            assert_eq!(read, Ok(()));
+        });
     }
 
     #[test]

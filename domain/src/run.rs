@@ -222,24 +222,17 @@ impl Posting {
             .iter()
             .filter_map(|(_, failure, _)| failure.retry_after)
             .max();
-        let due_at = now.after(backoff::pause(run.attempt, asked, jitter));
-        let since = run.failing_since.unwrap_or(now);
+        let due_at = now.after(backoff::pause(1, asked, jitter));
         let last = self.failed.last();
         let mut written: Vec<Waiting> = items(
             failed.iter().map(|number| event(*number)),
-            run.attempt.saturating_add(1),
-            Some(since),
+            2,
+            Some(now),
             due_at,
             last.map(|(_, failure, _)| failure.reason.as_str()),
         );
         let untried = self.left.iter().copied().chain(self.next..run.events.len());
-        let untried: Vec<Waiting> = items(
-            untried.map(event),
-            run.attempt,
-            run.failing_since,
-            now,
-            None,
-        );
+        let untried: Vec<Waiting> = items(untried.map(event), 1, None, now, None);
         let due_at = match untried.is_empty() {
             true => last.map(|_| due_at),
             false => Some(now),
@@ -272,7 +265,7 @@ impl Posting {
             index: event.index,
             shard: run.shard,
         });
-        items(events, run.attempt, run.failing_since, now, None)
+        items(events, 1, None, now, None)
     }
 }
 

@@ -51,33 +51,22 @@ pub struct Stream {
     pub unconfirmed: bool,
     /// What replay still has to read and send, oldest first.
     pub owed: Vec<Owed>,
-    /// A chunk of an earlier version whose events are not known to have been sent: they are made waiting ones.
-    pub unsent: Option<Ulid>,
-    /// Read by an earlier version only.
-    pub waits: bool,
     /// When replay has to look at this stream, and which of its tasks count.
-    #[serde(rename = "duty")]
     pub schedule: Schedule,
     /// How the receiver has been responding.
     pub health: Health,
     /// Counts starts. The result of an attempt carries the one it was made for, and counts for no other: in between the
     /// receiver may have become another one.
-    #[serde(default)]
     pub epoch: u64,
     /// Why a sender works the event log instead of ingest; none while the stream is live.
-    #[serde(default)]
     pub served: Option<Served>,
     /// For how long it is served when it has been refused or slow.
-    #[serde(default)]
     pub live_hold: Option<LiveHold>,
     /// What its receiver takes.
-    #[serde(default)]
     pub pace: Pace,
     /// How many events waited for another attempt when a sender looked last.
-    #[serde(default)]
     pub waiting: u32,
     /// When delivery found the receiver slow: at the second time within half a minute the stream is served.
-    #[serde(default)]
     pub slow_at: Option<Millis>,
     /// What was owed when it was started afresh, too late to catch up, and is never sent: the last of these ranges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -167,8 +156,6 @@ impl Stream {
             }],
             unconfirmed: false,
             owed: vec![Owed::new(starts_at, ends_at)],
-            unsent: None,
-            waits: false,
             schedule: Schedule::asked(now),
             health: Health::default(),
             epoch: 0,
@@ -218,17 +205,9 @@ impl Stream {
         true
     }
 
-    /// Why the stream is served, if it is: a gap is open. An earlier version does not write down why.
+    /// Why the stream is served, if it is: a gap is open.
     pub fn served(&self) -> Option<Served> {
-        self.is_paused().then(|| {
-            self.served.unwrap_or(Served {
-                since: self.floor,
-                because: match self.is_interrupted() {
-                    true => Because::Down,
-                    false => Because::Start,
-                },
-            })
-        })
+        self.served.filter(|_| self.is_paused())
     }
 
     /// When a stream may go live again that is served because it was refused or slow.
@@ -247,7 +226,6 @@ impl Stream {
         skipped.drain(..skipped.len().saturating_sub(MAX_RANGES));
         *self = Stream {
             skipped,
-            unsent: self.unsent,
             schedule: self.schedule,
             waiting: self.waiting,
             epoch: self.epoch + 1,

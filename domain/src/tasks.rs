@@ -8,7 +8,6 @@ use ulid::Ulid;
 
 use crate::event::Event;
 use crate::integration::IntegrationRef;
-use crate::log::position::EventRef;
 use crate::message::{Message, needs_encoding};
 use crate::time::Millis;
 
@@ -17,7 +16,7 @@ use crate::time::Millis;
 pub struct IngestTask {
     /// The tenant that published them.
     pub tenant: String,
-    /// The request that published them, for the log; none in tasks of an earlier version.
+    /// The request that published them, for the log; none where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Events, at most about 256 KiB of them unless it is a single larger one.
@@ -26,7 +25,6 @@ pub struct IngestTask {
 
 /// Live events of one segment for one webhook integration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "StoredRun")]
 pub struct Run {
     /// The tenant.
     pub tenant: String,
@@ -40,12 +38,6 @@ pub struct Run {
     pub shard: u32,
     /// Its events, at most [`MAX_RUN_EVENTS`] of them and [`MAX_RUN_BYTES`] unless it is a single larger one.
     pub events: Vec<RunEvent>,
-    /// Which attempt comes next, from 1: later ones are in tasks of an earlier version only.
-    #[serde(default = "first", skip_serializing_if = "is_first")]
-    pub attempt: u32,
-    /// When the first attempt failed, in tasks of an earlier version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing_since: Option<Millis>,
 }
 
 /// An event of a run.
@@ -67,105 +59,6 @@ pub const MAX_RUN_EVENTS: usize = 50;
 pub const MAX_RUN_BYTES: usize = 60_000;
 /// What an event of a run takes besides its texts.
 const RUN_EVENT_BYTES: usize = 60;
-
-fn first() -> u32 {
-    1
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands over a reference"
-)]
-fn is_first(attempt: &u32) -> bool {
-    *attempt == 1
-}
-
-/// A run as it is read: one of ours, or the task of an earlier version, which had one event.
-#[derive(Deserialize)]
-struct StoredRun {
-    tenant: String,
-    integration_id: String,
-    generation: Ulid,
-    segment: Option<Ulid>,
-    shard: Option<u32>,
-    events: Option<Vec<RunEvent>>,
-    #[serde(default = "first")]
-    attempt: u32,
-    failing_since: Option<Millis>,
-    dispatch: Option<StoredDispatch>,
-    body: Option<Box<RawValue>>,
-}
-
-/// An event on its way to a receiver, as an earlier version wrote it.
-#[derive(Deserialize)]
-struct StoredDispatch {
-    event: EventRef,
-    event_id: String,
-    name: String,
-    attempt: u32,
-    failing_since: Option<Millis>,
-    origin: StoredOrigin,
-}
-
-/// Which way it came.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StoredOrigin {
-    Live,
-    Chunk {},
-    /// A probe: its event is parked as well.
-    Probe {},
-}
-
-impl TryFrom<StoredRun> for Run {
-    type Error = &'static str;
-
-    fn try_from(stored: StoredRun) -> Result<Run, &'static str> {
-        let StoredRun {
-            tenant,
-            integration_id,
-            generation,
-            ..
-        } = stored;
-        if let (Some(segment), Some(shard), Some(events)) =
-            (stored.segment, stored.shard, stored.events)
-        {
-            return Ok(Run {
-                tenant,
-                integration_id,
-                generation,
-                segment,
-                shard,
-                events,
-                attempt: stored.attempt,
-                failing_since: stored.failing_since,
-            });
-        }
-        let (Some(dispatch), Some(body)) = (stored.dispatch, stored.body) else {
-            return Err("a run has a segment, a shard and events");
-        };
-        let event = RunEvent {
-            index: dispatch.event.index,
-            id: dispatch.event_id,
-            name: dispatch.name,
-            body,
-        };
-        Ok(Run {
-            tenant,
-            integration_id,
-            generation,
-            segment: dispatch.event.segment,
-            shard: dispatch.event.shard,
-            // A probe is not sent again: its event is parked, and the next sender finds it.
-            events: match dispatch.origin {
-                StoredOrigin::Live | StoredOrigin::Chunk {} => vec![event],
-                StoredOrigin::Probe {} => Vec::new(),
-            },
-            attempt: dispatch.attempt,
-            failing_since: dispatch.failing_since,
-        })
-    }
-}
 
 impl Run {
     /// The runs of live events of one segment, in order. One of which SQS does not take the text is a run of its own, since the
@@ -200,8 +93,6 @@ impl Run {
                         segment,
                         shard,
                         events: vec![event],
-                        attempt: 1,
-                        failing_since: None,
                     });
                 }
             }
@@ -276,7 +167,7 @@ fn whole_seconds(delay: Duration) -> u32 {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayTask {
-    /// Continue with a stream: end its gap, send what is parked and owed.
+    /// Continue with a stream: end its gap, send what waits and what is owed.
     Step {
         /// The integration.
         #[serde(flatten)]
@@ -356,7 +247,6 @@ mod tests {
             (read.segment, read.shard, read.events[0].index),
             (Ulid(2), 3, 7)
         );
-        assert_eq!((read.attempt, read.failing_since), (1, None));
     }
 
     #[test]

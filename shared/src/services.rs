@@ -17,7 +17,6 @@ use crate::recent::Recent;
 use crate::secrets::Secrets;
 use crate::store::Table;
 use crate::store::activities::Activities;
-use crate::store::chunks::Chunks;
 use crate::store::event_log::{EventLog, Settings};
 use crate::store::exported_files::ExportedFiles;
 use crate::store::fates::Fates;
@@ -134,11 +133,6 @@ impl Services {
     /// Their waiting events, in the same table: `RETENTION_DAYS`.
     pub fn waiting_events(&self) -> WaitingEvents {
         WaitingEvents::new(self.table("INTEGRATIONS_TABLE"), self.retention())
-    }
-
-    /// What an earlier version's replay had under way for them, in the same table.
-    pub fn chunks(&self) -> Chunks {
-        Chunks::new(self.table("INTEGRATIONS_TABLE"))
     }
 
     /// Every change of an integration that may need a step of replay: `INTEGRATIONS_TABLE`, `REPLAY_QUEUE_URL`.

@@ -15,7 +15,6 @@ use ulid::Ulid;
 
 pub mod activities;
 pub mod changes;
-pub mod chunks;
 pub mod event_log;
 pub mod exported_files;
 pub mod fates;

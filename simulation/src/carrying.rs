@@ -35,7 +35,6 @@ impl World {
                 }
                 self.seen(process, Seen::Waiting(items), local);
             }
-            Do::ListChunk(_) => self.seen(process, Seen::Chunk(Vec::new()), local),
             Do::Read { from, until, limit } => {
                 let integration = self.integrations[who].as_ref();
                 let passes = |name: &str| integration.is_some_and(|it| it.passes(name));

@@ -247,7 +247,6 @@ impl World {
             let key = WaitingKey {
                 segment: waiting.segment,
                 token: self.ulid(local),
-                parked: None,
             };
             StoredWaiting { key, waiting }
         });

@@ -141,7 +141,7 @@ impl View {
             };
         }
         // What waited when it was started afresh is not noted; and a copy of an event that is owed may have been sent to no one.
-        let is_known = at >= stream.floor && stream.unsent.is_none();
+        let is_known = at >= stream.floor;
         let is_alone = !owed
             .iter()
             .any(|(from, until)| is_near(Millis(from.segment.timestamp_ms()), *until, at));

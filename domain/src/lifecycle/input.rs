@@ -144,8 +144,6 @@ pub struct Checkpoint {
     pub failure: Option<String>,
     /// Why the stream has to be served from now on, if it is live.
     pub serve: Option<Because>,
-    /// The chunk of an earlier version whose events are in waiting items now.
-    pub drained: Option<Ulid>,
     /// Whether waiting events are listed again after this.
     pub hears: bool,
     /// Whether the end of the gap is known to have been confirmed in time.

@@ -97,9 +97,6 @@ fn save(
         };
         stream.advance(to.max(from));
     }
-    if checkpoint.drained.is_some() && stream.unsent == checkpoint.drained {
-        stream.unsent = None;
-    }
     stream.waiting = checkpoint.waiting;
     if !is_same {
         return Decided::write();

@@ -260,7 +260,6 @@ fn begun(integration: &mut Integration, now: Millis) -> (u64, Checkpoint) {
         waiting: 3,
         failure: None,
         serve: None,
-        drained: None,
         hears: false,
         confirmed: false,
     };

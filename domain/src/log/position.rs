@@ -18,7 +18,6 @@ pub struct EventRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
     /// The segment's id; there need not be a segment of it.
-    #[serde(rename = "place")]
     pub segment: Ulid,
     /// The event's index in the segment.
     pub index: u32,

@@ -17,8 +17,6 @@ fn run(count: u32) -> Run {
         segment: Ulid(2),
         shard: 0,
         events: (0..count).map(event).collect(),
-        attempt: 1,
-        failing_since: None,
     }
 }
 

@@ -32,11 +32,7 @@ pub struct Health {
     pub failures: u32,
     /// The id of the event that failed first of them.
     pub first_failed: Option<String>,
-    /// Whether another event failed, too. Follows from [`Health::several_since`], but in documents of an earlier version, which
-    /// also has to find it in those of this one while a deployment is under way.
-    pub is_several: bool,
     /// When the second event failed first.
-    #[serde(default)]
     pub several_since: Option<Millis>,
     /// When the first attempt since the last success failed.
     pub failing_since: Option<Millis>,
@@ -49,7 +45,6 @@ pub struct Health {
     /// The interruption, while the receiver is considered down.
     pub interruption: Option<Interruption>,
     /// When the integration was last started, or its last interruption ended.
-    #[serde(default)]
     pub resumed_at: Option<Millis>,
     /// When the integration was last started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +55,6 @@ pub struct Health {
     pub resumptions: Vec<Millis>,
     /// Until when an event may be in retry, waiting in the queue for its next attempt. A success does not clear it: the event
     /// that was taken is not the one that waits.
-    #[serde(default)]
     pub retrying_until: Option<Millis>,
 }
 
@@ -97,8 +91,7 @@ impl Health {
     pub fn fail(&mut self, now: Millis, event_id: &str, next_attempt_at: Millis) {
         self.failures = self.failures.saturating_add(1);
         let first = self.first_failed.get_or_insert_with(|| event_id.to_owned());
-        if self.is_several || first != event_id {
-            self.is_several = true;
+        if first != event_id {
             self.several_since.get_or_insert(now);
         }
         self.failing_since.get_or_insert(now);
@@ -191,7 +184,6 @@ impl Health {
         self.interruption = None;
         self.failures = 0;
         self.first_failed = None;
-        self.is_several = false;
         self.several_since = None;
         self.next_attempt_at = None;
         self.resumed_at = Some(now);

@@ -24,7 +24,6 @@ pub struct Schedule {
     /// Counts beginnings and ends of steps, and requests for one. A task that carries another turn is dropped.
     pub turn: u64,
     /// The lease of the step that is at work.
-    #[serde(rename = "busy")]
     pub lease: Option<Lease>,
     /// Whether a step was asked for while one was at work.
     pub nudged: bool,

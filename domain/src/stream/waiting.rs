@@ -50,9 +50,6 @@ pub struct WaitingKey {
     pub segment: Ulid,
     /// New for each item.
     pub token: Ulid,
-    /// The event's index, where an earlier version has parked it: such an item may be replaced by another one of that version, and
-    /// is deleted only with the token that was read.
-    pub parked: Option<u32>,
 }
 
 /// A stored item.

@@ -205,7 +205,7 @@ async fn attempt(
     let attempted = Attempted {
         id: &event.id,
         published_at: Millis(run.segment.timestamp_ms()),
-        attempt: run.attempt,
+        attempt: 1,
     };
     attempts.ended(attempted, &exchange, app.clock.now());
     let outcome = exchange.outcome;
@@ -236,11 +236,7 @@ async fn put(
     app.metrics.count(Metric::EventsParked, parked);
     let named = items.into_iter().map(|waiting| {
         let (segment, token) = (waiting.segment, app.clock.ulid());
-        let key = WaitingKey {
-            segment,
-            token,
-            parked: None,
-        };
+        let key = WaitingKey { segment, token };
         StoredWaiting { key, waiting }
     });
     let items: Vec<StoredWaiting> = named.collect();

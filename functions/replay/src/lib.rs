@@ -24,7 +24,6 @@ use shared::queue::{Queue, SendError};
 use shared::recent::{Recent, RecentError};
 use shared::services::Services;
 use shared::store::StoreError;
-use shared::store::chunks::Chunks;
 use shared::store::event_log::EventLog;
 use shared::store::fates::Fates;
 use shared::store::integration_log::IntegrationLog;
@@ -60,8 +59,6 @@ pub struct App {
     pub fates: Fates,
     /// What could not be sent, or has to be sent again.
     pub waiting_events: WaitingEvents,
-    /// What an earlier version had under way.
-    pub chunks: Chunks,
     /// What the sweeps of this process have sent.
     pub swept: Mutex<Sent<Due>>,
     /// The receivers.
@@ -89,7 +86,6 @@ impl App {
             rejected_events: services.rejected_events(),
             fates: services.fates(),
             waiting_events: services.waiting_events(),
-            chunks: services.chunks(),
             swept: Mutex::default(),
             receivers: Receivers::new(allow_private),
             replay_queue: services.queue("REPLAY_QUEUE_URL"),

@@ -202,9 +202,6 @@ impl<'a> Work<'a> {
                 let first = app.waiting_events.first(integration_ref, LIMITS.listed());
                 Seen::Waiting(first.await?)
             }
-            Do::ListChunk(chunk) => {
-                Seen::Chunk(app.chunks.outstanding(integration_ref, chunk).await?)
-            }
             Do::Put(items) => {
                 let parked = items.iter().map(|it| it.waiting.indices.len()).sum();
                 app.metrics.count(Metric::EventsParked, parked);

@@ -1,7 +1,6 @@
 //! Events that a receiver refused with 400, or for days: the last 30 of each integration.
 //!
-//! An event is one item, with its envelope compressed in it: an ordinary one takes less than 1 KB, which is one write unit. Those of
-//! an earlier version have a second item for the envelope.
+//! An event is one item, with its envelope compressed in it: an ordinary one takes less than 1 KB, which is one write unit.
 
 use std::collections::HashMap;
 
@@ -21,8 +20,6 @@ use super::{
 pub const MAX_REJECTED: usize = 30;
 
 pub(super) const PREFIX: &str = "rejected#";
-/// The envelopes of an earlier version, next to their events.
-const ENVELOPE: &str = "envelope#";
 /// zstd's level: its default.
 const LEVEL: i32 = 3;
 /// The largest envelope: a payload of 256 KiB and what is around it.
@@ -43,7 +40,7 @@ pub struct Rejected {
     pub created_at: Millis,
     /// The start of the receiver's response.
     pub answer: String,
-    /// Where it is in the event log; an earlier version does not write it down.
+    /// Where it is in the event log, where that is known.
     pub event: Option<EventRef>,
 }
 
@@ -63,7 +60,7 @@ impl RejectedEvents {
     ) -> Result<Vec<Rejected>, StoreError> {
         let all = self.all(integration_ref).await?;
         let newest = all.into_iter().take(MAX_REJECTED);
-        Ok(newest.map(|(rejected, _)| rejected).collect())
+        Ok(newest.collect())
     }
 
     /// The envelope of a rejected event.
@@ -77,16 +74,12 @@ impl RejectedEvents {
     ) -> Result<String, StoreError> {
         let pk = partition(integration_ref);
         let found = self.table.get(&pk, &format!("{PREFIX}{event_id}")).await?;
-        if let Some(AttributeValue::B(compressed)) = found.and_then(|mut item| item.remove("body"))
-        {
-            let envelope = zstd::bulk::decompress(compressed.as_ref(), MAX_ENVELOPE_BYTES);
-            return String::from_utf8(envelope.map_err(unreadable)?).map_err(unreadable);
-        }
-        let found = self
-            .table
-            .get(&pk, &format!("{ENVELOPE}{event_id}"))
-            .await?;
-        text_of(&found.ok_or(StoreError::NotFound)?, "envelope")
+        let mut found = found.ok_or(StoreError::NotFound)?;
+        let Some(AttributeValue::B(compressed)) = found.remove("body") else {
+            return Err(unreadable("the envelope of a rejected event"));
+        };
+        let envelope = zstd::bulk::decompress(compressed.as_ref(), MAX_ENVELOPE_BYTES);
+        String::from_utf8(envelope.map_err(unreadable)?).map_err(unreadable)
     }
 
     /// Where a rejected event is in the event log, if that is known.
@@ -120,8 +113,6 @@ impl RejectedEvents {
             ("created_at".into(), number(rejected.created_at.0)),
             ("answer".into(), text(rejected.answer.as_str())),
             ("body".into(), AttributeValue::B(Blob::new(compressed))),
-            // That there is no second item: a list does not read the envelope.
-            ("is_whole".into(), AttributeValue::Bool(true)),
         ]);
         if let Some(event) = rejected.event {
             item.insert("segment".into(), text(event.segment.to_string()));
@@ -149,9 +140,6 @@ impl RejectedEvents {
             .send()
             .await
             .map_err(|error| failure(error, StoreError::NotFound))?;
-        self.table
-            .delete(&pk, &format!("{ENVELOPE}{event_id}"))
-            .await?;
         Ok(event_of(&deleted.attributes.unwrap_or_default()))
     }
 
@@ -179,12 +167,8 @@ impl RejectedEvents {
     ) -> Result<Vec<String>, StoreError> {
         let mut evicted = Vec::new();
         let all = self.all(integration_ref).await?;
-        for (rejected, is_whole) in all.into_iter().skip(count) {
+        for rejected in all.into_iter().skip(count) {
             if self.evict_one(integration_ref, &rejected).await? {
-                if !is_whole {
-                    let key = format!("{ENVELOPE}{}", rejected.event_id);
-                    self.table.delete(&partition(integration_ref), &key).await?;
-                }
                 evicted.push(rejected.event_id);
             }
         }
@@ -215,16 +199,13 @@ impl RejectedEvents {
         }
     }
 
-    /// All of them, newest first, and whether each is one item with its envelope.
-    async fn all(
-        &self,
-        integration_ref: &IntegrationRef,
-    ) -> Result<Vec<(Rejected, bool)>, StoreError> {
+    /// All of them, newest first.
+    async fn all(&self, integration_ref: &IntegrationRef) -> Result<Vec<Rejected>, StoreError> {
         let mut rejected = Vec::new();
         let mut pages = self
             .table
             .list(&partition(integration_ref), PREFIX)
-            .projection_expression("sk, created_at, answer, is_whole, #segment, #index, #shard")
+            .projection_expression("sk, created_at, answer, #segment, #index, #shard")
             .expression_attribute_names("#segment", "segment")
             .expression_attribute_names("#index", "index")
             .expression_attribute_names("#shard", "shard")
@@ -232,9 +213,9 @@ impl RejectedEvents {
             .items()
             .send();
         while let Some(item) = pages.try_next().await.map_err(unavailable)? {
-            rejected.push((read(&item)?, item.contains_key("is_whole")));
+            rejected.push(read(&item)?);
         }
-        rejected.sort_by(|(one, _), (other, _)| {
+        rejected.sort_by(|one, other| {
             other
                 .created_at
                 .cmp(&one.created_at)

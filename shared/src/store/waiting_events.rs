@@ -9,17 +9,13 @@ use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, PutRequest, WriteRe
 use domain::integration::IntegrationRef;
 use domain::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
 use domain::time::Millis;
-use futures_util::future::try_join;
 use ulid::Ulid;
 
 use super::{
-    Item, StoreError, Table, failure, number, number_of, partition, text, text_of, unavailable,
-    unreadable,
+    Item, StoreError, Table, number, number_of, partition, text, text_of, unavailable, unreadable,
 };
 
 const PREFIX: &str = "waiting#";
-/// Items of an earlier version, of one event each.
-const PARKED: &str = "parked#";
 
 /// The waiting events of all integrations.
 #[derive(Clone, Debug)]
@@ -69,10 +65,6 @@ impl WaitingEvents {
         let pk = partition(integration_ref);
         let mut writes = Vec::with_capacity(keys.len());
         for key in keys {
-            if key.parked.is_some() {
-                self.delete_parked(&pk, key).await?;
-                continue;
-            }
             let delete = DeleteRequest::builder()
                 .key("pk", text(pk.as_str()))
                 .key("sk", text(sort_key(key)));
@@ -82,23 +74,7 @@ impl WaitingEvents {
         self.table.write_batch(writes).await
     }
 
-    /// An item of an earlier version, unless it was parked again since it was read.
-    async fn delete_parked(&self, pk: &str, key: &WaitingKey) -> Result<(), StoreError> {
-        let deleted = self
-            .table
-            .deletion(pk, &sort_key(key))
-            .condition_expression("#token = :token")
-            .expression_attribute_names("#token", "token")
-            .expression_attribute_values(":token", text(key.token.to_string()))
-            .send()
-            .await;
-        match deleted.map_err(|error| failure(error, StoreError::Changed)) {
-            Ok(_) | Err(StoreError::Changed) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// All items of an integration, read consistently: those of an earlier version, too.
+    /// All items of an integration, read consistently.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
@@ -106,13 +82,8 @@ impl WaitingEvents {
         &self,
         integration_ref: &IntegrationRef,
     ) -> Result<Vec<StoredWaiting>, StoreError> {
-        let (mut items, parked) = try_join(
-            self.all(integration_ref, PREFIX),
-            self.all(integration_ref, PARKED),
-        )
-        .await?;
-        items.extend(parked);
-        Ok(items)
+        let query = self.table.list(&partition(integration_ref), PREFIX);
+        self.table.all(query, read).await
     }
 
     /// The items of an integration, those of the oldest segments first, read consistently: all of them, or the first with at least
@@ -148,16 +119,11 @@ impl WaitingEvents {
         from: Ulid,
         until: Ulid,
     ) -> Result<Vec<StoredWaiting>, StoreError> {
-        let range = |prefix: &'static str| async move {
-            let (first, last) = (format!("{prefix}{from}"), format!("{prefix}{until}"));
-            let query = self
-                .table
-                .between(&partition(integration_ref), &first, &last);
-            self.table.all(query, read).await
-        };
-        let (mut items, parked) = try_join(range(PREFIX), range(PARKED)).await?;
-        items.extend(parked);
-        Ok(items)
+        let (first, last) = (format!("{PREFIX}{from}"), format!("{PREFIX}{until}"));
+        let query = self
+            .table
+            .between(&partition(integration_ref), &first, &last);
+        self.table.all(query, read).await
     }
 
     /// When the first of the waiting events was published; none where none waits.
@@ -168,31 +134,15 @@ impl WaitingEvents {
         &self,
         integration_ref: &IntegrationRef,
     ) -> Result<Option<Millis>, StoreError> {
-        let first = |prefix| async move {
-            let first = self.table.list(&partition(integration_ref), prefix);
-            let found = first.limit(1).send().await.map_err(unavailable)?;
-            let stored = found.items().first().map(read).transpose()?;
-            Ok(stored.map(|stored| Millis(stored.key.segment.timestamp_ms())))
-        };
-        let (waiting, parked) = try_join(first(PREFIX), first(PARKED)).await?;
-        Ok(waiting.into_iter().chain(parked).min())
-    }
-
-    async fn all(
-        &self,
-        integration_ref: &IntegrationRef,
-        prefix: &str,
-    ) -> Result<Vec<StoredWaiting>, StoreError> {
-        let query = self.table.list(&partition(integration_ref), prefix);
-        self.table.all(query, read).await
+        let first = self.table.list(&partition(integration_ref), PREFIX);
+        let found = first.limit(1).send().await.map_err(unavailable)?;
+        let stored = found.items().first().map(read).transpose()?;
+        Ok(stored.map(|stored| Millis(stored.key.segment.timestamp_ms())))
     }
 }
 
 fn sort_key(key: &WaitingKey) -> String {
-    match key.parked {
-        Some(index) => format!("{PARKED}{}#{index:05}", key.segment),
-        None => format!("{PREFIX}{}#{}", key.segment, key.token),
-    }
+    format!("{PREFIX}{}#{}", key.segment, key.token)
 }
 
 fn item(integration_ref: &IntegrationRef, stored: &StoredWaiting, expires_at: Millis) -> Item {
@@ -218,15 +168,9 @@ fn item(integration_ref: &IntegrationRef, stored: &StoredWaiting, expires_at: Mi
 
 fn read(item: &Item) -> Result<StoredWaiting, StoreError> {
     let sk = text_of(item, "sk")?;
-    let (key, mut indices) = match sk.strip_prefix(PREFIX) {
-        Some(rest) => (key(rest), Vec::new()),
-        None => {
-            let key = parked_key(item, sk.strip_prefix(PARKED));
-            let indices = key.and_then(|key| key.parked).into_iter().collect();
-            (key, indices)
-        }
-    };
+    let key = sk.strip_prefix(PREFIX).and_then(key);
     let key = key.ok_or_else(|| unreadable("a waiting item's key"))?;
+    let mut indices = Vec::new();
     if let Some(AttributeValue::Ns(numbers)) = item.get("indices") {
         for number in numbers {
             indices.push(number.parse().map_err(unreadable)?);
@@ -242,7 +186,7 @@ fn read(item: &Item) -> Result<StoredWaiting, StoreError> {
             indices,
             attempt: number32("attempt")?,
             failing_since: number_of(item, "failing_since").ok().map(Millis),
-            due_at: Millis(number_of(item, "due_at").unwrap_or_default()),
+            due_at: Millis(number_of(item, "due_at")?),
             reason: text_of(item, "reason").ok(),
         },
     })
@@ -253,23 +197,12 @@ fn key(rest: &str) -> Option<WaitingKey> {
     Some(WaitingKey {
         segment: Ulid::from_string(segment).ok()?,
         token: Ulid::from_string(token).ok()?,
-        parked: None,
-    })
-}
-
-fn parked_key(item: &Item, rest: Option<&str>) -> Option<WaitingKey> {
-    let (segment, index) = rest?.split_once('#')?;
-    Some(WaitingKey {
-        segment: Ulid::from_string(segment).ok()?,
-        token: Ulid::from_string(&text_of(item, "token").ok()?).ok()?,
-        parked: Some(index.parse().ok()?),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use aws_sdk_dynamodb::config::{Credentials, Region};
-    use domain::log::position::EventRef;
     use serde_json::json;
 
     use super::*;
@@ -290,7 +223,6 @@ mod tests {
             key: WaitingKey {
                 segment,
                 token: Ulid(7),
-                parked: None,
             },
             waiting: Waiting {
                 segment,
@@ -321,42 +253,6 @@ mod tests {
             })
             .sum();
         assert!(bytes < 1_000, "{bytes}");
-    }
-
-    #[test]
-    fn an_event_that_an_earlier_version_parked_is_read() {
-        let mut stored: Item = HashMap::from([
-            ("pk".into(), text("acme#erp-1#00000000000000000000000009")),
-            ("sk".into(), text("parked#01HF7YAT010000000000000005#00003")),
-            ("token".into(), text("00000000000000000000000007")),
-            ("expires_at".into(), number(1_705_184_000)),
-            ("shard".into(), number(1)),
-            ("attempt".into(), number(2)),
-        ]);
-        let segment = Ulid::from_parts(1_700_000_000_001, 5);
-        let found = read(&stored).unwrap();
-        assert_eq!(text(sort_key(&found.key)), stored["sk"]);
-        let waiting = Waiting {
-            segment,
-            shard: 1,
-            indices: vec![3],
-            attempt: 2,
-            failing_since: None,
-            due_at: Millis(0),
-            reason: None,
-        };
-        assert_eq!((found.key.token, found.waiting), (Ulid(7), waiting));
-        let event = EventRef {
-            segment,
-            index: 3,
-            shard: 1,
-        };
-        assert_eq!(read(&stored).unwrap().waiting.events().next(), Some(event));
-        stored.insert("failing_since".into(), number(8));
-        assert_eq!(
-            read(&stored).unwrap().waiting.failing_since,
-            Some(Millis(8))
-        );
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::held::{Held, Tried};
+use super::held::Held;
 use super::progress::Saving;
 use super::types::{Do, LONGEST_HOLD, Limits, Now, Seen};
 use super::under_way::UnderWay;
@@ -27,7 +27,6 @@ const TICK: u64 = 500;
 pub(super) enum Phase {
     New,
     Beginning,
-    Chunk,
     Listing,
     Working,
     /// Nothing is begun any more; what is under way ends.
@@ -232,14 +231,6 @@ impl Sender {
     pub fn seen(&mut self, seen: Seen, now: Now) {
         match seen {
             Seen::Applied(applied) => self.applied(applied, now),
-            Seen::Chunk(events) => {
-                for (event, attempt, failing_since) in events {
-                    let tried = Tried::new(attempt, failing_since, now.wall);
-                    self.held.wait(event, tried, self.floor());
-                }
-                self.saving.request();
-                self.begin_listing();
-            }
             Seen::Waiting(found) => {
                 (self.is_listing, self.has_listed) = (false, true);
                 let listed: usize = found.iter().map(|it| it.waiting.indices.len()).sum();
@@ -375,14 +366,7 @@ impl Sender {
             self.phase = Phase::Ending;
             return;
         }
-        match stream.unsent {
-            Some(chunk) => {
-                self.phase = Phase::Chunk;
-                self.saving.drains(chunk);
-                self.pending.push_back(Do::ListChunk(chunk));
-            }
-            None => self.begin_listing(),
-        }
+        self.begin_listing();
     }
 
     /// Nothing is begun any more.

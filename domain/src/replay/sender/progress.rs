@@ -1,7 +1,5 @@
 //! What a sender has to write down, and how far it is with that.
 
-use ulid::Ulid;
-
 use super::types::Now;
 use crate::log::position::EventRef;
 use crate::stream::Because;
@@ -31,7 +29,6 @@ pub struct Saving {
     pub(super) putting: Vec<(EventRef, WaitingKey, u32)>,
     pub(super) failure: Option<String>,
     pub(super) serve: Option<Because>,
-    pub(super) drained: Option<Ulid>,
     pub(super) gone: Option<String>,
     /// When the attempt began that was taken last.
     pub(super) taken_began: Option<u64>,
@@ -53,7 +50,6 @@ impl Saving {
             putting: Vec::new(),
             failure: None,
             serve: None,
-            drained: None,
             gone: None,
             taken_began: None,
             taken_ended: 0,
@@ -99,11 +95,6 @@ impl Saving {
     pub fn serve(&mut self, because: Because) {
         self.serve = Some(because);
         self.request();
-    }
-
-    /// The events of this chunk are made waiting ones.
-    pub fn drains(&mut self, chunk: Ulid) {
-        self.drained = Some(chunk);
     }
 
     /// The receiver wants nothing any more: the reason is for the integration log.

@@ -77,7 +77,6 @@ impl Sender {
                     let key = WaitingKey {
                         segment: event.segment,
                         token,
-                        parked: None,
                     };
                     let reason = tried.reason.as_deref();
                     let one = items(
@@ -164,7 +163,6 @@ impl Sender {
             waiting: u32::try_from(self.held.len()).unwrap_or(u32::MAX),
             failure: saving.failure.take(),
             serve: saving.serve.take(),
-            drained: saving.drained.take(),
             hears: saving.hears,
             confirmed: self.confirmed,
         };

@@ -145,14 +145,6 @@ impl World {
                 self.listed = self.listed.max(items.len());
                 Seen::Waiting(items.collect())
             }
-            Do::ListChunk(_) => {
-                let event = EventRef {
-                    segment: self.log[0],
-                    index: 0,
-                    shard: 0,
-                };
-                Seen::Chunk(vec![(event, 2, Some(at(1)))])
-            }
             Do::Read { from, until, limit } => {
                 let all = self
                     .log
@@ -271,7 +263,6 @@ fn events_that_fail_for_ever_take_a_quarter_of_the_time_at_the_most() {
         let key = WaitingKey {
             segment: world.log[number],
             token: Ulid(number as u128 + 1),
-            parked: None,
         };
         let waiting = Waiting {
             segment: world.log[number],
@@ -347,19 +338,6 @@ fn nothing_is_begun_in_the_last_twenty_seconds_and_the_next_step_continues_at_on
             .iter()
             .all(|(number, _)| posts.iter().all(|(sent, _)| sent != number))
     );
-}
-
-#[test]
-fn what_an_earlier_version_has_not_sent_of_a_chunk_waits_and_is_sent() {
-    let mut world = World::owing(3);
-    if let Some(stream) = world.integration.stream_mut() {
-        stream.unsent = Some(Ulid(9));
-        stream.owed[0].from = Position::behind(world.log[0]);
-    }
-    let posts = world.step(&|_, _| (delivered(), 20));
-    assert_eq!(posts.len(), 3);
-    assert_eq!(world.stream().unsent, None);
-    assert!(world.waiting.is_empty());
 }
 
 #[test]
@@ -443,7 +421,6 @@ fn a_step_that_ends_in_the_middle_of_an_item_leaves_nothing_of_it_that_was_sent(
     let key = WaitingKey {
         segment,
         token: Ulid(1),
-        parked: None,
     };
     let waiting = Waiting {
         segment,
@@ -482,7 +459,6 @@ fn more_events_that_wait_than_are_listed_are_sent_and_then_what_is_owed() {
             let key = WaitingKey {
                 segment: *segment,
                 token,
-                parked: None,
             };
             (key, waiting)
         })

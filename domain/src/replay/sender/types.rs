@@ -59,8 +59,6 @@ pub enum Do {
     /// List waiting events, those of the oldest segments first, read consistently: all, or at least [`Limits::listed`]; then
     /// [`Seen::Waiting`].
     List,
-    /// List the events of an earlier version's chunk that are not settled; then [`Seen::Chunk`].
-    ListChunk(Ulid),
     /// Read what is owed, without what repeats in this step's own reading, as far as it passes the filter; then [`Seen::Read`].
     Read {
         /// The first event.
@@ -114,8 +112,6 @@ pub enum Seen {
     Applied(Option<Box<Applied>>),
     /// What waits.
     Waiting(Vec<StoredWaiting>),
-    /// Events of a chunk: which attempt is next, and since when each fails.
-    Chunk(Vec<(EventRef, u32, Option<Millis>)>),
     /// What was read.
     Read {
         /// The events to send, in order.

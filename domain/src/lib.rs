@@ -43,6 +43,7 @@ pub mod receiver;
 pub mod replay;
 pub mod run;
 pub mod secret;
+pub mod sending;
 pub mod signing;
 pub mod stream;
 pub mod tasks;

@@ -1,68 +1,72 @@
-//! A run of live events: how many of them are posted at a time, when it stops, and what is written down then.
-//!
-//! A machine without I/O: the driver asks [`Posting::next`] what to do, begins it, and gives back what came of it.
+//! A run of live events, as a machine without I/O: how many of them are posted at a time, when it stops, and what is written down
+//! then: first the items of what waits, then that the receiver is gone, then what was seen of it.
 
-use std::collections::BTreeSet;
+mod written;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backoff;
+use ulid::Ulid;
+
 use crate::integration::Integration;
-use crate::lifecycle::{Ran, RanFailed};
+use crate::lifecycle::{Input, Ran};
 use crate::log::position::EventRef;
 use crate::receiver::outcome::{Failure, Outcome};
-use crate::stream::waiting::{Waiting, items};
+use crate::sending::{Admission, Do, Holder, Machine, Now, Order, Posted, Seen, admit};
 use crate::tasks::Run;
-use crate::time::Millis;
 
 /// The most attempts of a run at a time.
 const WIDEST: usize = 10;
 /// How long after its first attempt a run begins no further one: milliseconds.
 pub const LONGEST: u64 = 5_000;
-/// How long an attempt may be unanswered before the receiver is slow: milliseconds.
+/// How long a request may be unanswered before the receiver is slow: milliseconds.
 const SLOW: u64 = 2_000;
 /// How long before the end of an invocation no attempt begins any more: milliseconds.
 const LAST_ATTEMPT: u64 = 16_000;
+/// How often the time is looked at: milliseconds.
+const TICK: u64 = 500;
+/// How often a write is tried again that failed, and after how long: milliseconds.
+const AGAIN: (u32, u64) = (3, 1_000);
 
-/// What becomes of a run, by the integration as it is now.
+/// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Its events are posted.
-    Post,
-    /// They wait for a sender: the stream is served, or stopped.
-    Wait,
-    /// They are from before a restart that came too late to catch up, or the integration has finished.
-    Drop,
+enum Phase {
+    New,
+    Looking,
+    Posting,
+    /// What is left of it is written down, one after another.
+    Writing,
+    Over,
 }
 
-/// Decides on the integration as it was read a moment ago.
-pub fn admit(integration: &Integration, run: &Run) -> Admission {
-    let Some(stream) = integration.stream() else {
-        return Admission::Drop;
-    };
-    if run.segment < stream.floor.first_id() || integration.is_finished {
-        return Admission::Drop;
-    }
-    match integration.is_running() && stream.served().is_none() {
-        true => Admission::Post,
-        false => Admission::Wait,
-    }
+/// An attempt under way.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    number: usize,
+    /// When its request began; none before it has.
+    began: Option<u64>,
 }
 
-/// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Post the event of this number in the run.
-    Post(usize),
-    /// Wait for an attempt to end, or until this instant.
-    Wait(u64),
-    /// The run has ended.
-    Done,
-}
-
-/// A run under way. Times are milliseconds of a clock that only moves forward.
+/// A run under way.
 #[derive(Clone, Debug)]
 pub struct Posting {
-    count: usize,
+    /// The events of the run, by their number in it.
+    events: Vec<EventRef>,
+    segment: Ulid,
+    epoch: u64,
+    phase: Phase,
+    /// The integration as it was when the run began.
+    integration: Option<Arc<Integration>>,
+    orders: VecDeque<Do>,
+    /// How many of the orders that go beside the attempts are out: rejections, and what is said at once.
+    beside: usize,
+    /// What is left to be written down, how often the first of it has failed, and when it is tried again.
+    writes: VecDeque<Do>,
+    failures_of_ours: u32,
+    again_at: Option<u64>,
+    is_handed_back: bool,
+
     next: usize,
     width: usize,
     /// How many were taken since the width was set.
@@ -75,29 +79,42 @@ pub struct Posting {
     is_slow: bool,
     has_said_slow: bool,
     hold: Option<Duration>,
+    gone: Option<String>,
     began: Option<u64>,
     ends: u64,
-    under_way: Vec<(usize, u64)>,
+    over: u64,
+    under_way: Vec<Attempt>,
     failed: Vec<(usize, Failure, String)>,
     left: BTreeSet<usize>,
-    /// How long attempts took, and how many.
-    took: (u64, u64),
+    /// Whether the integration, as it was looked at last, shows failures that a success clears.
+    is_failing: bool,
+    has_said_taken: bool,
+    jitter: f64,
 }
 
-/// What is to be written down of a run: first the items, then the input.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Written {
-    /// Its events that wait for another attempt.
-    pub items: Vec<Waiting>,
-    /// What it says about the receiver, and when the first item is due.
-    pub ran: Ran,
+/// What to do next of the attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Post(usize),
+    Wait,
+    Done,
 }
 
 impl Posting {
-    /// A run of so many events, in an invocation that ends at `over`.
-    pub fn new(count: usize, over: u64) -> Posting {
+    /// A run, in an invocation that ends at `over` of the clock of [`Now::tick`].
+    pub fn new(run: &Run, over: u64) -> Posting {
         Posting {
-            count,
+            events: (0..run.events.len()).map(|it| run.event(it)).collect(),
+            segment: run.segment,
+            epoch: 0,
+            phase: Phase::New,
+            integration: None,
+            orders: VecDeque::new(),
+            beside: 0,
+            writes: VecDeque::new(),
+            failures_of_ours: 0,
+            again_at: None,
+            is_handed_back: false,
             next: 0,
             width: 1,
             taken: 0,
@@ -108,69 +125,136 @@ impl Posting {
             is_slow: false,
             has_said_slow: false,
             hold: None,
+            gone: None,
             began: None,
             ends: over.saturating_sub(LAST_ATTEMPT),
+            over,
             under_way: Vec::new(),
             failed: Vec::new(),
             left: BTreeSet::new(),
-            took: (0, 0),
+            is_failing: false,
+            has_said_taken: false,
+            jitter: 0.0,
         }
     }
 
-    /// The next thing to do.
-    pub fn next(&mut self, now: u64) -> Next {
-        if self.is_out_of_time(now) && self.next < self.count {
+    /// The number in the run of the event of an attempt.
+    pub fn number(id: u64) -> usize {
+        id as usize
+    }
+
+    fn looked(&mut self, integration: Option<Arc<Integration>>, now: Now) {
+        let Some(integration) = integration else {
+            self.phase = Phase::Over;
+            return;
+        };
+        match admit(&integration, self.segment) {
+            Admission::Drop => self.phase = Phase::Over,
+            Admission::Wait => {
+                self.left = (0..self.events.len()).collect();
+                self.next = self.events.len();
+                self.phase = Phase::Posting;
+                self.is_halted = true;
+            }
+            Admission::Post => {
+                self.epoch = integration.stream().map_or(0, |stream| stream.epoch);
+                self.phase = Phase::Posting;
+            }
+        }
+        self.is_failing = notes(&integration, now);
+        self.integration = Some(integration);
+    }
+
+    /// What the attempts of a run at work do next.
+    fn attempt(&mut self, now: u64) -> Next {
+        if self.is_out_of_time(now) && self.next < self.events.len() {
             // A run that takes so long shows a slow receiver; one that had no time from the start shows nothing.
             self.is_slow |= self.began.is_some_and(|began| now >= began + LONGEST);
             self.is_halted = true;
         }
-        if !self.is_halted && self.next < self.count && self.under_way.len() < self.width {
+        let may_begin = !self.is_halted && self.next < self.events.len();
+        if may_begin && self.under_way.len() < self.width {
             let number = self.next;
             self.next += 1;
             self.began.get_or_insert(now);
-            self.under_way.push((number, now));
+            self.under_way.push(Attempt {
+                number,
+                began: None,
+            });
             return Next::Post(number);
         }
-        let Some(first) = self.under_way.iter().map(|(_, began)| *began).min() else {
-            return Next::Done;
-        };
-        if now >= first + SLOW {
-            self.is_slow = true;
-            return Next::Wait(now + SLOW);
+        if self.under_way.is_empty() {
+            return match self.beside {
+                0 => Next::Done,
+                _ => Next::Wait,
+            };
         }
-        let until = first + SLOW;
-        Next::Wait(match self.next < self.count && !self.is_halted {
-            true => until.min(self.began.map_or(until, |began| began + LONGEST)),
-            false => until,
-        })
+        self.is_slow |= self.first_begun().is_some_and(|began| now >= began + SLOW);
+        Next::Wait
+    }
+
+    /// When the request began that has been under way for longest.
+    fn first_begun(&self) -> Option<u64> {
+        self.under_way.iter().filter_map(|it| it.began).min()
     }
 
     fn is_out_of_time(&self, now: u64) -> bool {
         self.began.is_some_and(|began| now >= began + LONGEST) || now >= self.ends
     }
 
-    /// Whether the receiver has just turned out to be slow: to be said at once, while the run waits.
-    pub fn says_slow(&mut self) -> bool {
-        self.is_slow && !std::mem::replace(&mut self.has_said_slow, true)
+    /// Says at once, while the run waits, that the receiver has just turned out to be slow.
+    fn say_slow(&mut self) {
+        if self.is_slow && !std::mem::replace(&mut self.has_said_slow, true) {
+            self.say(Ran {
+                is_slow: true,
+                ..Ran::default()
+            });
+        }
+    }
+
+    fn say(&mut self, ran: Ran) {
+        let epoch = self.epoch;
+        self.beside += 1;
+        let input = Input::Ran(Ran { epoch, ..ran });
+        self.orders.push_back(Do::Apply(input));
+    }
+
+    fn posted(&mut self, id: u64, posted: Posted, now: Now) {
+        let number = Posting::number(id);
+        let Some(at) = self.under_way.iter().position(|it| it.number == number) else {
+            return;
+        };
+        self.under_way.swap_remove(at);
+        match posted {
+            Posted::Made(outcome, reason) => self.ended(number, outcome, reason, now),
+            Posted::Unwanted => {}
+            Posted::Over => self.halt(number),
+        }
+    }
+
+    /// No attempt was made: the event waits, and so does the rest of the run.
+    fn halt(&mut self, number: usize) {
+        self.left.insert(number);
+        self.is_halted = true;
     }
 
     /// An attempt has ended. `reason` is for the integration log.
-    pub fn ended(&mut self, number: usize, outcome: &Outcome, reason: String, now: u64) {
-        let began = self.remove(number).unwrap_or(now);
+    fn ended(&mut self, number: usize, outcome: Outcome, reason: String, now: Now) {
         match outcome {
-            Outcome::Delivered | Outcome::Rejected(_) => {
-                self.is_taken = true;
-                self.failures = 0;
-                self.taken += 1;
-                self.took = (self.took.0 + now.saturating_sub(began), self.took.1 + 1);
-                if self.taken >= self.width {
-                    self.width = (self.width * 2).min(WIDEST);
-                    self.taken = 0;
-                }
+            Outcome::Delivered => self.taken(now),
+            Outcome::Rejected(answer) => {
+                self.taken(now);
+                self.beside += 1;
+                self.orders.push_back(Do::Reject {
+                    id: number as u64,
+                    event: self.events[number],
+                    reason,
+                    answer,
+                });
             }
             Outcome::Gone => {
-                self.left.insert(number);
-                self.is_halted = true;
+                self.gone.get_or_insert(reason);
+                self.halt(number);
             }
             Outcome::Failed(failure) => {
                 self.failures += 1;
@@ -180,111 +264,193 @@ impl Posting {
                     self.is_halted = true;
                 }
                 self.is_halted |= self.failures >= self.width.max(2);
-                self.failed.push((number, failure.clone(), reason));
+                self.failed.push((number, failure, reason));
             }
         }
     }
 
-    /// No attempt was made: the filter does not let the event pass any more.
-    pub fn skipped(&mut self, number: usize) {
-        self.remove(number);
-    }
-
-    /// No attempt was made: the stream is not live any more.
-    pub fn halted(&mut self, number: usize) {
-        self.remove(number);
-        self.left.insert(number);
-        self.is_halted = true;
-    }
-
-    fn remove(&mut self, number: usize) -> Option<u64> {
-        let at = self.under_way.iter().position(|(it, _)| *it == number)?;
-        Some(self.under_way.swap_remove(at).1)
-    }
-
-    /// The mean time that an attempt took which was taken, in milliseconds; none where none was.
-    pub fn mean(&self) -> Option<u64> {
-        (self.took.1 > 0).then(|| self.took.0 / self.took.1)
-    }
-
-    /// What is to be written down once the run has ended, at `now`; none of it where it has changed nothing. `jitter` is in
-    /// `0.0..1.0`.
-    pub fn written(&self, run: &Run, epoch: u64, now: Millis, jitter: f64) -> Written {
-        let event = |number: usize| EventRef {
-            segment: run.segment,
-            index: run.events[number].index,
-            shard: run.shard,
-        };
-        let mut failed: Vec<usize> = self.failed.iter().map(|(number, ..)| *number).collect();
-        failed.sort_unstable();
-        let asked = self
-            .failed
-            .iter()
-            .filter_map(|(_, failure, _)| failure.retry_after)
-            .max();
-        let due_at = now.after(backoff::pause(1, asked, jitter));
-        let last = self.failed.last();
-        let mut written: Vec<Waiting> = items(
-            failed.iter().map(|number| event(*number)),
-            2,
-            Some(now),
-            due_at,
-            last.map(|(_, failure, _)| failure.reason.as_str()),
-        );
-        let untried = self.left.iter().copied().chain(self.next..run.events.len());
-        let untried: Vec<Waiting> = items(untried.map(event), 1, None, now, None);
-        let due_at = match untried.is_empty() {
-            true => last.map(|_| due_at),
-            false => Some(now),
-        };
-        written.extend(untried);
-        Written {
-            items: written,
-            ran: Ran {
-                epoch,
-                is_taken: self.is_taken,
-                failed: last.map(|(_, _, reason)| RanFailed {
-                    events: failed
-                        .iter()
-                        .map(|number| format!("{}/{}", run.segment, run.events[*number].index))
-                        .collect(),
-                    reason: reason.clone(),
-                }),
-                is_refused: self.is_refused,
-                hold: self.hold,
-                is_slow: self.is_slow && !self.has_said_slow,
-                due_at,
-            },
+    fn taken(&mut self, _now: Now) {
+        self.is_taken = true;
+        self.failures = 0;
+        self.taken += 1;
+        if self.taken >= self.width {
+            self.width = (self.width * 2).min(WIDEST);
+            self.taken = 0;
+        }
+        // Others count failures at the same time: this clears them.
+        if self.is_failing && !std::mem::replace(&mut self.has_said_taken, true) {
+            self.say(Ran {
+                is_taken: true,
+                ..Ran::default()
+            });
         }
     }
 
-    /// All events of a run that is not posted, as items that are due at once.
-    pub fn all(run: &Run, now: Millis) -> Vec<Waiting> {
-        let events = run.events.iter().map(|event| EventRef {
-            segment: run.segment,
-            index: event.index,
-            shard: run.shard,
-        });
-        items(events, 1, None, now, None)
+    /// A write has its answer: the next one, or the same again, or there is no time and the task has to come again.
+    fn wrote(&mut self, is_done: bool, now: u64) {
+        debug_assert!(self.phase == Phase::Writing && self.under_way.is_empty());
+        if is_done {
+            self.writes.pop_front();
+            self.failures_of_ours = 0;
+            return;
+        }
+        self.failures_of_ours += 1;
+        if self.failures_of_ours <= AGAIN.0 && now + AGAIN.1 < self.over {
+            self.again_at = Some(now + AGAIN.1);
+            return;
+        }
+        // Where events wait, that has to be known. Anything else goes by samples: to hand the run back would send it again.
+        let is_needed = match self.writes.pop_front() {
+            Some(Do::Put(_)) => true,
+            Some(Do::Apply(Input::Ran(ran))) => ran.due_at.is_some(),
+            _ => false,
+        };
+        if is_needed {
+            self.is_handed_back = true;
+            self.phase = Phase::Over;
+        }
+        self.failures_of_ours = 0;
+    }
+
+    /// An order that goes beside the attempts has its answer.
+    fn beside(&mut self) {
+        debug_assert!(self.beside > 0, "an answer to nothing");
+        self.beside = self.beside.saturating_sub(1);
+    }
+
+    fn check(&self) {
+        debug_assert!(self.next <= self.events.len());
+        let under_way = self.under_way.iter().map(|it| it.number);
+        let failed = self.failed.iter().map(|(number, ..)| *number);
+        let mut all: Vec<usize> = under_way.chain(failed).collect();
+        debug_assert!(all.iter().all(|number| !self.left.contains(number)));
+        all.sort_unstable();
+        debug_assert!(all.windows(2).all(|two| two[0] != two[1]), "{all:?}");
+        debug_assert!(self.under_way.len() <= WIDEST);
     }
 }
 
-impl Written {
-    /// Whether the integration has to be read to know what it changes: one that runs and is healthy changes nothing.
-    pub fn says_something(&self, integration: &Integration, now: Millis) -> bool {
-        let Ran {
-            is_taken,
-            failed,
-            is_refused,
-            is_slow,
-            due_at,
-            ..
-        } = &self.ran;
-        let notes = integration
-            .stream()
-            .is_some_and(|stream| stream.health.notes_success(now));
-        (*is_taken && notes) || failed.is_some() || *is_refused || *is_slow || due_at.is_some()
+impl Machine for Posting {
+    fn next(&mut self, now: Now, id: Ulid) -> Option<Do> {
+        self.check();
+        if self.phase == Phase::New {
+            self.phase = Phase::Looking;
+            return Some(Do::Look);
+        }
+        if self.phase == Phase::Posting && self.orders.is_empty() {
+            let next = self.attempt(now.tick);
+            self.say_slow();
+            match next {
+                Next::Post(number) => {
+                    return Some(Do::Post {
+                        id: number as u64,
+                        event: self.events[number],
+                        attempt: 1,
+                    });
+                }
+                Next::Done if self.orders.is_empty() => {
+                    self.phase = Phase::Writing;
+                    self.writes = self.written(now, id);
+                    self.again_at = Some(now.tick);
+                }
+                Next::Wait | Next::Done => {}
+            }
+        }
+        if let Some(order) = self.orders.pop_front() {
+            return Some(order);
+        }
+        if self.phase != Phase::Writing {
+            return None;
+        }
+        if self.writes.is_empty() {
+            self.phase = Phase::Over;
+            return None;
+        }
+        if self.again_at.is_none_or(|at| now.tick < at) {
+            return None;
+        }
+        self.again_at = None;
+        self.writes.front().cloned()
     }
+
+    fn seen(&mut self, seen: Seen, now: Now) {
+        match seen {
+            Seen::Looked(integration) => self.looked(integration, now),
+            Seen::Begun { id, at } => {
+                let number = Posting::number(id);
+                let mut under_way = self.under_way.iter_mut();
+                if let Some(attempt) = under_way.find(|it| it.number == number) {
+                    attempt.began.get_or_insert(at);
+                }
+            }
+            Seen::Posted {
+                id,
+                posted,
+                is_failing,
+                jitter,
+            } => {
+                self.jitter = jitter;
+                self.is_failing |= is_failing;
+                self.posted(id, posted, now);
+            }
+            Seen::Rejected { .. } | Seen::Failed(Order::Reject(_)) => self.beside(),
+            Seen::Failed(Order::Look) => {
+                self.is_handed_back = true;
+                self.phase = Phase::Over;
+            }
+            Seen::Failed(Order::Post(id)) => self.posted(id, Posted::Over, now),
+            Seen::Applied(_) | Seen::Failed(Order::Apply) if self.phase == Phase::Posting => {
+                self.beside();
+            }
+            Seen::Applied(_) | Seen::Put => {
+                self.wrote(true, now.tick);
+                self.again_at = Some(now.tick);
+            }
+            Seen::Failed(Order::Apply | Order::Put) => {
+                self.wrote(false, now.tick);
+                self.again_at.get_or_insert(now.tick);
+            }
+            Seen::Waiting(_) | Seen::Read { .. } | Seen::Dropped | Seen::Failed(_) => {
+                debug_assert!(false, "an answer to what a run never asks");
+            }
+        }
+    }
+
+    fn wake(&self, now: Now) -> u64 {
+        let latest = now.tick + TICK;
+        let due = match self.phase {
+            Phase::Writing => self.again_at,
+            Phase::Posting => {
+                let slow = self.first_begun().filter(|_| !self.is_slow);
+                let began = self.began.filter(|_| self.next < self.events.len());
+                let times = [slow.map(|at| at + SLOW), began.map(|at| at + LONGEST)];
+                times.into_iter().flatten().min()
+            }
+            _ => None,
+        };
+        due.map_or(latest, |at| at.min(latest)).max(now.tick + 1)
+    }
+
+    fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    fn is_handed_back(&self) -> bool {
+        self.is_handed_back
+    }
+
+    fn holder(&self) -> Holder {
+        Holder::Run {
+            segment: self.segment,
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// Whether a success of now has to be written down of an integration.
+fn notes(integration: &Integration, now: Now) -> bool {
+    let stream = integration.stream();
+    stream.is_some_and(|stream| stream.health.notes_success(now.wall))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use ulid::Ulid;
 
 use crate::event::Event;
 use crate::integration::IntegrationRef;
+use crate::log::position::EventRef;
 use crate::message::{Message, needs_encoding};
 use crate::time::Millis;
 
@@ -107,6 +108,15 @@ impl Run {
             tenant: self.tenant.clone(),
             integration_id: self.integration_id.clone(),
             generation: self.generation,
+        }
+    }
+
+    /// Where the event of this number in it is in the event log.
+    pub fn event(&self, number: usize) -> EventRef {
+        EventRef {
+            segment: self.segment,
+            index: self.events[number].index,
+            shard: self.shard,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod queue;
 pub mod recent;
 pub mod rejections;
 pub mod secrets;
+pub mod sending;
 pub mod services;
 pub mod store;
 pub mod telemetry;

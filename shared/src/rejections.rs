@@ -70,10 +70,7 @@ impl<'a> Rejections<'a> {
     }
 
     /// Keeps an event, or counts it where too many are; `reason` is for the integration log. It is noted by [`Rejections::note`],
-    /// or at the end.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    /// or at the end. What cannot be kept, logged or evicted is a warning: to send the event again would be refused again.
     pub async fn keep(
         &self,
         integration_ref: &IntegrationRef,
@@ -81,7 +78,7 @@ impl<'a> Rejections<'a> {
         envelope: &str,
         reason: String,
         answer: String,
-    ) -> Result<(), StoreError> {
+    ) {
         let ((event, event_id), now) = (rejected, self.clock.now());
         let note = Refused {
             event,
@@ -118,11 +115,10 @@ impl<'a> Rejections<'a> {
             (is_due, counts.unevicted >= MAX_REJECTED)
         };
         if is_full {
-            self.evict(integration_ref).await?;
+            self.evict(integration_ref).await;
         }
-        match is_due {
-            true => self.log(integration_ref).await,
-            false => Ok(()),
+        if is_due {
+            self.log(integration_ref).await;
         }
     }
 
@@ -160,24 +156,20 @@ impl<'a> Rejections<'a> {
     }
 
     /// Nothing more is rejected: logs what is not logged yet, and makes room.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
-    pub async fn end(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+    pub async fn end(&self, integration_ref: &IntegrationRef) {
         self.note(integration_ref).await;
-        self.log(integration_ref).await?;
+        self.log(integration_ref).await;
         let is_to_evict = self.lock().unevicted > 0;
-        match is_to_evict {
-            true => self.evict(integration_ref).await,
-            false => Ok(()),
+        if is_to_evict {
+            self.evict(integration_ref).await;
         }
     }
 
-    async fn log(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+    async fn log(&self, integration_ref: &IntegrationRef) {
         let (reason, dropped) = {
             let mut counts = self.lock();
             if counts.unlogged == 0 {
-                return Ok(());
+                return;
             }
             let others = std::mem::take(&mut counts.unlogged) - 1;
             let mut reason = std::mem::take(&mut counts.reason);
@@ -198,11 +190,14 @@ impl<'a> Rejections<'a> {
             .await
     }
 
-    async fn evict(&self, integration_ref: &IntegrationRef) -> Result<(), StoreError> {
+    async fn evict(&self, integration_ref: &IntegrationRef) {
         self.lock().unevicted = 0;
-        let evicted = self.rejected_events.evict(integration_ref).await?;
+        let evicted = match self.rejected_events.evict(integration_ref).await {
+            Ok(evicted) => evicted,
+            Err(error) => return warn(integration_ref, &error, "rejected events are not evicted"),
+        };
         if evicted.is_empty() {
-            return Ok(());
+            return;
         }
         let (what, were) = match evicted.len() {
             1 => ("event", "was"),
@@ -220,18 +215,28 @@ impl<'a> Rejections<'a> {
         &self,
         integration_ref: &IntegrationRef,
         entries: impl IntoIterator<Item = (Action, String)>,
-    ) -> Result<(), StoreError> {
+    ) {
         let first = self.clock.ulid().0;
         for (id, (action, reason)) in (first..).map(Ulid).zip(entries) {
             let entry = Entry { id, action, reason };
-            self.integration_log.append(integration_ref, &entry).await?;
+            if let Err(error) = self.integration_log.append(integration_ref, &entry).await {
+                warn(integration_ref, &error, "a rejection is not logged");
+            }
         }
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         lock(&self.counts)
     }
+}
+
+fn warn(integration_ref: &IntegrationRef, error: &StoreError, message: &str) {
+    tracing::warn!(
+        tenant = integration_ref.tenant,
+        integration = integration_ref.integration_id,
+        error = chain(error),
+        "{message}"
+    );
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

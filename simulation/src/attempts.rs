@@ -1,18 +1,16 @@
 //! Attempts: what is looked at before one, and what comes of it.
 
 use domain::integration::{Integration, Target};
-use domain::lifecycle::Input;
 use domain::log::position::EventRef;
 use domain::receiver::outcome::Outcome;
-use domain::replay::sender::{Do, Posted, Seen};
-use domain::run::{Admission, admit};
+use domain::sending::{Holder, Look, Posted, Seen, look};
 use domain::time::Millis;
 use rand::RngExt;
 
 use crate::history::{FRESH, MINUTE, URLS, name};
 use crate::mutant::Mutant;
 use crate::requests::of;
-use crate::work::{DeliveryAt, Happening, Op, Process, Role};
+use crate::work::{Happening, Op, Process, Role};
 use crate::world::{World, url_index};
 
 impl World {
@@ -25,40 +23,6 @@ impl World {
         asked_at.is_some_and(|asked_at| self.now < asked_at + for_so_long)
     }
 
-    /// Reads the integration of a run, and decides what becomes of it.
-    pub fn admit(&mut self, process: &mut Process, id: u64, local: Millis) {
-        let found = self.find(of(process));
-        let asked_at = self.now;
-        let mutant = self.mutant;
-        let Role::Deliver(it) = &mut process.role else {
-            return;
-        };
-        it.busy = 0;
-        let admission = match &found {
-            None => Admission::Drop,
-            Some(found) => {
-                it.epoch = found.stream().map_or(0, |stream| stream.epoch);
-                match admit(found, &it.run) {
-                    Admission::Wait
-                        if mutant == Some(Mutant::ServedPosted) && found.is_running() =>
-                    {
-                        Admission::Post
-                    }
-                    other => other,
-                }
-            }
-        };
-        process.fresh = found.map(|found| (Box::new(found), asked_at));
-        match admission {
-            Admission::Post => it.at = DeliveryAt::Posting,
-            Admission::Wait => {
-                self.file(process, local);
-                self.next_of(process, id);
-            }
-            Admission::Drop => it.at = DeliveryAt::Writing,
-        }
-    }
-
     /// Looks once more whether the event may be sent, and sends it.
     pub fn attempt(
         &mut self,
@@ -67,6 +31,7 @@ impl World {
         attempt: u64,
         event: EventRef,
         read: Option<Box<Integration>>,
+        local: Millis,
     ) {
         let event_id = self.id_of(&event);
         let integration = match read {
@@ -76,38 +41,21 @@ impl World {
             }
             None => {
                 let found = process.fresh.as_ref().map(|(found, _)| found.clone());
-                let is_over = match (&found, &process.role) {
-                    (None, _) => true,
-                    (Some(found), Role::Replay(_, sender)) => {
-                        let stream = found.stream();
-                        !found.is_running()
-                            || stream.is_none_or(|stream| {
-                                stream.epoch != sender.epoch()
-                                    || stream.schedule.turn != sender.turn()
-                            })
-                    }
-                    (Some(found), Role::Deliver(it)) => {
-                        let epoch = found.stream().map_or(0, |stream| stream.epoch);
-                        let is_posted = match self.mutant {
-                            Some(Mutant::ServedPosted) => found.is_running(),
-                            _ => admit(found, &it.run) == Admission::Post,
-                        };
-                        epoch != it.epoch || !is_posted
-                    }
-                    _ => true,
+                let Some(holder) = process.role.machine().map(|it| it.holder()) else {
+                    return;
                 };
-                let Some(found) = found.filter(|_| !is_over) else {
-                    return self.at(
-                        self.now,
-                        Happening::Work(id, Op::Ended(attempt, event, None, true)),
-                    );
+                let looked = found
+                    .as_ref()
+                    .map_or(Look::Over, |it| self.looks(it, holder, name(event_id)));
+                let posted = match (found, looked) {
+                    (Some(found), Look::Send) => Ok(found),
+                    (_, Look::Unwanted) => Err(Posted::Unwanted),
+                    _ => Err(Posted::Over),
                 };
-                if !found.passes(name(event_id)) {
-                    return self.at(
-                        self.now,
-                        Happening::Work(id, Op::Ended(attempt, event, None, false)),
-                    );
-                }
+                let found = match posted {
+                    Ok(found) => found,
+                    Err(posted) => return self.answer_post(id, attempt, posted, self.now),
+                };
                 // Held up between the look and the request, but not for long.
                 let freezes = self.history.freezes;
                 if self.unlucky(freezes) {
@@ -143,68 +91,44 @@ impl World {
             Happening::Free(receiver, generation, id, attempt),
         );
         let reason = domain::integration_log::request_failed(&callback.callback_url, "no", "");
-        let ended = Op::Ended(attempt, event, Some((outcome, reason)), false);
-        self.at(self.now + took, Happening::Work(id, ended));
+        if outcome == Outcome::Delivered {
+            self.highest.insert(generation, event);
+        }
+        let at = self.now - process.began;
+        let begun = Seen::Begun { id: attempt, at };
+        self.seen(process, begun, local);
+        let posted = Posted::Made(outcome, reason);
+        let at = self.now + took;
+        let stream = integration.stream();
+        let is_failing = stream.is_some_and(|it| it.health.failing_since.is_some());
+        self.answer_made(id, attempt, posted, is_failing, at);
     }
 
-    /// An attempt has ended, or was not made.
-    pub fn ended(
-        &mut self,
-        process: &mut Process,
-        attempt: u64,
-        event: EventRef,
-        made: Option<(Outcome, String)>,
-        is_over: bool,
-        local: Millis,
-    ) {
-        let tick = self.now - process.began;
-        let jitter = self.random.random();
-        if let Some((Outcome::Delivered, _)) = made {
-            self.highest.insert(of(process).1, event);
-        }
-        match &mut process.role {
-            Role::Replay(..) => {
-                let posted = match made {
-                    Some((outcome, reason)) => Posted::Made(outcome, reason),
-                    None if is_over => Posted::Over,
-                    None => Posted::Unwanted,
-                };
-                let seen = Seen::Posted {
-                    id: attempt,
-                    posted,
-                    jitter,
-                };
-                self.seen(process, seen, local);
+    fn answer_post(&mut self, id: u64, attempt: u64, posted: Posted, at: u64) {
+        self.answer_made(id, attempt, posted, false, at);
+    }
+
+    fn answer_made(&mut self, id: u64, attempt: u64, posted: Posted, is_failing: bool, at: u64) {
+        let seen = Seen::Posted {
+            id: attempt,
+            posted,
+            is_failing,
+            jitter: self.random.random(),
+        };
+        self.at(at, Happening::Work(id, Op::Answer(Box::new(seen))));
+    }
+
+    /// What a worker makes of the integration before an attempt, with a bug put in or not.
+    fn looks(&self, integration: &Integration, holder: Holder, name: &str) -> Look {
+        let looked = look(integration, holder, name);
+        let is_run = matches!(holder, Holder::Run { .. });
+        match self.mutant {
+            Some(Mutant::ServedPosted)
+                if looked == Look::Over && is_run && integration.is_running() =>
+            {
+                Look::Send
             }
-            Role::Deliver(it) => {
-                it.busy = it.busy.saturating_sub(1);
-                let number = attempt as usize;
-                match made {
-                    Some((outcome, reason)) => {
-                        it.posting.ended(number, &outcome, reason.clone(), tick);
-                        match outcome {
-                            Outcome::Rejected(answer) => {
-                                let todo = Do::Reject {
-                                    id: attempt,
-                                    event,
-                                    reason,
-                                    answer,
-                                };
-                                process.ops.push_back(Op::Carry(todo));
-                            }
-                            Outcome::Gone => {
-                                let epoch = it.epoch;
-                                let gone = Input::Gone { epoch, reason };
-                                process.ops.push_back(Op::Apply(it.integration_ref, gone));
-                            }
-                            _ => {}
-                        }
-                    }
-                    None if is_over => it.posting.halted(number),
-                    None => it.posting.skipped(number),
-                }
-            }
-            _ => {}
+            _ => looked,
         }
     }
 }

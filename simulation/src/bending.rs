@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::integration::Integration;
 use domain::lifecycle::{Applied, Checkpoint, Input, StepInput};
 use domain::log::position::{EventRef, Position};
 use domain::stream::waiting::StoredWaiting;
@@ -51,6 +52,16 @@ impl World {
             }
         }
         input
+    }
+
+    /// What a run gets to see, with a bug put in or not.
+    pub fn bent_look(&self, mut integration: Integration) -> Integration {
+        if self.mutant == Some(Mutant::ServedPosted)
+            && let Some(stream) = integration.stream_mut()
+        {
+            stream.gaps.retain(|gap| gap.until.is_some());
+        }
+        integration
     }
 
     /// What a step gets to see, with a bug put in or not.

@@ -1,9 +1,11 @@
-//! What a sender wants that is neither a write nor an attempt.
+//! What a worker that sends events orders: first the effect, then the answer. Either may fail.
+
+use std::sync::Arc;
 
 use domain::fate::Refused;
 use domain::log::position::{EventRef, Position};
 use domain::replay::selection::Selection;
-use domain::replay::sender::{Do, Seen};
+use domain::sending::{Do, Order, Seen};
 use domain::stream::waiting::StoredWaiting;
 use domain::time::Millis;
 
@@ -11,14 +13,87 @@ use crate::history::name;
 use crate::mutant::Mutant;
 use crate::receiver::REFUSAL;
 use crate::requests::of;
-use crate::work::{Process, Role};
+use crate::run::LIMITS;
+use crate::work::{Happening, Op, Process, Role};
 use crate::world::World;
 
 impl World {
-    /// Does what a sender wants that is neither a write nor an attempt.
-    pub fn carry_out(&mut self, process: &mut Process, todo: Do, local: Millis) {
+    /// Begins an order.
+    pub fn begin_order(&mut self, process: &mut Process, id: u64, order: Do) {
+        let latency = self.latency();
+        let (took, op) = match order {
+            Do::Apply(input) => {
+                let input = self.bent_input(process, input);
+                (latency, Op::Apply(of(process), input))
+            }
+            Do::Post { id, event, .. } => (0, Op::Attempt(id, event)),
+            Do::Read { from, until, .. } => (self.reading_time(from, until), Op::Carry(order)),
+            order => (latency, Op::Carry(order)),
+        };
+        let at = self.now + took;
+        self.at(at, Happening::Work(id, op));
+    }
+
+    /// Carries out an order that is neither a write of an integration nor an attempt. Its answer comes later than its effect.
+    pub fn carry_out(&mut self, process: &mut Process, id: u64, todo: Do, local: Millis) {
+        let order = todo.order();
+        let failures = self.history.failures;
+        // A run has its events at hand: that one is not kept among the rejected ones is a warning, and no failure.
+        let is_kept = matches!(
+            (&process.role, order),
+            (Role::Deliver(..), Order::Reject(_))
+        );
+        if !is_kept && self.unlucky(failures) {
+            return self.answer(id, Seen::Failed(order));
+        }
+        let Some(seen) = self.effect(process, id, todo, local) else {
+            return;
+        };
+        // It took effect, and nobody hears of it.
+        let seen = if self.unlucky(failures) {
+            Seen::Failed(order)
+        } else {
+            seen
+        };
+        self.answer(id, seen);
+    }
+
+    fn answer(&mut self, id: u64, seen: Seen) {
+        let at = self.now + self.latency();
+        self.at(at, Happening::Work(id, Op::Answer(Box::new(seen))));
+    }
+
+    fn effect(&mut self, process: &mut Process, id: u64, todo: Do, local: Millis) -> Option<Seen> {
         let (who, generation) = of(process);
-        match todo {
+        Some(match todo {
+            Do::Look => {
+                let found = self.find((who, generation));
+                process.fresh = found.clone().map(|it| (Box::new(it), self.now));
+                Seen::Looked(found.map(|it| self.bent_look(it)).map(Arc::new))
+            }
+            Do::Put(items) => {
+                let is_sender = matches!(process.role, Role::Replay(..));
+                match (self.mutant, is_sender) {
+                    (Some(Mutant::PositionFirst), true) | (Some(Mutant::AskedFirst), false) => {
+                        let late = Op::LatePut(generation, items, false);
+                        self.at(self.now + 3_000, Happening::Work(id, late));
+                    }
+                    (Some(Mutant::DroppedFirst), true) => {
+                        self.forget((who, generation), &items);
+                        let late = Op::LatePut(generation, items, true);
+                        self.at(self.now + 3_000, Happening::Work(id, late));
+                        return None;
+                    }
+                    _ => self.put(generation, items),
+                }
+                Seen::Put
+            }
+            Do::Drop(keys) => {
+                for key in keys {
+                    self.waiting.remove(&(generation, key));
+                }
+                Seen::Dropped
+            }
             Do::List => {
                 let ours = self.waiting.iter().filter(|((of, _), _)| *of == generation);
                 let mut items: Vec<StoredWaiting> = ours
@@ -33,7 +108,13 @@ impl World {
                 {
                     items.clear();
                 }
-                self.seen(process, Seen::Waiting(items), local);
+                let mut listed = 0;
+                items.retain(|item| {
+                    let is_listed = listed < LIMITS.listed();
+                    listed += item.waiting.indices.len();
+                    is_listed
+                });
+                Seen::Waiting(items)
             }
             Do::Read { from, until, limit } => {
                 let integration = self.integrations[who].as_ref();
@@ -66,7 +147,7 @@ impl World {
                     selection.end(until);
                 }
                 let next = selection.next();
-                self.seen(process, Seen::Read { events, next }, local);
+                Seen::Read { events, next }
             }
             Do::Reject {
                 id, event, answer, ..
@@ -83,9 +164,9 @@ impl World {
                 }
                 let event = self.id_of(&event);
                 self.ledger.reject(generation, event, is_given_up, self.now);
-                self.seen(process, Seen::Rejected { id }, local);
+                Seen::Rejected { id }
             }
-            Do::Apply(_) | Do::Post { .. } | Do::Put(_) | Do::Drop(_) => {}
-        }
+            Do::Apply(_) | Do::Post { .. } => return None,
+        })
     }
 }

@@ -32,6 +32,8 @@ pub struct History {
     pub freezes: f64,
     /// How likely a write that was applied is reported as failed.
     pub unreported: f64,
+    /// How likely an order of a worker that sends events fails, before or after its effect.
+    pub failures: f64,
     /// How likely a message of the ingest or the delivery queue is handed out twice.
     pub repeats: f64,
     /// How likely a message of the replay queue is handed out twice.
@@ -104,6 +106,11 @@ impl History {
             if random.random_bool(0.3) { 0.1 } else { 0.0 },
             random.random_bool(0.7),
         );
+        let failures = if !is_calm && random.random_bool(0.3) {
+            0.01
+        } else {
+            0.0
+        };
         let length = random.random_range(2..25) * MINUTE;
         let mut end = BEGIN + length;
         let at = |random: &mut Random| BEGIN + random.random_range(0..length);
@@ -170,7 +177,12 @@ impl History {
             false => (1, 50),
         };
         let mut receivers = vec![Receiver::default(); INTEGRATIONS * URLS];
-        if !is_calm && random.random_bool(0.6) {
+        if !is_calm && random.random_bool(0.2) {
+            for receiver in &mut receivers {
+                let bad = (0..random.random_range(0..6)).map(|_| random.random_range(0..20));
+                receiver.bad = bad.map(|event| (event, Bad::Rejected)).collect();
+            }
+        } else if !is_calm && random.random_bool(0.75) {
             for receiver in &mut receivers {
                 for _ in 0..random.random_range(0..3) {
                     let from = at(&mut random);
@@ -224,6 +236,7 @@ impl History {
             slowness,
             freezes,
             unreported,
+            failures,
             repeats,
             step_repeats,
             is_skewed,
@@ -235,18 +248,24 @@ impl History {
         }
     }
 
-    /// Whether nothing goes wrong on our side.
-    pub fn is_sound(&self) -> bool {
+    /// Whether every worker lives until it has heard what became of its orders.
+    pub fn is_heard(&self) -> bool {
         self.crashes + self.slowness + self.freezes + self.unreported + self.repeats == 0.0
             && self.read_millis.1 <= 50
     }
 
-    /// Whether nothing goes wrong at all, so that no event may come twice.
+    /// Whether no event may be taken twice: every worker hears what became of its orders, and receivers respond at once.
     pub fn is_calm(&self) -> bool {
-        self.is_sound()
-            && self.receivers.iter().all(|receiver| {
-                receiver.down.is_empty() && receiver.bad.is_empty() && receiver.limit.is_none()
-            })
+        let rejects = |bad: &Bad| *bad == Bad::Rejected;
+        let is_calm = |it: &Receiver| {
+            it.down.is_empty() && it.limit.is_none() && it.bad.values().all(rejects)
+        };
+        self.is_heard() && self.receivers.iter().all(is_calm)
+    }
+
+    /// Whether nothing goes wrong on our side.
+    pub fn is_sound(&self) -> bool {
+        self.is_heard() && self.failures == 0.0
     }
 }
 

@@ -59,10 +59,14 @@ pub enum Mutant {
     FiltersForgotten,
     /// A rejected event is not noted.
     RejectionsUnnoted,
+    /// A run is handed back after its posts since one of its events was rejected.
+    RunHandedBack,
+    /// A step in which something of ours fails ends at once: nothing is written down.
+    FailsUnsaved,
 }
 
 /// Every bug.
-pub const ALL: [Mutant; 28] = [
+pub const ALL: [Mutant; 30] = [
     Mutant::GapsForgotten,
     Mutant::NoSweep,
     Mutant::TurnsIgnored,
@@ -91,4 +95,6 @@ pub const ALL: [Mutant; 28] = [
     Mutant::QueuesUnread,
     Mutant::FiltersForgotten,
     Mutant::RejectionsUnnoted,
+    Mutant::RunHandedBack,
+    Mutant::FailsUnsaved,
 ];

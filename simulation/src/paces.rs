@@ -197,6 +197,7 @@ pub fn run(kind: Kind, events: usize, seed: u64, trace: bool) -> Figures {
             };
             id += 1;
             pacer.begin(id, now);
+            pacer.begun(id, now);
             let (is_taken, took) = receiver.request(now);
             let counts = is_taken
                 && matches!(

@@ -1,14 +1,12 @@
 //! Workers: what each does next, request by request. Between any two it may crash.
 
-use domain::log::position::EventRef;
-use domain::replay::sender::{Do, Now};
-use domain::run::{Next, Posting};
+use domain::sending::Now;
 use domain::time::Millis;
 use rand::RngExt;
 
 use crate::history::{MINUTE, SEAL};
 use crate::mutant::Mutant;
-use crate::work::{DeliveryAt, Happening, Op, Process, Role};
+use crate::work::{Happening, Op, Process, Role};
 use crate::world::World;
 
 impl World {
@@ -23,7 +21,7 @@ impl World {
             }
             return;
         }
-        if matches!(process.role, Role::Deliver(_) | Role::Replay(..)) {
+        if matches!(process.role, Role::Deliver(..) | Role::Replay(..)) {
             self.drive(&mut process, id);
             return self.put_back(process, id);
         }
@@ -50,7 +48,7 @@ impl World {
         if self.is_crash(&process, id) {
             return self.after_crash(op);
         }
-        let is_attempt = matches!(op, Op::Request(..) | Op::Ended(..));
+        let is_attempt = matches!(op, Op::Request(..) | Op::Answer(..));
         let held_up = self.held_up();
         if held_up > 0 && !is_attempt {
             self.processes.insert(id, process);
@@ -80,18 +78,20 @@ impl World {
         self.put_back(process, id);
     }
 
-    fn put_back(&mut self, process: Process, id: u64) {
-        let is_done = match &process.role {
-            Role::Replay(_, sender) => sender.is_over(),
-            Role::Deliver(it) => {
-                it.at == DeliveryAt::Writing && it.busy == 0 && process.ops.is_empty()
+    fn put_back(&mut self, mut process: Process, id: u64) {
+        let is_over = process
+            .role
+            .machine()
+            .map(|machine| (machine.is_over(), machine.is_handed_back()));
+        let is_over = is_over.map(|(is_over, it)| (is_over, it || process.is_handed_back));
+        match (is_over, process.message) {
+            (Some((true, false)), Some(message)) => {
+                self.messages.remove(&message);
             }
-            Role::Api | Role::Ingest => false,
-        };
-        if !is_done {
-            self.processes.insert(id, process);
-        } else if let Some(message) = process.message {
-            self.messages.remove(&message);
+            (Some((true, _)), _) => {}
+            _ => {
+                self.processes.insert(id, process);
+            }
         }
     }
 
@@ -103,7 +103,7 @@ impl World {
         let crashes = match process.role {
             Role::Api | Role::Ingest => self.history.crashes,
             // They do far more requests.
-            Role::Deliver(_) | Role::Replay(..) => self.history.crashes / 4.0,
+            Role::Deliver(..) | Role::Replay(..) => self.history.crashes / 4.0,
         };
         let is_crash = self.now >= process.dies_at || self.unlucky(crashes);
         if is_crash {
@@ -115,11 +115,16 @@ impl World {
 
     /// A worker is gone. What it had sent last may still take effect, within a seal.
     fn after_crash(&mut self, op: Op) {
-        if let Op::Write(_, write, _) = op
-            && self.random.random_bool(0.5)
-        {
-            let at = self.now + self.random.random_range(0..SEAL);
-            self.at(at, Happening::Late(write));
+        match op {
+            Op::Write(_, write, _) if self.random.random_bool(0.5) => {
+                let at = self.now + self.random.random_range(0..SEAL);
+                self.at(at, Happening::Late(write));
+            }
+            // The run is over by then: that is the bug.
+            Op::LatePut(generation, items, _) if self.mutant == Some(Mutant::AskedFirst) => {
+                self.put(generation, items);
+            }
+            _ => {}
         }
     }
 
@@ -133,69 +138,21 @@ impl World {
 
     /// Begins all that a worker wants to begin now.
     pub fn drive(&mut self, process: &mut Process, id: u64) {
-        let local = self.local(process);
-        let tick = self.now - process.began;
+        let (wall, tick) = (self.local(process), self.now - process.began);
+        let now = Now { wall, tick };
         loop {
-            match &mut process.role {
-                Role::Replay(integration_ref, sender) => {
-                    let now = Now { wall: local, tick };
-                    let fresh = domain::time::Millis(local.0);
-                    let ulid = ulid::Ulid::from_parts(fresh.0, self.random.random());
-                    match sender.next(now, ulid) {
-                        Some(todo) => {
-                            let integration_ref = *integration_ref;
-                            self.start_on(process, id, integration_ref, todo);
-                        }
-                        None if sender.is_over() => return,
-                        None => {
-                            let at = process.began + sender.wake(now);
-                            return self.tick_at(process, id, at);
-                        }
-                    }
-                }
-                Role::Deliver(it) if it.at == DeliveryAt::Posting => match it.posting.next(tick) {
-                    Next::Post(number) => {
-                        let event = EventRef {
-                            segment: it.run.segment,
-                            index: it.run.events[number].index,
-                            shard: it.run.shard,
-                        };
-                        it.busy += 1;
-                        self.at(
-                            self.now,
-                            Happening::Work(id, Op::Attempt(number as u64, event)),
-                        );
-                    }
-                    Next::Wait(until) => {
-                        let at = process.began + until;
-                        self.say_slow(process, id);
-                        return self.tick_at(process, id, at);
-                    }
-                    Next::Done => {
-                        self.say_slow(process, id);
-                        self.write_down(process, local);
-                        return self.next_of(process, id);
-                    }
-                },
-                Role::Deliver(it) => {
-                    if it.at == DeliveryAt::Reading && it.busy == 0 {
-                        it.busy = 1;
-                        let at = self.now + self.latency();
-                        self.at(at, Happening::Work(id, Op::Admit));
-                    }
-                    return;
-                }
-                Role::Api | Role::Ingest => return,
+            let ulid = self.ulid(wall);
+            let Some(machine) = process.role.machine() else {
+                return;
+            };
+            if let Some(order) = machine.next(now, ulid) {
+                self.begin_order(process, id, order);
+            } else if machine.is_over() {
+                return;
+            } else {
+                let at = process.began + machine.wake(now);
+                return self.tick_at(process, id, at);
             }
-        }
-    }
-
-    /// Begins the next of a delivery's writes.
-    pub fn next_of(&mut self, process: &mut Process, id: u64) {
-        if let (Role::Deliver(it), Some(op)) = (&mut process.role, process.ops.pop_front()) {
-            it.busy += 1;
-            let at = self.now + self.latency();
-            self.at(at, Happening::Work(id, op));
         }
     }
 
@@ -208,94 +165,5 @@ impl World {
             process.tick_at = Some(at);
             self.at(at, Happening::Tick(id));
         }
-    }
-
-    fn say_slow(&mut self, process: &mut Process, id: u64) {
-        if let Role::Deliver(it) = &mut process.role
-            && it.posting.says_slow()
-        {
-            it.busy += 1;
-            let ran = domain::lifecycle::Ran {
-                epoch: it.epoch,
-                is_slow: true,
-                ..domain::lifecycle::Ran::default()
-            };
-            let op = Op::Apply(it.integration_ref, domain::lifecycle::Input::Ran(ran));
-            let at = self.now + self.latency();
-            self.at(at, Happening::Work(id, op));
-        }
-    }
-
-    /// A run has ended: what is left of it is to be written down.
-    fn write_down(&mut self, process: &mut Process, local: Millis) {
-        let jitter = self.random.random();
-        let Role::Deliver(it) = &mut process.role else {
-            return;
-        };
-        it.at = DeliveryAt::Writing;
-        let written = it.posting.written(&it.run, it.epoch, local, jitter);
-        let integration = process.fresh.as_ref().map(|(integration, _)| integration);
-        let says = integration.is_some_and(|it| written.says_something(it, local));
-        if !written.items.is_empty() {
-            let items = self.stored(written.items, local);
-            process.ops.push_back(Op::Put(it.integration_ref, items));
-        }
-        if says {
-            let apply = Op::Apply(
-                it.integration_ref,
-                domain::lifecycle::Input::Ran(written.ran),
-            );
-            match self.mutant == Some(Mutant::AskedFirst) {
-                true => process.ops.push_front(apply),
-                false => process.ops.push_back(apply),
-            }
-        }
-    }
-
-    /// What delivery makes of a run that it does not post.
-    pub fn file(&mut self, process: &mut Process, local: Millis) {
-        let Role::Deliver(it) = &mut process.role else {
-            return;
-        };
-        it.at = DeliveryAt::Writing;
-        let waiting = Posting::all(&it.run, local);
-        let integration_ref = it.integration_ref;
-        if waiting.is_empty() {
-            return;
-        }
-        let items = self.stored(waiting, local);
-        let ran = domain::lifecycle::Ran {
-            due_at: Some(local),
-            ..domain::lifecycle::Ran::default()
-        };
-        let apply = Op::Apply(integration_ref, domain::lifecycle::Input::Ran(ran));
-        process.ops.extend([Op::Put(integration_ref, items), apply]);
-        if self.mutant == Some(Mutant::AskedFirst) {
-            process.ops.swap(0, 1);
-        }
-    }
-
-    /// Begins what a sender wants.
-    fn start_on(
-        &mut self,
-        process: &mut Process,
-        id: u64,
-        integration_ref: crate::work::IntegrationRef,
-        todo: Do,
-    ) {
-        let latency = self.latency();
-        let (took, op) = match todo {
-            Do::Apply(input) => (
-                latency,
-                Op::Apply(integration_ref, self.bent_input(process, input)),
-            ),
-            Do::Post { id, event, .. } => (0, Op::Attempt(id, event)),
-            Do::Put(items) => (latency, Op::Put(integration_ref, items)),
-            Do::Drop(keys) => (latency, Op::Drop(integration_ref, keys)),
-            Do::Read { from, until, .. } => (self.reading_time(from, until), Op::Carry(todo)),
-            todo => (latency, Op::Carry(todo)),
-        };
-        let at = self.now + took;
-        self.at(at, Happening::Work(id, op));
     }
 }

@@ -1,11 +1,13 @@
 //! The requests of workers, one by one: what each does to the simulated cloud.
 
+use std::sync::OnceLock;
+
 use domain::integration::{Integration, Target};
 use domain::lifecycle::{self, Applied, Change, Input, StepInput, StepRequest, Verdict};
 use domain::log::position::Position;
-use domain::replay::sender::{Now, Seen};
-use domain::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
-use domain::tasks::{LONGEST_DELAY, Run, RunEvent};
+use domain::sending::{Now, Order, Seen};
+use domain::stream::waiting::StoredWaiting;
+use domain::tasks::{LONGEST_DELAY, MAX_RUN_BYTES, Run, RunEvent};
 use domain::time::Millis;
 use rand::RngExt;
 use serde_json::value::RawValue;
@@ -14,8 +16,14 @@ use ulid::Ulid;
 use crate::Broken;
 use crate::history::{MINUTE, SEAL, STOP_ANSWERED, name};
 use crate::mutant::Mutant;
-use crate::work::{Body, DeliveryAt, Happening, IntegrationRef, Op, Process, Role, Write};
+use crate::work::{Body, Happening, IntegrationRef, Op, Process, Role, Write};
 use crate::world::World;
+
+static BODY: OnceLock<String> = OnceLock::new();
+
+fn body() -> String {
+    format!("\"{}\"", "x".repeat(MAX_RUN_BYTES / 3 - 100))
+}
 
 impl World {
     /// Does one request of a worker that does one after another; how long it takes, where that is not like any other.
@@ -96,20 +104,16 @@ impl World {
                         index,
                         id: id.to_string(),
                         name: name(*id).to_owned(),
-                        body: RawValue::from_string("0".to_owned()).ok()?,
+                        // As large as lets three of them into a run.
+                        body: RawValue::from_string(BODY.get_or_init(body).clone()).ok()?,
                     })
                 })
                 .collect();
-            // Three to a run, where a deployment has fifty.
-            for events in events.chunks(3) {
-                let integration_ref = integration.into();
-                let runs = Run::of(&integration_ref, segment, 0, events.to_vec());
-                let integration_ref = (who, integration.generation);
-                process.ops.extend(
-                    runs.into_iter()
-                        .map(|run| Op::Send(Body::Run(integration_ref, Box::new(run)), 0)),
-                );
-            }
+            let runs = Run::of(&integration.into(), segment, 0, events);
+            let integration_ref = (who, integration.generation);
+            let runs = runs.into_iter().map(Box::new);
+            let sends = runs.map(|run| Op::Send(Body::Run(integration_ref, run), 0));
+            process.ops.extend(sends);
         }
         process.ops.push_back(Op::Ingested(ids, segment));
     }
@@ -119,23 +123,30 @@ impl World {
         match op {
             Op::Apply(integration_ref, input) => match self.decide(integration_ref, input, local) {
                 Some(op) => self.soon(id, op),
-                None => {
-                    self.applied(process, None, local);
-                    self.done_one(process, id);
-                }
+                None => self.applied(process, None, local),
             },
             Op::Write(integration_ref, write, change) => {
                 let op = self.try_to_write(integration_ref, write, &change);
                 self.soon(id, op);
             }
-            Op::Applied(integration_ref, applied, _, step) => {
+            Op::Applied(integration_ref, applied, input, step) => {
                 if let Some(Op::Send(body, delay)) = step_of(integration_ref, step) {
                     self.send(body, delay);
                 }
+                let failures = self.history.failures;
+                // What ingest has sent live of a gap whose end moves is sent again: that is no repeat of the worker's.
+                let opens = matches!(
+                    input,
+                    Input::Step {
+                        step: StepInput::Open,
+                        ..
+                    }
+                );
+                if !opens && self.unlucky(failures) {
+                    return self.seen(process, Seen::Failed(Order::Apply), local);
+                }
                 self.applied(process, Some(applied), local);
-                self.done_one(process, id);
             }
-            Op::Admit => self.admit(process, id, local),
             Op::Attempt(attempt, event) => {
                 if self.is_fresh(process) {
                     self.at(
@@ -152,43 +163,22 @@ impl World {
                 }
             }
             Op::Request(attempt, event, read) => {
-                self.attempt(process, id, attempt, event, read);
+                self.attempt(process, id, attempt, event, read, local);
             }
-            Op::Ended(attempt, event, made, is_over) => {
-                self.ended(process, attempt, event, made, is_over, local);
+            Op::Carry(order) => self.carry_out(process, id, order, local),
+            Op::Answer(seen) => {
+                process.is_handed_back |= self.mutant == Some(Mutant::RunHandedBack)
+                    && matches!(
+                        (&process.role, &*seen),
+                        (Role::Deliver(..), Seen::Rejected { .. })
+                    );
+                self.seen(process, *seen, local);
             }
-            Op::Carry(todo) => {
-                self.carry_out(process, todo, local);
-                self.done_one(process, id);
-            }
-            Op::Put(integration_ref, items) => {
-                let is_sender = matches!(process.role, Role::Replay(..));
-                match self.mutant.filter(|_| is_sender) {
-                    Some(Mutant::PositionFirst) => {
-                        let late = Op::LatePut(integration_ref, items, false);
-                        self.at(self.now + 3_000, Happening::Work(id, late));
-                    }
-                    Some(Mutant::DroppedFirst) => {
-                        self.forget(integration_ref, &items);
-                        let late = Op::LatePut(integration_ref, items, true);
-                        return self.at(self.now + 3_000, Happening::Work(id, late));
-                    }
-                    _ => self.put(integration_ref, items),
-                }
-                self.seen(process, Seen::Put, local);
-                self.done_one(process, id);
-            }
-            Op::LatePut(integration_ref, items, is_awaited) => {
-                self.put(integration_ref, items);
+            Op::LatePut(generation, items, is_awaited) => {
+                self.put(generation, items);
                 if is_awaited {
                     self.seen(process, Seen::Put, local);
                 }
-            }
-            Op::Drop(integration_ref, keys) => {
-                for key in keys {
-                    self.waiting.remove(&(integration_ref.1, key));
-                }
-                self.seen(process, Seen::Dropped, local);
             }
             _ => {}
         }
@@ -199,21 +189,16 @@ impl World {
         self.at(at, Happening::Work(id, op));
     }
 
-    /// One of a delivery's writes is done.
-    fn done_one(&mut self, process: &mut Process, id: u64) {
-        if let Role::Deliver(it) = &mut process.role {
-            it.busy = it.busy.saturating_sub(1);
-            if it.at == DeliveryAt::Writing && it.busy == 0 {
-                self.next_of(process, id);
-            }
-        }
-    }
-
-    /// What a sender sees.
+    /// What a worker that sends events sees.
     pub fn seen(&mut self, process: &mut Process, seen: Seen, local: Millis) {
+        let is_step = matches!(process.role, Role::Replay(..));
+        if self.mutant == Some(Mutant::FailsUnsaved) && is_step && matches!(seen, Seen::Failed(_)) {
+            // Its lease ends, and the sweep comes.
+            process.dies_at = self.now;
+        }
         let tick = self.now - process.began;
-        if let Role::Replay(_, sender) = &mut process.role {
-            sender.seen(seen, Now { wall: local, tick });
+        if let Some(machine) = process.role.machine() {
+            machine.seen(seen, Now { wall: local, tick });
         }
     }
 
@@ -241,19 +226,7 @@ impl World {
                 .sum::<u64>()
     }
 
-    /// Names items that are to be stored.
-    pub fn stored(&mut self, items: Vec<Waiting>, local: Millis) -> Vec<StoredWaiting> {
-        let named = items.into_iter().map(|waiting| {
-            let key = WaitingKey {
-                segment: waiting.segment,
-                token: self.ulid(local),
-            };
-            StoredWaiting { key, waiting }
-        });
-        named.collect()
-    }
-
-    fn put(&mut self, integration_ref: IntegrationRef, items: Vec<StoredWaiting>) {
+    pub fn put(&mut self, generation: Ulid, items: Vec<StoredWaiting>) {
         for StoredWaiting { mut key, waiting } in items {
             if self.mutant == Some(Mutant::KeysReused) {
                 key.token = Ulid(0);
@@ -261,7 +234,7 @@ impl World {
             if self.mutant == Some(Mutant::PutUnprocessed) && self.random.random_bool(0.3) {
                 continue;
             }
-            self.waiting.insert((integration_ref.1, key), waiting);
+            self.waiting.insert((generation, key), waiting);
         }
     }
 
@@ -434,8 +407,7 @@ fn step_of(integration_ref: IntegrationRef, step: Option<StepRequest>) -> Option
 /// The integration that a worker works for.
 pub fn of(process: &Process) -> IntegrationRef {
     match &process.role {
-        Role::Deliver(it) => it.integration_ref,
-        Role::Replay(integration_ref, _) => *integration_ref,
+        Role::Deliver(integration_ref, _) | Role::Replay(integration_ref, _) => *integration_ref,
         Role::Api | Role::Ingest => (0, Ulid(0)),
     }
 }

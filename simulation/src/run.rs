@@ -3,21 +3,22 @@
 use domain::fate::PastFilter;
 use domain::integration::{Integration, Target};
 use domain::lifecycle::Input;
-use domain::replay::sender::{Limits, Now, Sender};
+use domain::replay::sender::{Limits, Sender};
 use domain::run::Posting;
+use domain::sending::Now;
 use domain::stream::schedule::GRACE;
 use domain::time::Millis;
 
-use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter};
+use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter, name};
 use crate::mutant::Mutant;
-use crate::work::{Body, Delivering, DeliveryAt, Happening, Op, Process, Role};
+use crate::work::{Body, Happening, Op, Process, Role};
 use crate::world::{AFTERMATH, REST, World, url, url_index};
 
 /// From this one on, events are good.
 const FIRST_GOOD: u32 = 1_000;
 
 /// Small enough that a few events reach each of them.
-const LIMITS: Limits = Limits {
+pub const LIMITS: Limits = Limits {
     events: 7,
     read: 5,
     waiting: 9,
@@ -110,7 +111,10 @@ impl World {
             let events = ours.flat_map(|(_, waiting)| waiting.events());
             let forgotten = events
                 .map(|event| (event, self.id_of(&event)))
-                .find(|(_, id)| !self.ledger.is_done(generation, *id))
+                // What the filter does not let pass any more is not sent, and may stay behind.
+                .find(|(_, id)| {
+                    !self.ledger.is_done(generation, *id) && integration.passes(name(*id))
+                })
                 .filter(|_| is_sound && stream.schedule.wake_at.is_none());
             self.ledger.waits_unheard(who, generation, forgotten);
             let interruption = stream.health.interruption;
@@ -158,18 +162,13 @@ impl World {
             tick: 0,
         };
         let (role, ops) = match body {
-            Body::Events(ids) => (Role::Ingest, vec![Op::Append(ids, 5)]),
+            Body::Events(ids) => (Role::Ingest, vec![Op::Append(ids, 4)]),
             Body::Run(integration_ref, run) => {
-                let posting = Posting::new(run.events.len(), limit);
-                let delivering = Delivering {
-                    integration_ref,
-                    run: *run,
-                    posting,
-                    epoch: 0,
-                    busy: 0,
-                    at: DeliveryAt::Reading,
-                };
-                (Role::Deliver(Box::new(delivering)), Vec::new())
+                let posting = Posting::new(&run, limit);
+                (
+                    Role::Deliver(integration_ref, Box::new(posting)),
+                    Vec::new(),
+                )
             }
             Body::Step(integration_ref, turn) => {
                 let over = Millis(local.0 + limit);
@@ -186,6 +185,7 @@ impl World {
             dies_at: self.now + limit,
             fresh: None,
             tick_at: None,
+            is_handed_back: false,
         });
     }
 

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use domain::integration::Integration;
 use domain::lifecycle::{Applied, Change, Input, StepRequest};
 use domain::log::position::EventRef;
-use domain::replay::sender::{Do, Sender};
+use domain::replay::sender::Sender;
 use domain::run::Posting;
-use domain::stream::waiting::{StoredWaiting, WaitingKey};
+use domain::sending::{Do, Machine, Seen};
+use domain::stream::waiting::StoredWaiting;
 use domain::tasks::Run;
 use domain::time::Millis;
 use ulid::Ulid;
@@ -73,35 +74,27 @@ pub struct Process {
     pub fresh: Option<(Box<Integration>, u64)>,
     /// When it looks at the time next.
     pub tick_at: Option<u64>,
+    /// Whether its message stays in the queue whatever it says: a bug.
+    pub is_handed_back: bool,
 }
 
 #[derive(Clone, Debug)]
 pub enum Role {
     Api,
     Ingest,
-    Deliver(Box<Delivering>),
+    Deliver(IntegrationRef, Box<Posting>),
     Replay(IntegrationRef, Box<Sender>),
 }
 
-/// Delivery of a run.
-#[derive(Clone, Debug)]
-pub struct Delivering {
-    pub integration_ref: IntegrationRef,
-    pub run: Run,
-    pub posting: Posting,
-    pub epoch: u64,
-    /// How many requests are under way.
-    pub busy: usize,
-    pub at: DeliveryAt,
-}
-
-/// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryAt {
-    Reading,
-    Posting,
-    /// What is left of the run is written down, one after another.
-    Writing,
+impl Role {
+    /// The machine of a worker that sends events.
+    pub fn machine(&mut self) -> Option<&mut dyn Machine> {
+        match self {
+            Role::Deliver(_, posting) => Some(&mut **posting),
+            Role::Replay(_, sender) => Some(&mut **sender),
+            Role::Api | Role::Ingest => None,
+        }
+    }
 }
 
 /// A conditional write under way.
@@ -135,29 +128,18 @@ pub enum Op {
     Route(Vec<u32>, Ulid),
     /// The events are taken in.
     Ingested(Vec<u32>, Ulid),
-    /// Read the integration for a run.
-    Admit,
     /// Read the integration, if it was not read a moment ago, and make an attempt.
     Attempt(u64, EventRef),
     /// The attempt itself, with the integration as it was read, if it was.
     Request(u64, EventRef, Option<Box<Integration>>),
-    /// Learn what came of it.
-    Ended(
-        u64,
-        EventRef,
-        Option<(domain::receiver::outcome::Outcome, String)>,
-        bool,
-    ),
-    /// Do what a sender wants.
+    /// Carry out an order.
     Carry(Do),
+    /// Learn what came of it.
+    Answer(Box<Seen>),
     /// Send a message.
     Send(Body, u64),
-    /// Store waiting events.
-    Put(IntegrationRef, Vec<StoredWaiting>),
     /// Store waiting events too late, and say so or not: a bug.
-    LatePut(IntegrationRef, Vec<StoredWaiting>, bool),
-    /// Delete waiting events.
-    Drop(IntegrationRef, Vec<WaitingKey>),
+    LatePut(Ulid, Vec<StoredWaiting>, bool),
 }
 
 impl Process {
@@ -171,6 +153,7 @@ impl Process {
             dies_at,
             fresh: None,
             tick_at: None,
+            is_handed_back: false,
         }
     }
 }

@@ -19,7 +19,7 @@ mod types;
 mod under_way;
 
 pub use machine::Sender;
-pub use types::{Do, LIMITS, Limits, Now, Posted, Seen};
+pub use types::{LIMITS, Limits};
 
 #[cfg(test)]
 mod tests;

@@ -100,7 +100,8 @@ pub struct Pacer {
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
-    at: u64,
+    /// When its request began; before that it takes up its place, and the receiver knows nothing of it.
+    at: Option<u64>,
     /// How many were under way then, this one included.
     beside: u32,
     /// Whether it has counted as refused since nothing was answered.
@@ -239,12 +240,19 @@ impl Pacer {
         }
         let beside = self.under_way() + 1;
         let begun = Begun {
-            at: now,
+            at: None,
             beside,
             is_counted: false,
         };
         self.under_way.insert(id, begun);
         self.second.was_window_full |= beside >= self.window;
+    }
+
+    /// The request itself begins: from now on it is the receiver that takes its time.
+    pub fn begun(&mut self, id: u64, at: u64) {
+        if let Some(begun) = self.under_way.get_mut(&id) {
+            begun.at.get_or_insert(at);
+        }
     }
 
     /// Something waits to be sent and is not: by ramp or rate, or by the window.
@@ -263,7 +271,7 @@ impl Pacer {
         };
         match verdict {
             Verdict::Taken => {
-                let took = now.saturating_sub(begun.at);
+                let took = now.saturating_sub(begun.at.unwrap_or(now));
                 self.second.taken += 1;
                 self.second.latency += took;
                 self.second.good = self.second.good.max(begun.beside);
@@ -285,14 +293,13 @@ impl Pacer {
     /// Takes note of the time. To be called at least twice a second while anything is under way or waits.
     pub fn pass(&mut self, now: u64) {
         let patience = UNANSWERED.max(4 * self.usual as u64);
-        let late = self
-            .under_way
-            .iter()
-            .any(|(_, begun)| !begun.is_counted && now >= begun.at + patience);
-        if late {
+        let is_late =
+            |begun: &Begun, patience: u64| begun.at.is_some_and(|at| now >= at + patience);
+        let mut under_way = self.under_way.values();
+        if under_way.any(|begun| !begun.is_counted && is_late(begun, patience)) {
             // What began until then is of the same moment, and counts once.
             for begun in self.under_way.values_mut() {
-                begun.is_counted |= now >= begun.at + patience / 2;
+                begun.is_counted |= is_late(begun, patience / 2);
             }
             self.second.is_unanswered = true;
             self.refuse(now, None, CALM_UNANSWERED, u32::MAX);

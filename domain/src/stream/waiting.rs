@@ -90,3 +90,14 @@ pub fn items(
     }
     items
 }
+
+/// Names items that are stored for the first time: each by a token of its own, from `first` on, which is a new ULID.
+pub fn named(items: Vec<Waiting>, first: Ulid) -> Vec<StoredWaiting> {
+    let tokens = (0..).map(|n| Ulid(first.0.wrapping_add(n)));
+    let named = items.into_iter().zip(tokens).map(|(waiting, token)| {
+        let segment = waiting.segment;
+        let key = WaitingKey { segment, token };
+        StoredWaiting { key, waiting }
+    });
+    named.collect()
+}

@@ -19,7 +19,7 @@ use shared::clock::Clock;
 use shared::lifecycle::Lifecycle;
 use shared::metrics::Metrics;
 use shared::queue::Queue;
-use shared::recent::{Recent, RecentError};
+use shared::recent::Recent;
 use shared::secrets::{SecretError, Secrets};
 use shared::services::Services;
 use shared::store::StoreError;
@@ -102,9 +102,9 @@ pub enum DeliveryError {
     /// KMS failed.
     #[error("the secrets of the receiver could not be decrypted")]
     Secret(#[from] SecretError),
-    /// The integration could not be read right before a request.
-    #[error("the integration could not be read")]
-    Recent(#[from] RecentError),
+    /// Its integration could not be read, or what is left of a run could not be written down; the log says why.
+    #[error("a run could not be carried out")]
+    HandedBack,
 }
 
 /// What invokes this function: its queue, or the API.

@@ -116,6 +116,9 @@ pub enum ReplayError {
     /// The integration could not be read right before a request.
     #[error("the integration could not be read")]
     Recent(#[from] RecentError),
+    /// A step could not begin; the log says why.
+    #[error("a step could not begin")]
+    HandedBack,
     /// A segment is not what was stored.
     #[error("a segment could not be decompressed")]
     Segment(#[from] std::io::Error),

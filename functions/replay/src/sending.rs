@@ -1,37 +1,25 @@
-//! Carries out what a sender wants, on the stores and on the receiver.
+//! Carries out a step: what its sender orders, on the stores and on the receiver.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::integration::{Integration, IntegrationRef, Target};
-use domain::integration_log::reason_of;
 use domain::lifecycle::{Applied, Input, StepInput};
 use domain::log::position::EventRef;
 use domain::metric::Metric;
-use domain::receiver::outcome::Outcome;
-use domain::replay::sender::{Do, LIMITS, Now, Posted, Seen, Sender};
+use domain::replay::sender::{LIMITS, Sender};
+use domain::sending::{Do, Holder, Machine, Posted, Seen};
 use domain::time::Millis;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use receivers::Post;
-use shared::attempts::{Attempted, Attempts};
+use shared::recent::Ready;
 use shared::rejections::Rejections;
-use shared::store::StoreError;
-use shared::telemetry::chain;
+use shared::sending::{Sending, Stores, drive};
 
 use crate::reading::Read;
 use crate::segments::{Event, Segments, lock};
 use crate::{App, ReplayError};
 
-/// The pause before waiting events are stored or deleted again, at first; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest of these pauses.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often one such call is made at most: that fills the time limit of a step.
-const MAX_TRIES: u32 = 50;
-/// How long before the end of a step no call is made again: what follows it needs that time.
-const LAST_CALLS: Duration = Duration::from_secs(5);
 /// How long a step may keep the others of its batch waiting that are over.
 const LAST_OF_BATCH: Duration = Duration::from_secs(20);
 
@@ -71,7 +59,7 @@ impl Drop for Step<'_> {
 /// Carries out the step of the task of `turn`, in an invocation that has `left` to live.
 ///
 /// # Errors
-/// When it cannot begin, or cannot even leave, for a reason of ours.
+/// [`ReplayError::HandedBack`] when it cannot begin, for a reason of ours.
 pub async fn step(
     app: &App,
     integration_ref: &IntegrationRef,
@@ -80,68 +68,32 @@ pub async fn step(
     batch: &Batch,
 ) -> Result<(), ReplayError> {
     let _step = batch.begin();
-    let began = Instant::now();
-    let now = || Now {
-        wall: app.clock.now(),
-        tick: began.elapsed().as_millis() as u64,
-    };
-    let over = app.clock.now().after(left);
-    let holder = app.clock.ulid();
-    let mut sender = Sender::new(turn, holder, now(), over, app.rules, LIMITS);
     let work = Work::new(app, integration_ref, left);
-    let mut under_way: FuturesUnordered<BoxFuture<'_, Result<Seen, ReplayError>>> =
-        FuturesUnordered::new();
-    while !sender.is_over() {
-        if began.elapsed() >= LAST_OF_BATCH && batch.has_one_left() {
-            sender.leave_early(now());
+    let now = work.sending.watch.now();
+    let over = now.wall.after(left);
+    let holder = app.clock.ulid();
+    let mut sender = Sender::new(turn, holder, now, over, app.rules, LIMITS);
+    let between = |sender: &mut Sender| {
+        if work.began.elapsed() >= LAST_OF_BATCH && batch.has_one_left() {
+            sender.leave_early(work.sending.watch.now());
         }
-        while let Some(todo) = sender.next(now(), app.clock.ulid()) {
-            let (turn, epoch) = (sender.turn(), sender.epoch());
-            under_way.push(Box::pin(work.carry_out(todo, turn, epoch)));
-        }
-        if sender.is_over() {
-            break;
-        }
-        let tick = now();
-        let pause = Duration::from_millis(sender.wake(tick) - tick.tick);
-        if under_way.is_empty() {
-            tokio::time::sleep(pause).await;
-            continue;
-        }
-        let Ok(Some(done)) = tokio::time::timeout(pause, under_way.next()).await else {
-            continue;
-        };
-        match done {
-            Ok(seen) => {
-                let read = match &seen {
-                    Seen::Read { events, .. } => events.clone(),
-                    _ => Vec::new(),
-                };
-                sender.seen(seen, now());
-                let skipped = read.into_iter().filter(|event| !sender.is_ahead(*event));
-                skipped.for_each(|event| work.segments.release(event));
-            }
-            // Its message cannot begin this turn again, so the step leaves, and another one is due soon.
-            Err(error) => {
-                let Some(leave) = sender.fail() else {
-                    return Err(error);
-                };
-                tracing::error!(
-                    tenant = integration_ref.tenant,
-                    integration = integration_ref.integration_id,
-                    error = chain(&error),
-                    "a step failed, and leaves"
-                );
-                let (turn, epoch) = (sender.turn(), sender.epoch());
-                return work.carry_out(leave, turn, epoch).await.map(drop);
-            }
-        }
-    }
+        let skipped = sender.take_skipped().into_iter();
+        skipped.for_each(|event| work.segments.release(event));
+    };
+    drive(&mut sender, &work.sending, between, |order, holder| {
+        Box::pin(work.carry_out(order, holder))
+    })
+    .await;
     if sender.waiting() > 0 {
         let waiting = sender.waiting() as u64;
         app.metrics.measure(Metric::RetriesWaiting, waiting);
     }
-    Ok(work.rejections.end(integration_ref).await?)
+    work.sending.end().await;
+    if sender.is_handed_back() {
+        Err(ReplayError::HandedBack)
+    } else {
+        Ok(())
+    }
 }
 
 /// What a step needs while it is at work.
@@ -160,12 +112,25 @@ pub struct Work<'a> {
     pub segments: Segments<'a>,
     /// Where the last read ended, to continue there.
     pub reading: Mutex<Option<Read>>,
-    attempts: Attempts<'a>,
-    rejections: Rejections<'a>,
+    sending: Sending<'a>,
 }
 
 impl<'a> Work<'a> {
     fn new(app: &'a App, integration_ref: &'a IntegrationRef, left: Duration) -> Work<'a> {
+        let stores = Stores {
+            clock: &app.clock,
+            metrics: &app.metrics,
+            counter: &app.counter,
+            lifecycle: &app.lifecycle,
+            recent: &app.recent,
+            waiting_events: &app.waiting_events,
+        };
+        let rejections = Rejections::new(
+            &app.rejected_events,
+            &app.fates,
+            &app.integration_log,
+            &app.clock,
+        );
         Work {
             app,
             integration_ref,
@@ -174,26 +139,26 @@ impl<'a> Work<'a> {
             integration: Mutex::default(),
             segments: Segments::new(&app.event_log, &integration_ref.tenant),
             reading: Mutex::default(),
-            attempts: Attempts::new(&app.metrics, &app.counter, integration_ref),
-            rejections: Rejections::new(
-                &app.rejected_events,
-                &app.fates,
-                &app.integration_log,
-                &app.clock,
-            ),
+            sending: Sending::new(stores, rejections, integration_ref),
         }
     }
 
-    async fn carry_out(&self, todo: Do, turn: u64, epoch: u64) -> Result<Seen, ReplayError> {
+    async fn carry_out(&self, order: Do, holder: Holder) -> Seen {
+        let name = order.order();
+        match self.answer(order, holder).await {
+            Ok(seen) => seen,
+            Err(error) => self.sending.failed(name, &error),
+        }
+    }
+
+    async fn answer(&self, order: Do, holder: Holder) -> Result<Seen, ReplayError> {
         let (app, integration_ref) = (self.app, self.integration_ref);
-        Ok(match todo {
+        Ok(match order {
+            Do::Look => Seen::Looked(self.sending.look(|_| false).await?),
             Do::Apply(input) => {
-                let asked_at = Instant::now();
-                let applied = app.lifecycle.apply(integration_ref, &input).await?;
+                let applied = self.sending.apply(&input).await?;
                 if let Some(applied) = &applied {
                     self.measure_backlog(&input, applied);
-                    // What was read before this turn began would end it.
-                    app.recent.note(&applied.integration, asked_at).await;
                     *lock(&self.integration) = Some(applied.integration.clone());
                 }
                 Seen::Applied(applied.map(Box::new))
@@ -203,24 +168,15 @@ impl<'a> Work<'a> {
                 Seen::Waiting(first.await?)
             }
             Do::Put(items) => {
-                let parked = items.iter().map(|it| it.waiting.indices.len()).sum();
-                app.metrics.count(Metric::EventsParked, parked);
-                let now = app.clock.now();
-                let put = || app.waiting_events.put(integration_ref, &items, now);
-                self.persist(put).await?;
+                self.sending.put(&items).await?;
                 Seen::Put
             }
             Do::Drop(keys) => {
-                let delete = || app.waiting_events.delete(integration_ref, &keys);
-                self.persist(delete).await?;
+                app.waiting_events.delete(integration_ref, &keys).await?;
                 Seen::Dropped
             }
             Do::Read { from, until, limit } => self.read(from, until, limit).await?,
-            Do::Post { id, event, attempt } => {
-                let posted = self.post(event, attempt, turn, epoch).await?;
-                let jitter = rand::random();
-                Seen::Posted { id, posted, jitter }
-            }
+            Do::Post { id, event, attempt } => self.post((id, attempt), event, holder).await?,
             Do::Reject {
                 id,
                 event,
@@ -229,46 +185,14 @@ impl<'a> Work<'a> {
             } => {
                 // The event log may have forgotten it by now: then there is nothing to keep.
                 if let Some(found) = self.segments.get(event).await? {
-                    let kept = self.rejections.keep(
-                        integration_ref,
-                        (event, &found.id),
-                        &found.body,
-                        reason,
-                        answer,
-                    );
-                    kept.await?;
+                    let rejected = as_sent(event, &found);
+                    self.sending.reject(rejected, reason, answer).await;
                     // Before the position moves past it.
-                    self.rejections.note(integration_ref).await;
+                    self.sending.note().await;
                 }
                 Seen::Rejected { id }
             }
         })
-    }
-
-    /// Makes a call that may be repeated again until it succeeds: what was sent counts as sent only once this is stored, and a step
-    /// that failed here would send it again. At most until the lease ends, and not for ever by a clock that stands still.
-    async fn persist<F>(&self, call: impl Fn() -> F) -> Result<(), StoreError>
-    where
-        F: Future<Output = Result<(), StoreError>>,
-    {
-        let mut pause = FIRST_PAUSE;
-        for _ in 1..MAX_TRIES {
-            let Err(error) = call().await else {
-                return Ok(());
-            };
-            if self.began.elapsed() + pause + LAST_CALLS >= self.left {
-                return Err(error);
-            }
-            tracing::warn!(
-                tenant = self.integration_ref.tenant,
-                integration = self.integration_ref.integration_id,
-                error = chain(&error),
-                "waiting events are stored or deleted once more"
-            );
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        call().await
     }
 
     /// How old what is owed is when the step begins.
@@ -291,54 +215,46 @@ impl<'a> Work<'a> {
     /// Posts one event, if the integration as it is at this moment lets it be sent.
     async fn post(
         &self,
+        (id, attempt): (u64, u32),
         event: EventRef,
-        attempt: u32,
-        turn: u64,
-        epoch: u64,
-    ) -> Result<Posted, ReplayError> {
+        holder: Holder,
+    ) -> Result<Seen, ReplayError> {
         let Some(found) = self.segments.get(event).await? else {
-            return Ok(Posted::Unwanted);
+            return Ok(Seen::Posted {
+                id,
+                posted: Posted::Unwanted,
+                is_failing: false,
+                jitter: 0.0,
+            });
         };
-        let is_ours = |integration: &Integration| {
-            integration.is_running()
-                && integration
-                    .stream()
-                    .is_some_and(|it| it.epoch == epoch && it.schedule.turn == turn)
+        let (app, found) = (self.app, &found);
+        let post = async |ready: Ready| {
+            let url = match &ready.integration.target {
+                Target::Webhook { callback, .. } => callback.callback_url.as_str(),
+                Target::S3 { .. } => "",
+            };
+            let post = Post {
+                url,
+                credentials: &ready.credentials,
+                event_id: &found.id,
+                body: &found.body,
+            };
+            app.receivers.post(&post, app.clock.now()).await
         };
-        let is_sent =
-            |integration: &Integration| is_ours(integration) && integration.passes(&found.name);
-        let ready = self.app.recent.ready(self.integration_ref, is_sent).await?;
-        let Some(ready) = ready.filter(|ready| is_ours(&ready.integration)) else {
-            return Ok(Posted::Over);
-        };
-        let Target::Webhook { callback, .. } = &ready.integration.target else {
-            return Ok(Posted::Over);
-        };
-        if !ready.integration.passes(&found.name) {
-            return Ok(Posted::Unwanted);
-        }
-        let post = Post {
-            url: &callback.callback_url,
-            credentials: &ready.credentials,
-            event_id: &found.id,
-            body: &found.body,
-        };
-        let clock = &self.app.clock;
-        let exchange = self.app.receivers.post(&post, clock.now()).await;
-        let attempted = Attempted {
-            id: &found.id,
-            published_at: Millis(event.segment.timestamp_ms()),
-            attempt,
-        };
-        self.attempts.ended(attempted, &exchange, clock.now());
-        Ok(made(exchange.outcome, &callback.callback_url, &found))
+        let event = as_sent(event, found);
+        let posted = self.sending.post((id, attempt), holder, event, post);
+        Ok(posted.await?)
     }
 }
 
-/// An attempt that was made.
-fn made(outcome: Outcome, url: &str, event: &Event) -> Posted {
-    let reason = reason_of(url, &outcome, &event.body);
-    Posted::Made(outcome, reason)
+/// An event of an unpacked segment, to be sent.
+fn as_sent(event: EventRef, found: &Event) -> shared::sending::Event<'_> {
+    shared::sending::Event {
+        event,
+        id: &found.id,
+        name: &found.name,
+        body: &found.body,
+    }
 }
 
 #[cfg(test)]

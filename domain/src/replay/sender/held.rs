@@ -83,6 +83,11 @@ impl Held {
         self.waits.len()
     }
 
+    /// Whether this event waits.
+    pub fn waits(&self, event: EventRef) -> bool {
+        self.waits.contains_key(&event)
+    }
+
     /// How many events of the owed range are open.
     pub fn open(&self) -> usize {
         self.open.len()
@@ -160,14 +165,14 @@ impl Held {
         behind.or(first).map(|(event, _)| *event)
     }
 
-    /// Items were listed.
-    pub fn found(&mut self, items: Vec<StoredWaiting>, floor: Ulid) {
-        for StoredWaiting { key, waiting } in items {
+    /// Items were listed: what of them waits, and how many events each has in all.
+    pub fn found(&mut self, items: Vec<(StoredWaiting, usize)>, floor: Ulid) {
+        for (StoredWaiting { key, waiting }, all) in items {
             if self.items.contains_key(&key) || self.dropped.contains(&key) {
                 continue;
             }
-            self.stored(key, waiting.indices.len());
-            if waiting.indices.is_empty() {
+            self.stored(key, all);
+            if all == 0 {
                 self.release(key);
             }
             for event in waiting.events() {

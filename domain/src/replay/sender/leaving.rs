@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::machine::Sender;
-use super::types::{Do, LONGEST_HOLD, Now};
+use super::types::LONGEST_HOLD;
 use crate::lifecycle::{Rest, StepInput};
+use crate::sending::{Do, Now};
 use crate::time::Millis;
 
 impl Sender {
@@ -21,6 +22,7 @@ impl Sender {
         let is_at_work = self.is_applying
             || self.is_reading
             || self.is_listing
+            || self.listing.is_paused(now.tick)
             || self.saving.is_at_work()
             || !self.pending.is_empty()
             || !self.under_way.is_empty();

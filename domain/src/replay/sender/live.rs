@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::machine::Sender;
-use super::types::Now;
 use crate::lifecycle::StepInput;
+use crate::sending::Now;
 use crate::stream::Because;
 use crate::time::Millis;
 

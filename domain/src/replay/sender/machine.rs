@@ -7,11 +7,12 @@ use ulid::Ulid;
 
 use super::held::Held;
 use super::progress::Saving;
-use super::types::{Do, LONGEST_HOLD, Limits, Now, Seen};
+use super::types::{LONGEST_HOLD, Limits};
 use super::under_way::UnderWay;
 use crate::integration::Integration;
 use crate::lifecycle::{Applied, Input, Rules, StepInput, Verdict as Written};
 use crate::log::position::{EventRef, Position};
+use crate::sending::{Do, Holder, Machine, Now, Order, Seen};
 use crate::stream::health::Health;
 use crate::stream::pace::{Pace, Pacer};
 use crate::stream::{Because, Stream};
@@ -21,6 +22,15 @@ use crate::time::Millis;
 const LAST_REQUEST: Duration = Duration::from_secs(20);
 /// How often the time is looked at while there is nothing to begin: milliseconds.
 const TICK: u64 = 500;
+
+/// How often an order is given again that has failed, and after how long: milliseconds.
+const AGAIN: (u32, u64) = (3, 1_000);
+/// After how long items of waiting events are stored or deleted again, at first and, doubled each time, at most: milliseconds.
+const STORED_AGAIN: (u64, u64) = (100, 2_000);
+/// How often the same items are stored or deleted at most: that fills the time limit of a step.
+const MAX_STORED: u32 = 50;
+/// How long before the end of a step they are not stored or deleted again: what follows it needs that time.
+const LAST_STORED: Duration = Duration::from_secs(5);
 
 /// How far the step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +56,8 @@ pub struct Sender {
     pub(super) horizon: Millis,
     /// When nothing is begun any more.
     pub(super) last_request: u64,
+    /// When nothing is stored or deleted again that could not be.
+    pub(super) last_stored: u64,
     pub(super) phase: Phase,
     /// The integration as it was written or read last.
     pub(super) integration: Option<Integration>,
@@ -57,6 +69,8 @@ pub struct Sender {
     pub(super) under_way: UnderWay,
     pub(super) saving: Saving,
     pub(super) ahead: VecDeque<EventRef>,
+    /// What was read and is not sent by this step.
+    pub(super) skipped: Vec<EventRef>,
     /// The owed range that is being read: where it stood, how far it is read, and its end.
     pub(super) range: Option<Range>,
     pub(super) is_reading: bool,
@@ -70,12 +84,72 @@ pub struct Sender {
     pub(super) opening: bool,
     pub(super) confirmed: bool,
     pub(super) has_moved: bool,
+    /// Whether something of ours failed, and not even the last checkpoint could be written.
     pub(super) has_failed: bool,
+    pub(super) is_lost: bool,
+    pub(super) was_unheard: bool,
+    pub(super) is_handed_back: bool,
+    /// How often the same order has failed in a row, by what it is for.
+    pub(super) listing: Again,
+    pub(super) reading: Again,
     /// Whether anything was refused since the step began.
     pub(super) was_refused: bool,
     pub(super) takes_waiting: bool,
     pub(super) next_id: u64,
     pub(super) pending: VecDeque<Do>,
+}
+
+/// An order that has failed is given again a few times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Again {
+    failures: u32,
+    at: Option<u64>,
+}
+
+impl Again {
+    /// Takes note that it has failed; whether it is given again.
+    pub(super) fn fail(&mut self, now: u64) -> bool {
+        self.failures += 1;
+        let is_again = self.failures <= AGAIN.0;
+        self.at = is_again.then_some(now + AGAIN.1);
+        is_again
+    }
+
+    /// Takes note that items could not be stored or deleted; whether they are once more. What was sent counts as sent only once that
+    /// is stored: a step that gave up here would send it again.
+    pub(super) fn fail_to_store(&mut self, now: u64, last: u64) -> bool {
+        let doubled = STORED_AGAIN.0 << self.failures.min(6);
+        self.failures += 1;
+        let at = now + doubled.min(STORED_AGAIN.1);
+        let is_again = self.failures < MAX_STORED && at < last;
+        self.at = is_again.then_some(at);
+        is_again
+    }
+
+    /// When it is given again, if it has failed.
+    pub(super) fn at(&self) -> Option<u64> {
+        self.at
+    }
+
+    /// Takes note that it went well.
+    pub(super) fn succeed(&mut self) {
+        *self = Again::default();
+    }
+
+    /// It is out.
+    pub(super) fn wait(&mut self) {
+        self.at = None;
+    }
+
+    /// Whether it is to be given again, now.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        self.at.is_some_and(|at| now >= at)
+    }
+
+    /// Whether it has failed and is not to be given again yet.
+    pub(super) fn is_paused(&self, now: u64) -> bool {
+        self.at.is_some_and(|at| now < at)
+    }
 }
 
 /// An owed range as far as this step has read it.
@@ -102,7 +176,10 @@ impl Sender {
         limits: Limits,
     ) -> Sender {
         let lasts = over.since(now.wall);
-        let until_last = lasts.saturating_sub(LAST_REQUEST).max(lasts / 3);
+        let until = |last: Duration| {
+            let until_last = lasts.saturating_sub(last).max(lasts / 3);
+            now.tick + until_last.as_millis() as u64
+        };
         Sender {
             turn,
             holder,
@@ -110,7 +187,8 @@ impl Sender {
             rules,
             limits,
             horizon: rules.horizon(now.wall),
-            last_request: now.tick + until_last.as_millis() as u64,
+            last_request: until(LAST_REQUEST),
+            last_stored: until(LAST_STORED),
             phase: Phase::New,
             integration: None,
             epoch: 0,
@@ -121,6 +199,7 @@ impl Sender {
             under_way: UnderWay::default(),
             saving: Saving::new(now.tick),
             ahead: VecDeque::new(),
+            skipped: Vec::new(),
             range: None,
             is_reading: false,
             is_listing: false,
@@ -131,16 +210,16 @@ impl Sender {
             confirmed: false,
             has_moved: false,
             has_failed: false,
+            is_lost: false,
+            was_unheard: false,
+            is_handed_back: false,
+            listing: Again::default(),
+            reading: Again::default(),
             was_refused: false,
             takes_waiting: true,
             next_id: 0,
             pending: VecDeque::new(),
         }
-    }
-
-    /// Whether the step is over.
-    pub fn is_over(&self) -> bool {
-        self.phase == Phase::Over
     }
 
     /// Whether it has begun to send.
@@ -153,114 +232,6 @@ impl Sender {
         self.held.len()
     }
 
-    /// The turn that the step holds.
-    pub fn turn(&self) -> u64 {
-        self.turn
-    }
-
-    /// The start for which its attempts are made.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Something of ours failed: the step leaves, and another one is due soon. What it was at is done again.
-    /// Returns what is still to be done, if it can be: nothing else will be asked for.
-    pub fn fail(&mut self) -> Option<Do> {
-        let has_begun = !matches!(
-            self.phase,
-            Phase::New | Phase::Beginning | Phase::Leaving | Phase::Over
-        );
-        self.has_failed = true;
-        self.phase = Phase::Over;
-        has_begun.then(|| self.leaving())
-    }
-
-    /// When to call [`Sender::next`] again at the latest, by the clock of [`Now::tick`].
-    pub fn wake(&self, now: Now) -> u64 {
-        let due = match (self.has_owed(), self.first_due(now)) {
-            (true, _) => Some(now.tick),
-            (false, due) => due.map(|due| now.tick + due.since(now.wall).as_millis() as u64),
-        };
-        let begins = due.and_then(|due| Some(due.max(self.pacer.may_begin_at(now.tick)?)));
-        let latest = now.tick + TICK;
-        begins.map_or(latest, |at| at.min(latest)).max(now.tick + 1)
-    }
-
-    /// The next thing to begin; none until something is seen, or [`Sender::wake`] has come. `id` is a new ULID.
-    pub fn next(&mut self, now: Now, id: Ulid) -> Option<Do> {
-        self.pacer.pass(now.tick);
-        if let Some(todo) = self.pending.pop_front() {
-            return Some(todo);
-        }
-        match self.phase {
-            Phase::New => {
-                self.phase = Phase::Beginning;
-                let (holder, until) = (self.holder, self.over);
-                Some(self.apply(StepInput::Begin { holder, until }))
-            }
-            Phase::Working => {
-                if let Some(todo) = self.save(now, id) {
-                    return Some(todo);
-                }
-                if self.is_done_for_now(now) {
-                    self.phase = Phase::Ending;
-                    return self.next(now, id);
-                }
-                self.read().or_else(|| self.post(now))
-            }
-            Phase::Ending => {
-                if let Some(todo) = self.save(now, id) {
-                    return Some(todo);
-                }
-                let is_busy = !self.under_way.is_empty()
-                    || self.is_applying
-                    || self.is_reading
-                    || self.is_listing
-                    || self.saving.is_at_work();
-                if is_busy {
-                    return None;
-                }
-                self.phase = Phase::Leaving;
-                Some(self.leaving())
-            }
-            _ => None,
-        }
-    }
-
-    /// Takes note of what came of something.
-    pub fn seen(&mut self, seen: Seen, now: Now) {
-        match seen {
-            Seen::Applied(applied) => self.applied(applied, now),
-            Seen::Waiting(found) => {
-                (self.is_listing, self.has_listed) = (false, true);
-                let listed: usize = found.iter().map(|it| it.waiting.indices.len()).sum();
-                self.lists_more = listed >= self.limits.listed();
-                self.held.found(found, self.floor());
-                if self.phase == Phase::Listing {
-                    self.phase = Phase::Working;
-                    if self.may_open_now(now) {
-                        self.open();
-                    }
-                }
-            }
-            Seen::Read { events, next } => self.has_read(events, next),
-            Seen::Posted { id, posted, jitter } => self.posted(id, posted, jitter, now),
-            Seen::Rejected { id } => {
-                if let Some(sending) = self.under_way.remove(id) {
-                    self.finish(sending.event, sending.tried);
-                }
-            }
-            Seen::Put => self.stored(),
-            Seen::Dropped => {
-                self.saving.dropped();
-                // As much of the list is gone as makes room for what follows it.
-                if self.lists_more && !self.is_listing && self.held.len() < self.resumes_below() {
-                    self.list();
-                }
-            }
-        }
-    }
-
     pub(super) fn apply(&mut self, step: StepInput) -> Do {
         self.is_applying = true;
         let turn = self.turn;
@@ -270,6 +241,68 @@ impl Sender {
     fn list(&mut self) {
         self.is_listing = true;
         self.pending.push_back(Do::List);
+    }
+
+    /// Lists once more what could not be listed, when it is time.
+    fn list_again(&mut self, now: Now) -> Option<Do> {
+        let is_due = !self.is_listing && self.listing.is_due(now.tick);
+        is_due.then(|| {
+            self.listing.wait();
+            self.is_listing = true;
+            Do::List
+        })
+    }
+
+    /// Something of ours has failed, and again and again where it may be tried again: what is under way ends, what is known is
+    /// written down if it can be, and another step is due soon.
+    pub(super) fn give_in(&mut self) {
+        self.has_failed = true;
+        self.end();
+    }
+
+    fn failed_of_ours(&mut self, order: Order, now: Now) {
+        match order {
+            Order::Apply => self.apply_failed(),
+            Order::List => {
+                self.is_listing = false;
+                if !self.listing.fail(now.tick) {
+                    self.give_in();
+                }
+            }
+            Order::Read => {
+                self.is_reading = false;
+                if !self.reading.fail(now.tick) {
+                    self.give_in();
+                }
+            }
+            Order::Post(id) => self.not_posted(id, now),
+            Order::Reject(id) => self.not_rejected(id, now),
+            Order::Put | Order::Drop => {
+                if !self.saving.fails(now.tick, self.last_stored) {
+                    self.is_lost = true;
+                    self.give_in();
+                }
+            }
+            Order::Look => debug_assert!(false, "a step does not look"),
+        }
+    }
+
+    fn apply_failed(&mut self) {
+        self.is_applying = false;
+        match self.phase {
+            // Its message begins this turn again.
+            Phase::Beginning => {
+                self.is_handed_back = true;
+                self.phase = Phase::Over;
+            }
+            Phase::Leaving => self.phase = Phase::Over,
+            _ => {
+                self.is_lost = self.has_failed;
+                self.opening = false;
+                self.saving.is_unwritten();
+                self.give_in();
+            }
+        }
     }
 
     fn begin_listing(&mut self) {
@@ -338,6 +371,10 @@ impl Sender {
                         _ => self.range = None,
                     }
                 }
+                if is_refused && !std::mem::replace(&mut self.was_unheard, true) {
+                    // One of before took effect, though it was said to have failed: from where the document stands it goes on.
+                    self.saving.changed();
+                }
                 if is_refused || !integration.is_running() || stream.epoch != self.epoch {
                     self.end();
                 }
@@ -373,7 +410,18 @@ impl Sender {
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ending;
         // What was read and not begun stays open: the position does not pass it, and the next step reads it again.
-        self.ahead.clear();
+        self.skipped.extend(self.ahead.drain(..));
+    }
+
+    fn check(&self) {
+        debug_assert!(self.under_way.is_apart_from(&self.held), "an event twice");
+        if let Some(range) = &self.range {
+            debug_assert!(range.from <= range.next);
+            debug_assert!(
+                self.reached()
+                    .is_none_or(|(from, to, sent)| from <= to && sent <= to)
+            );
+        }
     }
 
     /// Whether anything of what is owed can be sent now.
@@ -397,5 +445,120 @@ impl Sender {
     /// Below how many waiting events one that was full is not full any more.
     pub(super) fn resumes_below(&self) -> usize {
         self.limits.waiting * 4 / 5
+    }
+}
+
+impl Machine for Sender {
+    fn next(&mut self, now: Now, id: Ulid) -> Option<Do> {
+        self.check();
+        self.pacer.pass(now.tick);
+        if let Some(todo) = self.pending.pop_front() {
+            return Some(todo);
+        }
+        match self.phase {
+            Phase::New => {
+                self.phase = Phase::Beginning;
+                let (holder, until) = (self.holder, self.over);
+                Some(self.apply(StepInput::Begin { holder, until }))
+            }
+            Phase::Listing => self.list_again(now),
+            Phase::Working => {
+                if let Some(todo) = self.list_again(now).or_else(|| self.save(now, id)) {
+                    return Some(todo);
+                }
+                if self.is_done_for_now(now) {
+                    self.phase = Phase::Ending;
+                    return self.next(now, id);
+                }
+                self.read(now).or_else(|| self.post(now))
+            }
+            Phase::Ending => {
+                if let Some(todo) = self.save(now, id) {
+                    return Some(todo);
+                }
+                let is_busy = !self.under_way.is_empty()
+                    || self.is_applying
+                    || self.is_reading
+                    || self.is_listing
+                    || self.saving.is_at_work() && !self.is_lost;
+                if is_busy {
+                    return None;
+                }
+                self.phase = Phase::Leaving;
+                Some(self.leaving())
+            }
+            Phase::Beginning | Phase::Leaving | Phase::Over => None,
+        }
+    }
+
+    fn seen(&mut self, seen: Seen, now: Now) {
+        match seen {
+            Seen::Applied(applied) => self.applied(applied, now),
+            Seen::Waiting(found) => {
+                (self.is_listing, self.has_listed) = (false, true);
+                self.listing.succeed();
+                let listed: usize = found.iter().map(|it| it.waiting.indices.len()).sum();
+                self.lists_more = listed >= self.limits.listed();
+                let under_way = &mut self.under_way;
+                let found = found.into_iter().map(|it| under_way.without(it));
+                let (found, floor) = (found.collect(), self.floor());
+                self.held.found(found, floor);
+                if self.phase == Phase::Listing {
+                    self.phase = Phase::Working;
+                    if self.may_open_now(now) {
+                        self.open();
+                    }
+                }
+            }
+            Seen::Read { events, next } => {
+                self.reading.succeed();
+                self.has_read(events, next);
+            }
+            Seen::Begun { id, at } => self.pacer.begun(id, at),
+            Seen::Posted {
+                id, posted, jitter, ..
+            } => self.posted(id, posted, jitter, now),
+            Seen::Rejected { id } => {
+                if let Some(sending) = self.under_way.remove(id) {
+                    self.finish(sending.event, sending.tried);
+                }
+            }
+            Seen::Put => self.stored(),
+            Seen::Dropped => {
+                self.saving.dropped();
+                // As much of the list is gone as makes room for what follows it.
+                let has_room = self.held.len() < self.resumes_below();
+                if self.lists_more && has_room && !self.is_listing && self.is_working() {
+                    self.list();
+                }
+            }
+            Seen::Failed(order) => self.failed_of_ours(order, now),
+            Seen::Looked(_) => debug_assert!(false, "a step does not look"),
+        }
+    }
+
+    fn wake(&self, now: Now) -> u64 {
+        let due = match (self.has_owed(), self.first_due(now)) {
+            (true, _) => Some(now.tick),
+            (false, due) => due.map(|due| now.tick + due.since(now.wall).as_millis() as u64),
+        };
+        let begins = due.and_then(|due| Some(due.max(self.pacer.may_begin_at(now.tick)?)));
+        let again = [self.listing, self.reading, self.saving.again].map(|it| it.at());
+        let first = again.into_iter().chain([begins]).flatten().min();
+        let latest = now.tick + TICK;
+        first.map_or(latest, |at| at.min(latest)).max(now.tick + 1)
+    }
+
+    fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    fn is_handed_back(&self) -> bool {
+        self.is_handed_back
+    }
+
+    fn holder(&self) -> Holder {
+        let (epoch, turn) = (self.epoch, self.turn);
+        Holder::Turn { epoch, turn }
     }
 }

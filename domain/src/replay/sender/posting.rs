@@ -4,11 +4,11 @@ use ulid::Ulid;
 
 use super::held::Tried;
 use super::machine::Sender;
-use super::types::{Do, Now, Posted};
 use super::under_way::Sending;
 use crate::backoff;
 use crate::log::position::{EventRef, Position};
 use crate::receiver::outcome::{Failure, Outcome};
+use crate::sending::{Do, Now, Posted};
 use crate::stream::Because;
 use crate::stream::health::Interruption;
 use crate::stream::pace::Verdict;
@@ -156,6 +156,29 @@ impl Sender {
                 self.failed(id, sending, &failure, reason, jitter, now);
             }
         }
+    }
+
+    /// No request was made, for a reason of ours.
+    pub(super) fn not_posted(&mut self, id: u64, now: Now) {
+        if let Some(sending) = self.under_way.remove(id) {
+            self.pacer.end(id, Verdict::Void, now.tick);
+            // One of the owed range stays open: the next step reads it again.
+            if !sending.tried.is_open {
+                self.held.wait(sending.event, sending.tried, Ulid(0));
+            }
+        }
+        self.give_in();
+    }
+
+    /// An event that is to be given up is not among the rejected ones: it waits, and comes to this again.
+    pub(super) fn not_rejected(&mut self, id: u64, now: Now) {
+        let Some(mut sending) = self.under_way.remove(id) else {
+            return;
+        };
+        sending.tried.due_at = now.wall.after(backoff::pause(1, None, 0.0));
+        sending.tried.is_stored = false;
+        self.held.wait(sending.event, sending.tried, Ulid(0));
+        self.saving.changed();
     }
 
     /// The receiver has taken an event, or refused it for good.
@@ -343,6 +366,7 @@ mod tests {
     use super::super::types::LIMITS;
     use super::*;
     use crate::lifecycle::Rules;
+    use crate::sending::Machine;
 
     #[test]
     fn an_event_that_has_to_give_way_wakes_no_one() {

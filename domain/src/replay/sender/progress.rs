@@ -1,9 +1,10 @@
 //! What a sender has to write down, and how far it is with that.
 
-use super::types::Now;
+use super::machine::Again;
 use crate::log::position::EventRef;
+use crate::sending::Now;
 use crate::stream::Because;
-use crate::stream::waiting::WaitingKey;
+use crate::stream::waiting::{StoredWaiting, WaitingKey};
 
 /// How far the current checkpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,13 @@ pub enum At {
     Dropping,
     HasDropped,
     Writing,
+}
+
+/// Items that are to be stored or deleted, until they are.
+#[derive(Clone, Debug, Default)]
+pub struct Out {
+    pub(super) put: Vec<StoredWaiting>,
+    pub(super) dropped: Vec<WaitingKey>,
 }
 
 /// What is to be written down.
@@ -27,6 +35,9 @@ pub struct Saving {
     pub(super) is_requested: bool,
     /// The events that are being stored: in which item, and for which attempt.
     pub(super) putting: Vec<(EventRef, WaitingKey, u32)>,
+    /// What is out of both, to be given again where it fails.
+    pub(super) out: Out,
+    pub(super) again: Again,
     pub(super) failure: Option<String>,
     pub(super) serve: Option<Because>,
     pub(super) gone: Option<String>,
@@ -48,6 +59,8 @@ impl Saving {
             is_changed: false,
             is_requested: false,
             putting: Vec::new(),
+            out: Out::default(),
+            again: Again::default(),
             failure: None,
             serve: None,
             gone: None,
@@ -134,6 +147,21 @@ impl Saving {
     /// Items were deleted.
     pub fn dropped(&mut self) {
         self.at = At::HasDropped;
+        self.again.succeed();
+    }
+
+    /// Items could not be stored or deleted; whether that is tried again.
+    pub fn fails(&mut self, now: u64, last: u64) -> bool {
+        self.again.fail_to_store(now, last)
+    }
+
+    /// A checkpoint could not be written, as far as is known.
+    pub fn is_unwritten(&mut self) {
+        if self.at == At::Writing {
+            self.at = At::Nothing;
+            self.hears = false;
+        }
+        self.is_changed = true;
     }
 
     /// Whether a checkpoint is due.

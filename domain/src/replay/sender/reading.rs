@@ -1,8 +1,8 @@
 //! What a sender reads ahead, and how far its position may move.
 
 use super::machine::{Phase, Range, Sender};
-use super::types::Do;
 use crate::log::position::{EventRef, Position};
+use crate::sending::{Do, Now};
 
 impl Sender {
     /// The part of the event log to read next.
@@ -22,8 +22,8 @@ impl Sender {
         }
     }
 
-    pub(super) fn read(&mut self) -> Option<Do> {
-        if !self.can_read() {
+    pub(super) fn read(&mut self, now: Now) -> Option<Do> {
+        if !self.can_read() || self.reading.is_paused(now.tick) {
             return None;
         }
         let range = match self.range {
@@ -47,18 +47,19 @@ impl Sender {
         })
     }
 
-    /// Whether an event that was read is still to be sent: what is not does not have to be kept in memory for it.
-    pub fn is_ahead(&self, event: EventRef) -> bool {
-        self.ahead.binary_search(&event).is_ok()
+    /// The events that were read and are not sent by this step, since it was asked last: nothing has to be kept in memory for them.
+    pub fn take_skipped(&mut self) -> Vec<EventRef> {
+        std::mem::take(&mut self.skipped)
     }
 
     pub(super) fn has_read(&mut self, events: Vec<EventRef>, next: Position) {
         self.is_reading = false;
-        let Some(range) = &mut self.range else { return };
-        if self.phase != Phase::Working {
+        let is_working = self.phase == Phase::Working;
+        let Some(range) = self.range.as_mut().filter(|_| is_working) else {
             // Read again by the next step.
+            self.skipped.extend(events);
             return;
-        }
+        };
         if next > range.next {
             range.next = next;
             self.has_moved = true;
@@ -69,6 +70,8 @@ impl Sender {
             let is_under_way = self.under_way.has(event);
             if self.held.read(event, is_under_way) {
                 self.ahead.push_back(event);
+            } else {
+                self.skipped.push(event);
             }
         }
     }

@@ -5,9 +5,9 @@ use ulid::Ulid;
 use super::held::Tried;
 use super::machine::{Phase, Sender};
 use super::progress::At;
-use super::types::{Do, Now};
 use crate::lifecycle::{Checkpoint, Input, StepInput};
 use crate::log::position::{EventRef, Position};
+use crate::sending::{Do, Now};
 use crate::stream::waiting::{StoredWaiting, WaitingKey, items};
 
 /// How long an attempt holds the position at the least before its event is stored as a waiting one: milliseconds.
@@ -16,9 +16,13 @@ const STRAGGLES: u64 = 1_000;
 impl Sender {
     /// The next write of a checkpoint, if one is due.
     pub(super) fn save(&mut self, now: Now, id: Ulid) -> Option<Do> {
+        if self.is_lost {
+            return None;
+        }
         match self.saving.at {
             At::Nothing => {
-                if self.is_applying {
+                // What is stored while a list is on its way would be taken for what waits.
+                if self.is_applying || self.is_listing {
                     return None;
                 }
                 if let Some(reason) = self.saving.gone.take() {
@@ -39,6 +43,14 @@ impl Sender {
             }
             At::HasPut => self.drop_or_write(now),
             At::HasDropped => Some(self.write(now)),
+            At::Putting if self.saving.again.is_due(now.tick) => {
+                self.saving.again.wait();
+                Some(Do::Put(self.saving.out.put.clone()))
+            }
+            At::Dropping if self.saving.again.is_due(now.tick) => {
+                self.saving.again.wait();
+                Some(Do::Drop(self.saving.out.dropped.clone()))
+            }
             At::Putting | At::Dropping | At::Writing => None,
         }
     }
@@ -100,12 +112,15 @@ impl Sender {
             return None;
         }
         self.saving.at = At::Putting;
+        self.saving.out.put = stored.clone();
         Some(Do::Put(stored))
     }
 
     /// The items are stored: what is in them does not hold the position any more.
     pub(super) fn stored(&mut self) {
         self.saving.at = At::HasPut;
+        self.saving.again.succeed();
+        self.saving.out.put.clear();
         let putting = std::mem::take(&mut self.saving.putting);
         let mut counts: Vec<(WaitingKey, usize)> = Vec::new();
         for (_, key, _) in &putting {
@@ -132,7 +147,8 @@ impl Sender {
     fn drop_or_write(&mut self, now: Now) -> Option<Do> {
         if self.held.has_dropped() {
             self.saving.at = At::Dropping;
-            return Some(Do::Drop(self.held.take_dropped()));
+            self.saving.out.dropped = self.held.take_dropped();
+            return Some(Do::Drop(self.saving.out.dropped.clone()));
         }
         Some(self.write(now))
     }

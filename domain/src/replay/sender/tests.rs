@@ -9,6 +9,7 @@ use crate::integration::tests::webhook;
 use crate::lifecycle::{Applied, Input, Ran, Rules, apply};
 use crate::log::position::{EventRef, Position};
 use crate::receiver::outcome::{Failure, Outcome};
+use crate::sending::{Do, Machine, Now, Posted, Seen};
 use crate::stream::Stream;
 use crate::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
 use crate::time::Millis;
@@ -34,6 +35,7 @@ struct World {
     limits: Limits,
     /// How many events were listed at a time, at most.
     listed: usize,
+    begun: Vec<u64>,
 }
 
 /// How the receiver responds to an event, and after how many milliseconds.
@@ -64,6 +66,7 @@ impl World {
             ids: 1,
             limits: LIMITS,
             listed: 0,
+            begun: Vec::new(),
         }
     }
 
@@ -107,6 +110,10 @@ impl World {
                 self.ids += 100;
                 let (seen, took) = self.carry_out(todo, respond, &mut posts);
                 due.insert((self.now + took, self.ids), seen);
+                let at = self.now - began;
+                for id in std::mem::take(&mut self.begun) {
+                    sender.seen(Seen::Begun { id, at }, now(self));
+                }
             }
             let wake = began + sender.wake(now(self));
             match due.first_key_value().map(|((at, id), _)| (*at, *id)) {
@@ -167,11 +174,20 @@ impl World {
             Do::Post { id, event, .. } => {
                 let number = self.number(event);
                 posts.push((number, self.now));
+                self.begun.push(id);
                 let (posted, took) = respond(number, self.now);
                 let jitter = 0.0;
-                return (Seen::Posted { id, posted, jitter }, took);
+                let is_failing = false;
+                let seen = Seen::Posted {
+                    id,
+                    posted,
+                    is_failing,
+                    jitter,
+                };
+                return (seen, took);
             }
             Do::Reject { id, .. } => Seen::Rejected { id },
+            Do::Look => panic!("a step does not look"),
             Do::Put(items) => {
                 for item in items {
                     self.waiting.insert(item.key, item.waiting);

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::held::Tried;
+use super::held::{Held, Tried};
 use crate::log::position::EventRef;
+use crate::stream::waiting::StoredWaiting;
 
 /// An attempt under way, or its event on its way to the rejected ones.
 #[derive(Clone, Debug)]
@@ -59,6 +60,29 @@ impl UnderWay {
         let late = move |sending: &&Sending| sending.began <= before && sending.tried.is_open;
         let late = self.attempts.values().filter(late);
         late.map(|sending| (sending.event, &sending.tried))
+    }
+
+    /// An item that was listed, without the events that are under way: these are known, and may have been stored meanwhile.
+    pub fn without(&mut self, item: StoredWaiting) -> (StoredWaiting, usize) {
+        let (key, mut waiting) = (item.key, item.waiting);
+        let all = waiting.indices.len();
+        let events: Vec<EventRef> = waiting.events().collect();
+        let mut others = events.iter().map(|event| match self.tried_mut(*event) {
+            Some(tried) => {
+                if !tried.keys.contains(&key) {
+                    tried.keys.push(key);
+                }
+                false
+            }
+            None => true,
+        });
+        waiting.indices.retain(|_| others.next().unwrap_or(true));
+        (StoredWaiting { key, waiting }, all)
+    }
+
+    /// Whether none of them waits as well.
+    pub fn is_apart_from(&self, held: &Held) -> bool {
+        !self.events.iter().any(|event| held.waits(*event))
     }
 
     /// What is known of an event that is under way.

@@ -110,10 +110,9 @@ impl Pacer {
                 return;
             }
         }
-        let is_stuck = self
-            .under_way
-            .values()
-            .any(|begun| now > begun.at + 500.max(4 * self.usual as u64));
+        let long = 500.max(4 * self.usual as u64);
+        let mut under_way = self.under_way.values();
+        let is_stuck = under_way.any(|begun| begun.at.is_some_and(|at| now > at + long));
         if let Some(ramp) = self.ramp {
             self.ramp = Some(ramp * 2.0).filter(|ramp| *ramp < RAMP_ENDS);
         }

@@ -1,0 +1,82 @@
+//! What is written down of a run that has ended.
+
+use std::collections::VecDeque;
+
+use ulid::Ulid;
+
+use super::Posting;
+use crate::backoff;
+use crate::lifecycle::{Input, Ran, RanFailed};
+use crate::log::position::EventRef;
+use crate::sending::{Do, Now};
+use crate::stream::waiting::{Waiting, items, named};
+
+impl Posting {
+    /// The orders, in order: a sender that is asked for finds what waits.
+    pub(super) fn written(&self, now: Now, id: Ulid) -> VecDeque<Do> {
+        let (items, ran) = self.left_over(now);
+        let mut orders = VecDeque::new();
+        if !items.is_empty() {
+            orders.push_back(Do::Put(named(items, id)));
+        }
+        if let Some(reason) = self.gone.clone() {
+            let epoch = self.epoch;
+            orders.push_back(Do::Apply(Input::Gone { epoch, reason }));
+        }
+        if self.says_something(&ran, now) {
+            orders.push_back(Do::Apply(Input::Ran(ran)));
+        }
+        orders
+    }
+
+    /// The events that wait, and what the run says about the receiver.
+    fn left_over(&self, now: Now) -> (Vec<Waiting>, Ran) {
+        let event = |number: usize| self.events[number];
+        let mut failed: Vec<usize> = self.failed.iter().map(|(number, ..)| *number).collect();
+        failed.sort_unstable();
+        let asked = self.failed.iter().filter_map(|(_, it, _)| it.retry_after);
+        let due_at = now.wall.after(backoff::pause(1, asked.max(), self.jitter));
+        let last = self.failed.last();
+        let mut waiting = items(
+            failed.iter().map(|number| event(*number)),
+            2,
+            Some(now.wall),
+            due_at,
+            last.map(|(_, failure, _)| failure.reason.as_str()),
+        );
+        let untried = self
+            .left
+            .iter()
+            .copied()
+            .chain(self.next..self.events.len());
+        let untried = items(untried.map(event), 1, None, now.wall, None);
+        let due_at = if untried.is_empty() {
+            last.map(|_| due_at)
+        } else {
+            Some(now.wall)
+        };
+        waiting.extend(untried);
+        let text = |event: EventRef| format!("{}/{}", event.segment, event.index);
+        let ran = Ran {
+            epoch: self.epoch,
+            is_taken: self.is_taken,
+            failed: last.map(|(_, _, reason)| RanFailed {
+                events: failed.iter().map(|number| text(event(*number))).collect(),
+                reason: reason.clone(),
+            }),
+            is_refused: self.is_refused,
+            hold: self.hold,
+            is_slow: self.is_slow && !self.has_said_slow,
+            due_at,
+        };
+        (waiting, ran)
+    }
+
+    /// Whether the integration has to be read to know what a run changes: one that runs and is healthy changes nothing.
+    fn says_something(&self, ran: &Ran, now: Now) -> bool {
+        let integration = self.integration.as_deref();
+        let notes = integration.is_some_and(|it| super::notes(it, now));
+        let is_news = ran.is_taken && !self.has_said_taken && (notes || self.is_failing);
+        is_news || ran.failed.is_some() || ran.is_refused || ran.is_slow || ran.due_at.is_some()
+    }
+}

@@ -35,6 +35,9 @@ pub fn probe_pause(probe: u32, retry_after: Option<Duration>, jitter: f64) -> Du
     pause.max(retry_after.unwrap_or_default().min(LONGEST))
 }
 
+/// The longest pause before a probe where the failures may be the events' own.
+pub const LONGEST_OF_EVENTS: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use super::*;

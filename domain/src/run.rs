@@ -3,7 +3,7 @@
 
 mod written;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::log::position::EventRef;
 use crate::receiver::outcome::{Failure, Outcome};
 use crate::sending::{Admission, Do, Holder, Machine, Now, Order, Posted, Seen, admit};
 use crate::tasks::Run;
+use crate::time::Millis;
 
 /// The most attempts of a run at a time.
 const WIDEST: usize = 10;
@@ -24,6 +25,18 @@ pub const LONGEST: u64 = 5_000;
 const SLOW: u64 = 2_000;
 /// How long before the end of an invocation no attempt begins any more: milliseconds.
 const LAST_ATTEMPT: u64 = 16_000;
+/// A pause that a receiver asks for is waited for in the run if it is no longer: milliseconds. A longer one is an explicit wish, which
+/// no hiccup sends.
+const SHORT_WISH: u64 = 1_000;
+/// How long nothing begins after the first refusal in a row, and after each further one: milliseconds.
+const PAUSES: (u64, u64) = (100, 300);
+/// After how long an event is posted again that was refused, at least, and at most as much later: milliseconds. And how often.
+const REPEAT: (u64, u64) = (250, 250);
+const REPEATS: u8 = 2;
+/// How many refusals in a row, over two events, take a stream out of live delivery.
+const ROW: u8 = 3;
+/// How long after a strike none is said again: milliseconds.
+const STRIKE_EVERY: u64 = 2_000;
 /// How often the time is looked at: milliseconds.
 const TICK: u64 = 500;
 /// How often a write is tried again that failed, and after how long: milliseconds.
@@ -46,6 +59,15 @@ struct Attempt {
     number: usize,
     /// When its request began; none before it has.
     began: Option<u64>,
+}
+
+/// An event that was refused, and is posted again in the same run.
+#[derive(Clone, Debug)]
+struct Repeat {
+    due: u64,
+    number: usize,
+    failure: Failure,
+    reason: String,
 }
 
 /// A run under way.
@@ -86,6 +108,20 @@ pub struct Posting {
     under_way: Vec<Attempt>,
     failed: Vec<(usize, Failure, String)>,
     left: BTreeSet<usize>,
+    /// How many refusals came in a row, of which events, and when the last one came. What was under way beside one is of the same
+    /// moment, and no further one.
+    row: u8,
+    row_events: BTreeSet<usize>,
+    row_at: Option<u64>,
+    pause_until: u64,
+    repeats: VecDeque<Repeat>,
+    repeated: BTreeMap<usize, u8>,
+    struck_at: Option<u64>,
+    /// When the attempt began that was taken and began last.
+    taken_began: Option<u64>,
+    /// The events that have failed since one was taken, and when the first of them did.
+    counted: Vec<usize>,
+    counted_since: Option<Millis>,
     /// Whether the integration, as it was looked at last, shows failures that a success clears.
     is_failing: bool,
     has_said_taken: bool,
@@ -132,6 +168,16 @@ impl Posting {
             under_way: Vec::new(),
             failed: Vec::new(),
             left: BTreeSet::new(),
+            row: 0,
+            row_events: BTreeSet::new(),
+            row_at: None,
+            pause_until: 0,
+            repeats: VecDeque::new(),
+            repeated: BTreeMap::new(),
+            struck_at: None,
+            taken_began: None,
+            counted: Vec::new(),
+            counted_since: None,
             is_failing: false,
             has_said_taken: false,
             jitter: 0.0,
@@ -166,36 +212,54 @@ impl Posting {
     }
 
     /// What the attempts of a run at work do next.
-    fn attempt(&mut self, now: u64) -> Next {
-        if self.is_out_of_time(now) && self.next < self.events.len() {
-            // A run that takes so long shows a slow receiver; one that had no time from the start shows nothing.
-            self.is_slow |= self.began.is_some_and(|began| now >= began + LONGEST);
+    fn attempt(&mut self, now: Now) -> Next {
+        let tick = now.tick;
+        let has_more = self.next < self.events.len() || !self.repeats.is_empty();
+        if has_more && self.is_out_of_time(tick) {
+            // A run that takes so long shows a slow receiver; one that had no time from the start shows nothing, nor does one that
+            // paused.
+            let is_long = self.began.is_some_and(|began| tick >= began + LONGEST);
+            self.is_slow |= is_long && self.row_at.is_none();
             self.is_halted = true;
         }
-        let may_begin = !self.is_halted && self.next < self.events.len();
+        if self.is_halted {
+            while let Some(repeat) = self.repeats.pop_front() {
+                self.fail(repeat.number, repeat.failure, repeat.reason, now);
+            }
+        }
+        let may_begin = !self.is_halted && tick >= self.pause_until;
         if may_begin && self.under_way.len() < self.width {
-            let number = self.next;
-            self.next += 1;
-            self.began.get_or_insert(now);
-            self.under_way.push(Attempt {
-                number,
-                began: None,
-            });
-            return Next::Post(number);
+            if let Some(number) = self.take(tick) {
+                self.began.get_or_insert(tick);
+                let began = None;
+                self.under_way.push(Attempt { number, began });
+                return Next::Post(number);
+            }
         }
-        if self.under_way.is_empty() {
-            return match self.beside {
-                0 => Next::Done,
-                _ => Next::Wait,
-            };
+        if self.under_way.is_empty() && self.repeats.is_empty() && self.beside == 0 {
+            let is_done = self.is_halted || self.next == self.events.len();
+            return if is_done { Next::Done } else { Next::Wait };
         }
-        self.is_slow |= self.first_begun().is_some_and(|began| now >= began + SLOW);
+        self.is_slow |= self.slow_at().is_some_and(|at| tick >= at);
         Next::Wait
     }
 
-    /// When the request began that has been under way for longest.
-    fn first_begun(&self) -> Option<u64> {
-        self.under_way.iter().filter_map(|it| it.began).min()
+    /// The next event to post: those that were never tried first, then what was refused, when it is due.
+    fn take(&mut self, now: u64) -> Option<usize> {
+        if self.next < self.events.len() {
+            self.next += 1;
+            return Some(self.next - 1);
+        }
+        let due = self.repeats.front().filter(|it| it.due <= now)?.number;
+        self.repeats.pop_front();
+        Some(due)
+    }
+
+    /// When the receiver is slow, if it does not answer by then what it has, and nothing that began since.
+    fn slow_at(&self) -> Option<u64> {
+        let since = |began: &u64| self.taken_began.is_none_or(|taken| taken < *began);
+        let began = self.under_way.iter().filter_map(|it| it.began);
+        began.filter(since).min().map(|began| began + SLOW)
     }
 
     fn is_out_of_time(&self, now: u64) -> bool {
@@ -224,9 +288,9 @@ impl Posting {
         let Some(at) = self.under_way.iter().position(|it| it.number == number) else {
             return;
         };
-        self.under_way.swap_remove(at);
+        let attempt = self.under_way.swap_remove(at);
         match posted {
-            Posted::Made(outcome, reason) => self.ended(number, outcome, reason, now),
+            Posted::Made(outcome, reason) => self.ended(attempt, outcome, reason, now),
             Posted::Unwanted => {}
             Posted::Over => self.halt(number),
         }
@@ -239,11 +303,12 @@ impl Posting {
     }
 
     /// An attempt has ended. `reason` is for the integration log.
-    fn ended(&mut self, number: usize, outcome: Outcome, reason: String, now: Now) {
+    fn ended(&mut self, attempt: Attempt, outcome: Outcome, reason: String, now: Now) {
+        let number = attempt.number;
         match outcome {
-            Outcome::Delivered => self.taken(now),
+            Outcome::Delivered => self.taken(attempt),
             Outcome::Rejected(answer) => {
-                self.taken(now);
+                self.taken(attempt);
                 self.beside += 1;
                 self.orders.push_back(Do::Reject {
                     id: number as u64,
@@ -256,22 +321,89 @@ impl Posting {
                 self.gone.get_or_insert(reason);
                 self.halt(number);
             }
+            Outcome::Failed(failure) if failure.is_refusal => {
+                self.refused(attempt, failure, reason, now);
+            }
             Outcome::Failed(failure) => {
                 self.failures += 1;
-                if failure.is_refusal {
-                    self.is_refused = true;
-                    self.hold = self.hold.max(failure.retry_after);
-                    self.is_halted = true;
-                }
                 self.is_halted |= self.failures >= self.width.max(2);
-                self.failed.push((number, failure, reason));
+                self.fail(number, failure, reason, now);
             }
         }
     }
 
-    fn taken(&mut self, _now: Now) {
+    /// An event waits for another attempt.
+    fn fail(&mut self, number: usize, failure: Failure, reason: String, now: Now) {
+        self.failed.push((number, failure, reason));
+        self.counted.push(number);
+        self.counted_since.get_or_insert(now.wall);
+    }
+
+    /// The receiver takes no more requests now, or does not answer. That may be a hiccup: the event is posted again in this run. Where
+    /// it is none, that shows within three attempts.
+    fn refused(&mut self, attempt: Attempt, failure: Failure, reason: String, now: Now) {
+        let number = attempt.number;
+        let asked = failure.retry_after.map(|it| it.as_millis() as u64);
+        if asked > Some(SHORT_WISH) {
+            self.is_refused = true;
+            self.is_halted = true;
+            self.hold = self.hold.max(failure.retry_after);
+            return self.fail(number, failure, reason, now);
+        }
+        let began = attempt.began.unwrap_or(now.tick);
+        if self.row_at.is_none_or(|at| began >= at) {
+            self.row = self.row.saturating_add(1);
+            self.row_events.insert(number);
+            self.row_at = Some(now.tick);
+        }
+        (self.width, self.taken) = (1, 0);
+        let pause = if self.row <= 1 { PAUSES.0 } else { PAUSES.1 };
+        let until = now.tick + pause.max(asked.unwrap_or_default());
+        self.pause_until = self.pause_until.max(until);
+        let repeated = self.repeated.entry(number).or_default();
+        if *repeated < REPEATS && !self.is_halted {
+            *repeated += 1;
+            let due = now.tick + REPEAT.0 + (self.jitter * REPEAT.1 as f64) as u64;
+            self.repeats.push_back(Repeat {
+                due,
+                number,
+                failure,
+                reason,
+            });
+        } else {
+            self.fail(number, failure, reason, now);
+        }
+        let is_over_two = self.row_events.len() >= 2;
+        if self.row >= ROW && is_over_two {
+            self.is_refused = true;
+            self.is_halted = true;
+        } else if self.row == 2 && is_over_two || self.row == ROW && self.events.len() == 1 {
+            self.strike(now.tick);
+        }
+    }
+
+    /// Says at once that refusals came in a row: three runs that do within two seconds are no hiccup.
+    fn strike(&mut self, now: u64) {
+        if self.struck_at.is_some_and(|at| now < at + STRIKE_EVERY) {
+            return;
+        }
+        self.struck_at = Some(now);
+        self.say(Ran {
+            is_strike: true,
+            ..Ran::default()
+        });
+    }
+
+    fn taken(&mut self, attempt: Attempt) {
         self.is_taken = true;
         self.failures = 0;
+        self.taken_began = self.taken_began.max(attempt.began);
+        if self.row_at.is_none_or(|at| attempt.began > Some(at)) {
+            self.row = 0;
+            self.row_events.clear();
+        }
+        self.counted.clear();
+        self.counted_since = None;
         self.taken += 1;
         if self.taken >= self.width {
             self.width = (self.width * 2).min(WIDEST);
@@ -322,7 +454,8 @@ impl Posting {
         debug_assert!(self.next <= self.events.len());
         let under_way = self.under_way.iter().map(|it| it.number);
         let failed = self.failed.iter().map(|(number, ..)| *number);
-        let mut all: Vec<usize> = under_way.chain(failed).collect();
+        let repeats = self.repeats.iter().map(|it| it.number);
+        let mut all: Vec<usize> = under_way.chain(failed).chain(repeats).collect();
         debug_assert!(all.iter().all(|number| !self.left.contains(number)));
         all.sort_unstable();
         debug_assert!(all.windows(2).all(|two| two[0] != two[1]), "{all:?}");
@@ -338,7 +471,7 @@ impl Machine for Posting {
             return Some(Do::Look);
         }
         if self.phase == Phase::Posting && self.orders.is_empty() {
-            let next = self.attempt(now.tick);
+            let next = self.attempt(now);
             self.say_slow();
             match next {
                 Next::Post(number) => {
@@ -421,9 +554,18 @@ impl Machine for Posting {
         let due = match self.phase {
             Phase::Writing => self.again_at,
             Phase::Posting => {
-                let slow = self.first_begun().filter(|_| !self.is_slow);
-                let began = self.began.filter(|_| self.next < self.events.len());
-                let times = [slow.map(|at| at + SLOW), began.map(|at| at + LONGEST)];
+                let slow = self.slow_at().filter(|_| !self.is_slow);
+                let has_more = self.next < self.events.len() || !self.repeats.is_empty();
+                let began = self.began.filter(|_| has_more);
+                let is_full = self.is_halted || self.under_way.len() >= self.width;
+                let repeat = self.repeats.front().map(|it| it.due);
+                let first = if self.next < self.events.len() {
+                    Some(self.pause_until)
+                } else {
+                    repeat.map(|due| due.max(self.pause_until))
+                };
+                let begins = first.filter(|_| !is_full);
+                let times = [slow, began.map(|at| at + LONGEST), begins];
                 times.into_iter().flatten().min()
             }
             _ => None,

@@ -66,6 +66,8 @@ pub struct Stream {
     pub pace: Pace,
     /// How many events waited for another attempt when a sender looked last.
     pub waiting: u32,
+    /// When runs saw refusals in a row: those of the last two seconds, oldest first.
+    pub strikes: Vec<Millis>,
     /// When delivery found the receiver slow: at the second time within half a minute the stream is served.
     pub slow_at: Option<Millis>,
     /// What was owed when it was started afresh, too late to catch up, and is never sent: the last of these ranges.
@@ -166,6 +168,7 @@ impl Stream {
             live_hold: None,
             pace: Pace::default(),
             waiting: 0,
+            strikes: Vec::new(),
             slow_at: None,
             skipped: Vec::new(),
         }
@@ -191,6 +194,7 @@ impl Stream {
             since: now,
             because,
         });
+        self.strikes.clear();
         if matches!(because, Because::Refused | Because::Slow) {
             let again = self
                 .live_hold

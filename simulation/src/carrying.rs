@@ -5,6 +5,7 @@ use std::sync::Arc;
 use domain::fate::Refused;
 use domain::log::position::{EventRef, Position};
 use domain::replay::selection::Selection;
+use domain::replay::sender::FULL;
 use domain::sending::{Do, Order, Seen};
 use domain::stream::waiting::StoredWaiting;
 use domain::time::Millis;
@@ -152,7 +153,8 @@ impl World {
             Do::Reject {
                 id, event, answer, ..
             } => {
-                let is_given_up = answer != REFUSAL;
+                let is_full = answer == FULL;
+                let is_given_up = answer != REFUSAL && !is_full;
                 let note = Refused {
                     event,
                     id: self.id_of(&event).to_string(),
@@ -164,6 +166,9 @@ impl World {
                 }
                 let event = self.id_of(&event);
                 self.ledger.reject(generation, event, is_given_up, self.now);
+                if is_full {
+                    self.ledger.full(generation, LIMITS.waiting);
+                }
                 Seen::Rejected { id }
             }
             Do::Apply(_) | Do::Post { .. } => return None,

@@ -158,6 +158,17 @@ impl Ledger {
         }
     }
 
+    /// An event was rejected since too many wait: that many have failed and were never taken.
+    pub fn full(&mut self, generation: Ulid, limit: usize) {
+        let Some(promise) = self.promises.get(&generation) else {
+            return;
+        };
+        if promise.failed.len() < limit {
+            let text = format!("an event was rejected for {}, though few wait", promise.who);
+            self.broken.get_or_insert(Broken(text));
+        }
+    }
+
     /// A probe was to be sent before `due`.
     pub fn probe_due(&mut self, generation: Ulid, who: usize, due: u64, now: u64) {
         let last_attempt = self

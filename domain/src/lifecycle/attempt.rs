@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::change::Decided;
+use super::change::{Decided, Verdict};
 use super::input::{Input, Ran, Rules};
 use super::switch::stop;
 use crate::backoff;
@@ -15,6 +15,8 @@ use crate::time::Millis;
 
 /// How soon a receiver has to be found slow again before its stream is served.
 const SLOW_AGAIN: Duration = Duration::from_secs(30);
+/// How many runs have to see refusals in a row before their stream is served, and within which time.
+const STRIKES: (usize, Duration) = (3, Duration::from_secs(2));
 
 /// Applies what delivery has found out. Of a stopped integration, only that events wait is of interest, and that only when it is
 /// started.
@@ -44,7 +46,7 @@ fn ran_off(integration: &mut Integration, ran: &Ran, now: Millis, rules: &Rules)
     };
     let mut decided = Decided::keep();
     // The results of an earlier start are those of another receiver, perhaps; that events wait is so all the same.
-    if stream.epoch == ran.epoch && !stream.is_interrupted() {
+    if stream.epoch == ran.epoch && stream.served().is_none() {
         decided = judge(stream, ran, now, rules);
         if ran.failed.is_some()
             && stream.health.is_hopeless(now, rules.give_up)
@@ -52,6 +54,10 @@ fn ran_off(integration: &mut Integration, ran: &Ran, now: Millis, rules: &Rules)
         {
             return given_up(integration, decided, now, rules);
         }
+    } else if stream.epoch == ran.epoch && !stream.is_interrupted() {
+        // A sender judges: of this run it hears which events wait, and what the receiver asks for.
+        decided = retried(stream, ran, now);
+        decided = held(stream, ran, decided, now);
     }
     let Some(stream) = integration.stream_mut() else {
         return Decided::keep();
@@ -74,40 +80,51 @@ fn ran_off(integration: &mut Integration, ran: &Ran, now: Millis, rules: &Rules)
     }
 }
 
-/// What a run says about the receiver.
-fn judge(stream: &mut Stream, ran: &Ran, now: Millis, rules: &Rules) -> Decided {
+/// What attempts that were made while a stream was live say about the receiver: those of a run, or of a sender since its last
+/// checkpoint.
+pub(super) fn judge(stream: &mut Stream, ran: &Ran, now: Millis, rules: &Rules) -> Decided {
     let mut decided = Decided::keep();
+    let taken_before = stream.health.last_success_at;
     if ran.is_taken && stream.health.notes_success(now) {
         stream.health.succeed(now);
         decided = decided.written();
     }
     let next = ran.due_at.unwrap_or(now);
-    if let Some(failed) = &ran.failed
-        && stream.health.notes_failure(now, next)
-    {
-        for event in &failed.events {
-            stream.health.fail(now, event, next);
-        }
-        decided = decided
-            .written()
-            .log(Action::RetryTriggered, failed.reason.clone());
-        if stream.health.is_down(now) {
-            return interrupted(stream, decided, ran.hold, now, rules);
+    if let Some(failed) = &ran.failed {
+        // What failed before something was taken says nothing about now.
+        let counts = taken_before.is_none_or(|at| at < failed.since) && !failed.events.is_empty();
+        if !counts {
+            let retried = retried(stream, ran, now);
+            decided.entries.extend(retried.entries);
+            if retried.verdict == Verdict::Write {
+                decided = decided.written();
+            }
+        } else if stream.health.notes_failure(now, next) {
+            for event in &failed.events {
+                stream.health.fail(now, event, next);
+            }
+            decided = decided
+                .written()
+                .log(Action::RetryTriggered, failed.reason.clone());
+            if stream.health.is_down(now) {
+                return interrupted(stream, decided, ran, now, rules);
+            }
         }
     }
-    if ran.is_refused {
-        let hold = ran.hold.map(|hold| now.after(hold.min(backoff::LONGEST)));
+    if ran.is_strike {
+        let recent = |at: &Millis| now.since(*at) <= STRIKES.1;
+        stream.strikes.retain(recent);
+        stream.strikes.push(now);
+        decided = decided.written();
+    }
+    if ran.is_refused || stream.strikes.len() >= STRIKES.0 {
         if stream.serve(Because::Refused, now, rules.seal) {
             stream.pace.refused_at = Some(now);
             decided = paced(decided.written(), Because::Refused);
         }
-        // The first one decides; what others have seen at the same moment is the same.
-        if hold > stream.pace.hold_until && stream.pace.hold_until.is_none_or(|until| until <= now)
-        {
-            stream.pace.hold_until = hold;
-            decided = decided.written();
-        }
-    } else if ran.is_slow && stream.served().is_none() {
+        return held(stream, ran, decided, now);
+    }
+    if ran.is_slow {
         let is_again = stream
             .slow_at
             .is_some_and(|at| now.since(at) < SLOW_AGAIN && at < now);
@@ -116,6 +133,29 @@ fn judge(stream: &mut Stream, ran: &Ran, now: Millis, rules: &Rules) -> Decided 
         if is_again && stream.serve(Because::Slow, now, rules.seal) {
             decided = paced(decided, Because::Slow);
         }
+    }
+    decided
+}
+
+/// Takes note until when events wait, without counting that they failed.
+fn retried(stream: &mut Stream, ran: &Ran, now: Millis) -> Decided {
+    let next = ran.due_at.unwrap_or(now);
+    match &ran.failed {
+        Some(failed) if stream.health.retrying_until < Some(next) => {
+            stream.health.retry(next);
+            Decided::write().log(Action::RetryTriggered, failed.reason.clone())
+        }
+        _ => Decided::keep(),
+    }
+}
+
+/// Takes note of the pause that the receiver asks for. The first one decides; what others have seen at the same moment is the same.
+fn held(stream: &mut Stream, ran: &Ran, decided: Decided, now: Millis) -> Decided {
+    let hold = ran.hold.map(|hold| now.after(hold.min(backoff::LONGEST)));
+    let is_held = stream.pace.hold_until.is_some_and(|until| until > now);
+    if hold > stream.pace.hold_until && !is_held {
+        stream.pace.hold_until = hold;
+        return decided.written();
     }
     decided
 }
@@ -138,7 +178,7 @@ pub(super) fn paced(decided: Decided, because: Because) -> Decided {
 fn interrupted(
     stream: &mut Stream,
     decided: Decided,
-    hold: Option<Duration>,
+    ran: &Ran,
     now: Millis,
     rules: &Rules,
 ) -> Decided {
@@ -146,7 +186,8 @@ fn interrupted(
         since: now,
         probes: 0,
         cursor: None,
-        next_probe_at: now.after(backoff::probe_pause(1, hold, 0.0)),
+        next_probe_at: now.after(backoff::probe_pause(1, ran.hold, 0.0)),
+        is_refused: ran.is_refused,
     });
     stream.serve(Because::Down, now, rules.seal);
     log_interruption(stream, decided)

@@ -81,8 +81,10 @@ pub struct Ran {
     pub is_taken: bool,
     /// The attempts that failed.
     pub failed: Option<RanFailed>,
-    /// Whether the receiver takes no more requests now, or does not answer.
+    /// Whether the receiver takes no more requests now, or does not answer, and that is no hiccup.
     pub is_refused: bool,
+    /// Whether it refused some in a row: three runs that see that within two seconds are no hiccup.
+    pub is_strike: bool,
     /// What it asked for then.
     pub hold: Option<Duration>,
     /// Whether it is slow.
@@ -94,8 +96,11 @@ pub struct Ran {
 /// Attempts of a run that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RanFailed {
-    /// Their events, by a text for each.
+    /// Their events, by a text for each: only those that have failed since one was taken, and for the first time since then. The
+    /// others may never be taken, and show nothing.
     pub events: Vec<String>,
+    /// When the first of these failed.
+    pub since: Millis,
     /// For the integration log.
     pub reason: String,
 }
@@ -134,8 +139,12 @@ pub struct Checkpoint {
     pub to: Position,
     /// The same, but only as far as events were sent: where the filter may have changed, what it refused behind them is read again.
     pub sent: Position,
-    /// How the receiver has been responding.
+    /// Whether it is this sender that judges the receiver: the stream was served when it looked last. Otherwise delivery does.
+    pub is_judge: bool,
+    /// How the receiver has been responding, as the judge says.
     pub health: Health,
+    /// What this sender has seen since its last checkpoint, for the judge.
+    pub ran: Ran,
     /// What it takes.
     pub pace: Pace,
     /// How many events wait.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::attempt::{given_up, log_interruption, paced};
+use super::attempt::{given_up, judge, log_interruption, paced};
 use super::change::Decided;
 use super::input::{Checkpoint, Rest, Rules, StepInput};
 use super::switch::stop;
@@ -123,15 +123,30 @@ fn seen(
     let mut decided = Decided::write();
     let was_interrupted = stream.is_interrupted();
     let hold_until = stream.pace.hold_until.max(checkpoint.pace.hold_until);
+    stream.pace = checkpoint.pace;
+    // Delivery may have been asked for a pause meanwhile.
+    stream.pace.hold_until = hold_until.filter(|until| *until > now);
+    if stream.served().is_none() {
+        // Delivery judges: what the sender has seen counts as what a run has.
+        let judged = judge(stream, &checkpoint.ran, now, rules);
+        decided.entries.extend(judged.entries);
+        let has_failed = checkpoint.ran.failed.is_some();
+        if has_failed && stream.health.is_hopeless(now, rules.give_up) {
+            return given_up(integration, decided, now, rules);
+        }
+        return serve(stream, checkpoint.serve, decided, now, rules);
+    }
     let retrying_until = stream
         .health
         .retrying_until
         .max(checkpoint.health.retrying_until);
+    if !checkpoint.is_judge {
+        // Delivery has found something meanwhile: that stays, and the sender takes it over.
+        stream.health.retrying_until = retrying_until;
+        return decided;
+    }
     stream.health = checkpoint.health.clone();
     stream.health.retrying_until = retrying_until;
-    stream.pace = checkpoint.pace;
-    // Delivery may have been asked for a pause meanwhile.
-    stream.pace.hold_until = hold_until.filter(|until| *until > now);
     if let Some(failure) = &checkpoint.failure {
         decided = decided.log(Action::RetryTriggered, failure.clone());
     }
@@ -139,10 +154,7 @@ fn seen(
         return given_up(integration, decided, now, rules);
     }
     match (was_interrupted, stream.is_interrupted()) {
-        (false, true) => {
-            stream.serve(Because::Down, now, rules.seal);
-            decided = log_interruption(stream, decided);
-        }
+        (false, true) => decided = log_interruption(stream, decided),
         (true, false) => {
             let reason = match stream.health.last_success_at == stream.health.resumed_at {
                 true => "The receiver accepts events again: what has been waiting is sent.",
@@ -154,12 +166,21 @@ fn seen(
         }
         _ => {}
     }
-    if let Some(because) = checkpoint.serve
-        && stream.serve(because, now, rules.seal)
-    {
-        decided = paced(decided, because);
-    }
     decided
+}
+
+/// Has a sender serve the stream, if it is live.
+fn serve(
+    stream: &mut Stream,
+    because: Option<Because>,
+    decided: Decided,
+    now: Millis,
+    rules: &Rules,
+) -> Decided {
+    match because {
+        Some(because) if stream.serve(because, now, rules.seal) => paced(decided, because),
+        _ => decided,
+    }
 }
 
 fn leave(integration: &mut Integration, rest: Rest, now: Millis, rules: &Rules) -> Decided {

@@ -41,6 +41,7 @@ fn failed(epoch: u64, events: &[&str], due_at: Millis) -> Input {
         epoch,
         failed: Some(RanFailed {
             events: events.iter().map(|event| (*event).to_owned()).collect(),
+            since: due_at.before(Duration::from_secs(5)),
             reason: "no".to_owned(),
         }),
         due_at: Some(due_at),
@@ -207,6 +208,9 @@ fn a_result_counts_for_the_start_that_its_attempt_was_made_for() {
     };
     carry_out(&mut integration, &stop(), at(100));
     carry_out(&mut integration, &Input::Start, at(101));
+    let stream = integration.stream_mut().unwrap();
+    stream.resume(at(101), RULES.seal);
+    stream.confirm();
     for (input, verdict) in [
         (gone(0), Verdict::Keep),
         (failed(0, &["1"], at(110)), Verdict::Keep),
@@ -255,6 +259,8 @@ fn begun(integration: &mut Integration, now: Millis) -> (u64, Checkpoint) {
         from: stream.owed.first().map(|owed| owed.from),
         to: Position::at(now.first_id()),
         sent: Position::at(now.before(Duration::from_secs(5)).first_id()),
+        is_judge: true,
+        ran: Ran::default(),
         health: stream.health.clone(),
         pace: stream.pace,
         waiting: 3,
@@ -349,4 +355,99 @@ fn a_step_that_had_nothing_to_do_is_not_followed_by_one_at_once() {
         let change = carry_out(&mut integration, &Input::Step { turn, step }, at(101));
         assert_eq!(change.step.unwrap().delay, Duration::from_secs(delay));
     }
+}
+
+fn strike() -> Input {
+    Input::Ran(Ran {
+        is_strike: true,
+        ..Ran::default()
+    })
+}
+
+#[test]
+fn three_strikes_within_two_seconds_take_a_stream_out_of_live_delivery_and_fewer_do_not() {
+    let mut integration = settled();
+    let after = |millis| at(100).after(Duration::from_millis(millis));
+    for millis in [0, 1_900, 3_950, 5_960, 7_900] {
+        carry_out(&mut integration, &strike(), after(millis));
+        assert_eq!(because(&integration), None, "{millis}");
+    }
+    carry_out(&mut integration, &strike(), after(8_000));
+    assert_eq!(because(&integration), None);
+    let change = carry_out(&mut integration, &strike(), after(8_100));
+    assert_eq!(because(&integration), Some(Because::Refused));
+    assert_eq!(actions(&change), [Action::DeliveryPaced]);
+    assert!(integration.stream().unwrap().strikes.is_empty());
+}
+
+#[test]
+fn while_a_sender_judges_a_late_run_brings_only_what_waits_and_what_was_asked_for() {
+    let mut integration = settled();
+    carry_out(&mut integration, &refused(Some(5)), at(100));
+    for n in 0..9 {
+        let late = failed(0, &[&n.to_string()], at(130));
+        carry_out(&mut integration, &late, at(100 + n));
+    }
+    let health = &integration.stream().unwrap().health;
+    assert_eq!((health.failures, health.interruption), (0, None));
+    assert!(health.is_retrying(at(130)));
+    let change = carry_out(&mut integration, &refused(Some(60)), at(110));
+    assert_eq!(change.verdict, Verdict::Write);
+    let hold = integration.stream().unwrap().pace.hold_until;
+    assert_eq!(hold, Some(at(170)));
+}
+
+#[test]
+fn failures_before_the_last_success_count_for_nothing() {
+    let mut integration = settled();
+    carry_out(&mut integration, &taken(0), at(100));
+    // Seen before that success, and written down behind it.
+    for n in 0..9_u64 {
+        let early = Input::Ran(Ran {
+            failed: Some(RanFailed {
+                events: vec![n.to_string()],
+                since: at(99),
+                reason: "no".to_owned(),
+            }),
+            due_at: Some(at(110 + 20 * n)),
+            ..Ran::default()
+        });
+        carry_out(&mut integration, &early, at(101 + n));
+    }
+    let stream = integration.stream().unwrap();
+    assert!(!stream.is_interrupted() && stream.health.failures == 0);
+}
+
+#[test]
+fn a_checkpoint_of_a_live_stream_adds_to_what_delivery_has_found_and_overwrites_nothing() {
+    let mut integration = settled();
+    carry_out(&mut integration, &failed(0, &["1"], at(120)), at(99));
+    let (turn, mut checkpoint) = begun(&mut integration, at(99));
+    (checkpoint.from, checkpoint.is_judge) = (None, false);
+    // Delivery clears the failure, and then finds the receiver down.
+    carry_out(&mut integration, &taken(0), at(100));
+    for n in 0..5 {
+        let due_at = at(120 + n);
+        carry_out(
+            &mut integration,
+            &failed(0, &[&n.to_string()], due_at),
+            at(110 + n),
+        );
+    }
+    assert!(integration.stream().unwrap().is_interrupted());
+    let before = integration.stream().unwrap().health.clone();
+    carry_out(&mut integration, &save(turn, checkpoint.clone()), at(116));
+    assert_eq!(integration.stream().unwrap().health, before);
+    // While the stream is live, a success that the sender has seen counts as one of delivery.
+    let mut integration = settled();
+    let (turn, mut checkpoint) = begun(&mut integration, at(99));
+    (checkpoint.from, checkpoint.is_judge) = (None, false);
+    carry_out(&mut integration, &failed(0, &["1"], at(120)), at(100));
+    checkpoint.ran.is_taken = true;
+    carry_out(&mut integration, &save(turn, checkpoint), at(101));
+    let health = &integration.stream().unwrap().health;
+    assert_eq!(
+        (health.failures, health.last_success_at),
+        (0, Some(at(101)))
+    );
 }

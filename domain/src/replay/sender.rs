@@ -19,6 +19,7 @@ mod types;
 mod under_way;
 
 pub use machine::Sender;
+pub use posting::FULL;
 pub use types::{LIMITS, Limits};
 
 #[cfg(test)]

@@ -61,10 +61,16 @@ impl Posting {
             epoch: self.epoch,
             is_taken: self.is_taken,
             failed: last.map(|(_, _, reason)| RanFailed {
-                events: failed.iter().map(|number| text(event(*number))).collect(),
+                events: self
+                    .counted
+                    .iter()
+                    .map(|number| text(event(*number)))
+                    .collect(),
+                since: self.counted_since.unwrap_or(now.wall),
                 reason: reason.clone(),
             }),
             is_refused: self.is_refused,
+            is_strike: false,
             hold: self.hold,
             is_slow: self.is_slow && !self.has_said_slow,
             due_at,

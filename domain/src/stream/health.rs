@@ -69,6 +69,9 @@ pub struct Interruption {
     pub cursor: Option<EventRef>,
     /// When the next probe is due.
     pub next_probe_at: Millis,
+    /// Whether the last failure was a refusal. Where it was none it may be the events' own: one that was never tried probes first, a
+    /// minute after the last probe at most.
+    pub is_refused: bool,
 }
 
 impl Health {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::LONGEST;
 use crate::time::Millis;
 
 /// The most requests at a time, whatever a receiver takes: a process has 1,024 file descriptors (Lambda).
@@ -53,6 +54,8 @@ pub struct Pace {
     pub hold_until: Option<Millis>,
     /// When it was refused last.
     pub refused_at: Option<Millis>,
+    /// How long requests take that are taken, in milliseconds; 0 where nothing is known.
+    pub usual: u64,
 }
 
 /// What an attempt says about the receiver.
@@ -95,6 +98,9 @@ pub struct Pacer {
     past: Vec<Second>,
     usual: f64,
     least: f64,
+    /// Whether any request was answered, and whether requests that were not have counted before that.
+    is_answered: bool,
+    is_distrusted: bool,
 }
 
 /// A request under way.
@@ -135,7 +141,8 @@ impl Pacer {
         let last_rate = pace.last_rate as f64 / 1_000.0;
         let held = pace
             .hold_until
-            .map_or(Duration::ZERO, |until| until.since(wall));
+            .map_or(Duration::ZERO, |until| until.since(wall))
+            .min(LONGEST);
         let rate = pace.rate.map(|rate| (rate as f64 / 1_000.0).max(0.1));
         Pacer {
             window: window.min(most),
@@ -159,8 +166,10 @@ impl Pacer {
                 ..Second::default()
             },
             past: Vec::new(),
-            usual: 0.0,
+            usual: pace.usual as f64,
             least: f64::INFINITY,
+            is_answered: false,
+            is_distrusted: false,
         }
     }
 
@@ -178,6 +187,7 @@ impl Pacer {
             last_rate: thousandths(self.last_rate),
             hold_until: (self.hold_until > now).then(|| at(self.hold_until)),
             refused_at: self.refused_at.map(at).or(pace.refused_at),
+            usual: self.usual as u64,
         }
     }
 
@@ -269,6 +279,7 @@ impl Pacer {
         let Some(begun) = self.under_way.remove(&id) else {
             return;
         };
+        self.is_answered |= verdict != Verdict::Void;
         match verdict {
             Verdict::Taken => {
                 let took = now.saturating_sub(begun.at.unwrap_or(now));
@@ -283,7 +294,7 @@ impl Pacer {
             }
             Verdict::Refused(_) if begun.is_counted => {}
             Verdict::Refused(pause) => {
-                let pause = pause.map(|pause| pause.as_millis() as u64);
+                let pause = pause.map(|pause| pause.min(LONGEST).as_millis() as u64);
                 self.refuse(now, pause, CALM.0, begun.beside);
             }
             Verdict::Failed | Verdict::Void => {}
@@ -302,8 +313,17 @@ impl Pacer {
                 begun.is_counted |= is_late(begun, patience / 2);
             }
             self.second.is_unanswered = true;
+            // A receiver that takes its time for each, however many there are, answers none before the first: to take less and less
+            // at a time would prove nothing.
+            if !self.is_answered && std::mem::replace(&mut self.is_distrusted, true) {
+                return self.end_seconds(now);
+            }
             self.refuse(now, None, CALM_UNANSWERED, u32::MAX);
         }
+        self.end_seconds(now);
+    }
+
+    fn end_seconds(&mut self, now: u64) {
         while now >= self.second.began_at + SECOND {
             self.end_second(now);
         }
@@ -312,7 +332,8 @@ impl Pacer {
     /// The receiver is down: one request at a time, and none for `pause`.
     pub fn interrupt(&mut self, now: u64, pause: Duration) {
         self.is_probing = true;
-        self.hold_until = self.hold_until.max(now + pause.as_millis() as u64);
+        let pause = pause.min(LONGEST).as_millis() as u64;
+        self.hold_until = self.hold_until.max(now + pause);
     }
 
     /// The receiver is back: one request at a time at first, then as many as its ceiling and the ramp let pass.

@@ -149,6 +149,44 @@ impl Held {
         (*at <= now).then_some(*event)
     }
 
+    /// How many wait that are not tired.
+    pub fn fresh(&self) -> usize {
+        self.due[0].len()
+    }
+
+    /// How many wait that are.
+    pub fn tired(&self) -> usize {
+        self.due[1].len()
+    }
+
+    /// The first of those that are tired.
+    pub fn oldest_tired(&self) -> Option<EventRef> {
+        let mut waits = self.waits.iter();
+        let found = waits.find(|(_, tried)| tried.is_tired())?;
+        Some(*found.0)
+    }
+
+    /// The first event that waits and was never tried.
+    pub fn untried(&self) -> Option<EventRef> {
+        let mut due = self.due[0].iter().map(|(_, event)| event);
+        due.find(|event| self.waits.get(event).is_some_and(|it| it.attempt == 1))
+            .copied()
+    }
+
+    /// What failed first at `since` or later is due now: it is the receiver that did not take it.
+    pub fn hasten(&mut self, since: Millis, now: Millis) {
+        for (event, tried) in &mut self.waits {
+            let is_of_receiver = tried.failing_since.is_some_and(|at| at >= since);
+            if is_of_receiver && tried.due_at > now {
+                let due = &mut self.due[usize::from(tried.is_tired())];
+                due.remove(&(tried.due_at, *event));
+                due.insert((now, *event));
+                (tried.due_at, tried.is_stored) = (now, false);
+                self.fresh.insert(*event);
+            }
+        }
+    }
+
     /// Whether every event that waits is tired.
     pub fn is_all_tired(&self) -> bool {
         self.due[0].is_empty()

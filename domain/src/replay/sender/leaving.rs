@@ -71,7 +71,7 @@ impl Sender {
             return Some(it.next_probe_at);
         }
         let has_more = !self.has_listed
-            || self.lists_more && self.held.len() < self.resumes_below()
+            || self.lists_more && self.held.fresh() < self.resumes_below()
             || stream.readable(self.horizon).is_some() && !self.is_full();
         let due = match has_more {
             true => Some(Millis(0)),

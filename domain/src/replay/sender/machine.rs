@@ -1,6 +1,6 @@
 //! The sender itself: its state, what it does next, and what it makes of what it sees. Its other parts are in the files beside this.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ulid::Ulid;
@@ -10,7 +10,7 @@ use super::progress::Saving;
 use super::types::{LONGEST_HOLD, Limits};
 use super::under_way::UnderWay;
 use crate::integration::Integration;
-use crate::lifecycle::{Applied, Input, Rules, StepInput, Verdict as Written};
+use crate::lifecycle::{Applied, Input, Ran, Rules, StepInput, Verdict as Written};
 use crate::log::position::{EventRef, Position};
 use crate::sending::{Do, Holder, Machine, Now, Order, Seen};
 use crate::stream::health::Health;
@@ -64,7 +64,18 @@ pub struct Sender {
     pub(super) epoch: u64,
     pub(super) pacer: Pacer,
     pub(super) pace: Pace,
+    /// How the receiver has been responding, as the judge says.
     pub(super) health: Health,
+    /// Whether this sender judges the receiver: while the stream is served. While it is live delivery does, of which this sender sees
+    /// nothing.
+    pub(super) is_judge: bool,
+    /// What it has seen since its last checkpoint, for delivery.
+    pub(super) ran: Ran,
+    pub(super) row: Row,
+    /// When an event was taken last, by the wall clock.
+    pub(super) taken_wall: Option<Millis>,
+    /// Whether the receiver has refused, or was down, since it took an event last.
+    pub(super) is_troubled: bool,
     pub(super) held: Held,
     pub(super) under_way: UnderWay,
     pub(super) saving: Saving,
@@ -152,6 +163,13 @@ impl Again {
     }
 }
 
+/// Refusals in a row, of a stream that is live.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    pub(super) count: u32,
+    pub(super) events: BTreeSet<EventRef>,
+}
+
 /// An owed range as far as this step has read it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
@@ -195,6 +213,11 @@ impl Sender {
             pacer: Pacer::new(&Pace::default(), None, now.tick, now.wall),
             pace: Pace::default(),
             health: Health::default(),
+            is_judge: true,
+            ran: Ran::default(),
+            row: Row::default(),
+            taken_wall: None,
+            is_troubled: false,
             held: Held::default(),
             under_way: UnderWay::default(),
             saving: Saving::new(now.tick),
@@ -346,14 +369,20 @@ impl Sender {
                 self.turn = stream.schedule.turn;
                 self.epoch = stream.epoch;
                 self.health = stream.health.clone();
+                self.is_judge = stream.served().is_some();
+                self.is_troubled = self.health.failing_since.is_some() || self.is_probing();
                 self.pace = stream.pace;
                 let most = integration.max_in_flight();
                 self.pacer = Pacer::new(&stream.pace, most, now.tick, now.wall);
                 self.begin(&integration, now);
             }
             _ if stream.schedule.turn != self.turn => self.phase = Phase::Over,
-            _ if self.opening => self.opened(verdict == Written::Write, decided_at, now),
+            _ if self.opening => {
+                self.opened(verdict == Written::Write, decided_at, now);
+                self.hear_judge(stream, now);
+            }
             _ => {
+                self.hear_judge(stream, now);
                 let hears = self.saving.wrote(now.tick);
                 if hears {
                     self.list();
@@ -384,6 +413,20 @@ impl Sender {
         if self.phase == Phase::Working && !self.is_applying && self.may_open_now(now) {
             self.open();
         }
+    }
+
+    /// Takes over what delivery has found, where it judges the receiver or has until now.
+    fn hear_judge(&mut self, stream: &Stream, now: Now) {
+        let is_judge = stream.served().is_some();
+        if !is_judge || !self.is_judge {
+            self.health = stream.health.clone();
+            if let Some(it) = stream.health.interruption {
+                self.is_troubled = true;
+                let pause = it.next_probe_at.since(now.wall);
+                self.pacer.interrupt(now.tick, pause);
+            }
+        }
+        self.is_judge = is_judge;
     }
 
     /// The turn has begun.
@@ -417,10 +460,7 @@ impl Sender {
         debug_assert!(self.under_way.is_apart_from(&self.held), "an event twice");
         if let Some(range) = &self.range {
             debug_assert!(range.from <= range.next);
-            debug_assert!(
-                self.reached()
-                    .is_none_or(|(from, to, sent)| from <= to && sent <= to)
-            );
+            debug_assert!(self.reached().is_none_or(|(_, to, sent)| sent <= to));
         }
     }
 
@@ -439,7 +479,7 @@ impl Sender {
             Some(Because::Full) => self.resumes_below(),
             _ => self.limits.waiting,
         };
-        self.lists_more || self.held.len() >= limit
+        self.lists_more || self.held.fresh() >= limit
     }
 
     /// Below how many waiting events one that was full is not full any more.
@@ -516,8 +556,11 @@ impl Machine for Sender {
             }
             Seen::Begun { id, at } => self.pacer.begun(id, at),
             Seen::Posted {
-                id, posted, jitter, ..
-            } => self.posted(id, posted, jitter, now),
+                id,
+                posted,
+                is_failing,
+                jitter,
+            } => self.posted(id, posted, is_failing, jitter, now),
             Seen::Rejected { id } => {
                 if let Some(sending) = self.under_way.remove(id) {
                     self.finish(sending.event, sending.tried);
@@ -527,7 +570,7 @@ impl Machine for Sender {
             Seen::Dropped => {
                 self.saving.dropped();
                 // As much of the list is gone as makes room for what follows it.
-                let has_room = self.held.len() < self.resumes_below();
+                let has_room = self.held.fresh() < self.resumes_below();
                 if self.lists_more && has_room && !self.is_listing && self.is_working() {
                     self.list();
                 }

@@ -1,18 +1,29 @@
 //! What a sender posts next, and what it makes of what came of it.
 
+use std::time::Duration;
+
 use ulid::Ulid;
 
 use super::held::Tried;
-use super::machine::Sender;
+use super::machine::{Row, Sender};
 use super::under_way::Sending;
 use crate::backoff;
+use crate::lifecycle::RanFailed;
 use crate::log::position::{EventRef, Position};
 use crate::receiver::outcome::{Failure, Outcome};
 use crate::sending::{Do, Now, Posted};
 use crate::stream::Because;
-use crate::stream::health::Interruption;
+use crate::stream::health::{FAILURES, Interruption};
 use crate::stream::pace::Verdict;
 use crate::time::Millis;
+
+/// After how many attempts an event may be given up.
+const PROVEN: u32 = 10;
+/// How many refusals in a row, over two events, take a stream out of live delivery; and the longest pause that is no wish.
+const ROW: u32 = 3;
+const SHORT_WISH: Duration = Duration::from_secs(1);
+/// Why an event is given up though it may be taken some day.
+pub const FULL: &str = "too many events wait for another attempt";
 
 impl Sender {
     /// Begins the next attempt, if the pace allows one and there is something to send.
@@ -65,6 +76,16 @@ impl Sender {
             if it.probes % 2 == 1 && owed.is_none() && (self.is_reading || self.can_read()) {
                 return None;
             }
+            // What was never tried shows whether it is the events that fail.
+            let untried = || self.held.untried().map(Chosen::Waiting);
+            if !it.is_refused && (owed.is_some() || !self.is_reading && !self.can_read()) {
+                let first = owed.or_else(untried);
+                if first.is_some() {
+                    return first;
+                }
+            } else if !it.is_refused {
+                return None;
+            }
             // In turn: either kind alone might be of those that the receiver never takes.
             return match it.probes % 2 {
                 0 => waiting.or(owed),
@@ -104,7 +125,14 @@ impl Sender {
     }
 
     /// Takes note of what came of an attempt.
-    pub(super) fn posted(&mut self, id: u64, posted: Posted, jitter: f64, now: Now) {
+    pub(super) fn posted(
+        &mut self,
+        id: u64,
+        posted: Posted,
+        is_failing: bool,
+        jitter: f64,
+        now: Now,
+    ) {
         let Some(sending) = self.under_way.remove(id) else {
             return;
         };
@@ -137,11 +165,11 @@ impl Sender {
                 self.finish(sending.event, sending.tried);
             }
             Posted::Made(Outcome::Delivered, _) => {
-                self.taken(&sending, now);
+                self.taken(&sending, is_failing, now);
                 self.finish(sending.event, sending.tried);
             }
             Posted::Made(Outcome::Rejected(answer), reason) => {
-                self.taken(&sending, now);
+                self.taken(&sending, is_failing, now);
                 self.reject(id, sending, reason, answer);
             }
             Posted::Made(Outcome::Gone, reason) => {
@@ -182,16 +210,29 @@ impl Sender {
     }
 
     /// The receiver has taken an event, or refused it for good.
-    fn taken(&mut self, sending: &Sending, now: Now) {
-        if self.health.notes_success(now.wall) {
-            // Of a stream that is live, delivery counts failures at the same time: this clears them.
-            let is_live = self.stream().is_some_and(|it| it.served().is_none());
-            if is_live && self.health.failing_since.is_some() {
+    fn taken(&mut self, sending: &Sending, is_failing: bool, now: Now) {
+        let before = self.taken_wall.max(self.health.last_success_at);
+        self.taken_wall = Some(now.wall);
+        self.row = Row::default();
+        self.saving.taken_at(sending.began, now.tick);
+        if std::mem::take(&mut self.is_troubled) {
+            // What failed because of the receiver has nothing to wait for.
+            self.held.hasten(before.unwrap_or_default(), now.wall);
+        }
+        if !self.is_judge {
+            self.ran.is_taken = true;
+            if let Some(failed) = &mut self.ran.failed {
+                failed.events.clear();
+            }
+            // Delivery counts failures at the same time: this clears them.
+            if is_failing {
                 self.saving.request();
             }
+            return;
+        }
+        if self.health.notes_success(now.wall) {
             self.health.succeed_of(now.wall);
         }
-        self.saving.taken_at(sending.began, now.tick);
         if self.is_probing() {
             self.health.succeed_of(now.wall);
             self.resumed(now, true);
@@ -227,41 +268,44 @@ impl Sender {
         let pause = backoff::pause(tried.attempt, failure.retry_after, jitter);
         let failing_since = tried.failing_since.unwrap_or(now.wall);
         let due_at = now.wall.after(pause);
+        // An event that has failed before the last one was taken may never be taken: it shows nothing. What was taken before the last
+        // start was taken by another receiver, perhaps.
+        let taken_at = self.taken_wall.max(self.health.last_success_at);
+        let since = Some(failing_since).max(self.health.started_at);
+        let counts = taken_at <= since;
         if failure.is_refusal {
             self.was_refused = true;
             self.pace.refused_at = Some(now.wall);
-            if self
-                .stream()
-                .is_some_and(|stream| stream.served().is_none())
-            {
-                self.saving.serve(Because::Refused);
-            }
         }
+        self.is_troubled |= counts && failure.is_refusal;
         // What began before something was taken says nothing about now.
-        if self.saving.is_since_taken(*began) {
-            let name = format!("{}/{}", event.segment, event.index);
-            if self.is_probing() {
-                if *is_probe {
-                    self.probed(failure, jitter, now);
-                    self.saving.failed(reason.clone());
-                }
+        let is_since_taken = self.saving.is_since_taken(*began);
+        let name = format!("{}/{}", event.segment, event.index);
+        if !self.is_judge {
+            let (event, counts) = (*event, counts && is_since_taken);
+            self.witness(event, counts.then_some(name), failure, &reason, due_at, now);
+        } else if is_since_taken && self.is_probing() {
+            if *is_probe {
+                self.probed(failure, jitter, now);
+                self.saving.failed(reason.clone());
+            }
+        } else if is_since_taken && counts {
+            if self.health.notes_failure(now.wall, due_at) {
+                self.saving.failed(reason.clone());
+                self.health.fail(now.wall, &name, due_at);
             } else {
-                if self.health.notes_failure(now.wall, due_at) {
-                    self.saving.failed(reason.clone());
-                    self.health.fail(now.wall, &name, due_at);
-                } else {
-                    self.health.count(now.wall, &name);
-                }
-                if self.health.is_down(now.wall) {
-                    self.interrupted(failure, jitter, now);
-                }
+                self.health.count(now.wall, &name);
+            }
+            if self.health.is_down(now.wall) {
+                self.interrupted(failure, jitter, now);
             }
         } else if self.health.notes_failure(now.wall, due_at) {
             self.saving.failed(reason.clone());
             self.health.retry(due_at);
         }
         let give_up = self.rules.give_up;
-        if self.health.is_of_event(failing_since, now.wall, give_up) {
+        let is_long = self.health.is_of_event(failing_since, now.wall, give_up);
+        if tried.attempt >= PROVEN && is_long {
             let reason = self.given_up_reason(&reason, failure, tried, failing_since);
             return self.reject(id, sending, reason, failure.reason.clone());
         }
@@ -272,12 +316,82 @@ impl Sender {
         tried.reason = Some(failure.reason.clone());
         tried.is_stored = false;
         self.held.wait(event, tried, Ulid(0));
-        if self.held.len() >= self.limits.waiting
+        self.make_room(now);
+        if self.held.fresh() >= self.limits.waiting
             && self
                 .stream()
                 .is_some_and(|stream| stream.served().is_none())
         {
             self.saving.serve(Because::Full);
+        }
+    }
+
+    /// Of events that are never taken only so many wait: the oldest go to the rejected ones.
+    fn make_room(&mut self, now: Now) {
+        for _ in 0..2 {
+            if self.held.tired() <= self.limits.waiting {
+                return;
+            }
+            let Some(event) = self.held.oldest_tired() else {
+                return;
+            };
+            let Some(tried) = self.held.take(event) else {
+                return;
+            };
+            let since = tried.failing_since.unwrap_or(now.wall);
+            let last = tried.reason.clone().unwrap_or_default();
+            let reason = format!(
+                "An event was given up, after {} attempts since {since}: {FULL}. The last attempt: {last}.",
+                tried.attempt.saturating_sub(1)
+            );
+            let id = self.next_id;
+            self.next_id += 1;
+            let sending = Sending {
+                event,
+                tried,
+                began: now.tick,
+                is_probe: false,
+            };
+            self.reject(id, sending, reason, FULL.to_owned());
+        }
+    }
+
+    /// What a failure shows of a stream that is live, for delivery. `counts` is the event's name, where it is one that counts.
+    fn witness(
+        &mut self,
+        event: EventRef,
+        counts: Option<String>,
+        failure: &Failure,
+        reason: &str,
+        due_at: Millis,
+        now: Now,
+    ) {
+        let ran = &mut self.ran;
+        ran.epoch = self.epoch;
+        ran.due_at = ran.due_at.max(Some(due_at));
+        let failed = ran.failed.get_or_insert_with(|| RanFailed {
+            events: Vec::new(),
+            since: now.wall,
+            reason: String::new(),
+        });
+        reason.clone_into(&mut failed.reason);
+        let Some(name) = counts else { return };
+        if failed.events.is_empty() {
+            failed.since = now.wall;
+        }
+        if failed.events.len() < FAILURES as usize {
+            failed.events.push(name);
+        }
+        if !failure.is_refusal {
+            return;
+        }
+        self.row.count += 1;
+        self.row.events.insert(event);
+        let is_wish = failure.retry_after > Some(SHORT_WISH);
+        if is_wish || self.row.count >= ROW && self.row.events.len() >= 2 {
+            ran.is_refused = true;
+            ran.hold = ran.hold.max(failure.retry_after);
+            self.saving.request();
         }
     }
 
@@ -287,7 +401,11 @@ impl Sender {
             return;
         };
         it.probes = it.probes.saturating_add(1);
-        let pause = backoff::probe_pause(it.probes + 1, failure.retry_after, jitter);
+        it.is_refused = failure.is_refusal;
+        let mut pause = backoff::probe_pause(it.probes + 1, failure.retry_after, jitter);
+        if !it.is_refused {
+            pause = pause.min(backoff::LONGEST_OF_EVENTS);
+        }
         it.next_probe_at = now.wall.after(pause);
         self.health.last_failure_at = Some(now.wall);
         self.health.next_attempt_at = Some(now.wall.after(pause));
@@ -303,7 +421,9 @@ impl Sender {
             probes: 0,
             cursor: None,
             next_probe_at: now.wall.after(pause),
+            is_refused: failure.is_refusal,
         });
+        self.is_troubled = true;
         self.pacer.interrupt(now.tick, pause);
         self.saving.request();
     }

@@ -60,3 +60,46 @@ fn a_receiver_that_is_down_gets_one_request_at_a_time() {
         "its ceiling is kept"
     );
 }
+
+#[test]
+fn no_receiver_asks_for_a_pause_of_more_than_fifteen_minutes() {
+    let day = Duration::from_secs(24 * 3600);
+    for asked in [day, Duration::from_secs(u64::MAX)] {
+        let mut one = pacer(&Pace::default(), None);
+        one.begin(1, 0);
+        one.end(1, Verdict::Refused(Some(asked)), 100);
+        assert_eq!(one.may_begin_at(200), Some(900_100));
+        one.interrupt(200, asked);
+        assert_eq!(one.hold_until(), 900_200);
+    }
+    let held = Pace {
+        hold_until: Some(Millis(0).after(day)),
+        ..Pace::default()
+    };
+    assert_eq!(pacer(&held, None).may_begin_at(0), Some(900_000));
+}
+
+#[test]
+fn a_receiver_that_takes_its_time_keeps_its_window_and_the_next_step_knows() {
+    let mut first = pacer(&Pace::default(), None);
+    for id in 0..10 {
+        first.begin(id, 0);
+        first.begun(id, 0);
+    }
+    for now in (500..12_000).step_by(500) {
+        first.pass(now);
+    }
+    assert_eq!(first.window(), 5, "once, before anything is answered");
+    for id in 0..10 {
+        first.end(id, Verdict::Taken, 12_000);
+    }
+    let kept = first.kept(&Pace::default(), 12_000, Millis(12_000));
+    assert_eq!(kept.usual, 12_000);
+    let mut next = Pacer::new(&kept, None, 0, Millis(20_000));
+    next.begin(1, 0);
+    next.begun(1, 0);
+    for now in (500..12_000).step_by(500) {
+        next.pass(now);
+    }
+    assert_eq!(next.window(), 5);
+}

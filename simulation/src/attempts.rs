@@ -73,10 +73,10 @@ impl World {
         };
         let (who, generation) = of(process);
         let receiver = who * URLS + url_index(&callback.callback_url);
-        let flip = self.random.random_bool(0.5);
+        let luck = self.random.random();
         let busy = self.busy.entry(receiver).or_default();
         let (outcome, took) =
-            self.history.receivers[receiver].answer(self.now, event_id, flip, busy.len());
+            self.history.receivers[receiver].answer(self.now, event_id, luck, busy.len());
         busy.insert((id, attempt));
         self.report.attempts += 1;
         let took = took + self.latency();

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use domain::integration::Integration;
-use domain::lifecycle::{Applied, Checkpoint, Input, StepInput};
+use domain::lifecycle::{Applied, Change, Checkpoint, Input, StepInput};
 use domain::log::position::{EventRef, Position};
+use domain::stream::Because;
+use domain::stream::health::Interruption;
 use domain::stream::waiting::StoredWaiting;
 use domain::time::Millis;
 
@@ -54,6 +56,50 @@ impl World {
         input
     }
 
+    /// What is written of a checkpoint, with a bug put in or not.
+    pub fn bend_change(
+        &self,
+        before: &Integration,
+        input: &Input,
+        change: &mut Change,
+        local: Millis,
+    ) {
+        let Input::Step {
+            step: StepInput::Checkpoint(checkpoint),
+            ..
+        } = input
+        else {
+            return;
+        };
+        let was_live = before.stream().is_some_and(|it| it.served().is_none());
+        let next = change.next.as_mut().filter(|it| it.is_running());
+        let Some(stream) = next.and_then(Integration::stream_mut) else {
+            return;
+        };
+        match self.mutant {
+            Some(Mutant::HealthOverwritten) => stream.health = checkpoint.health.clone(),
+            // As though nobody else had sent anything.
+            Some(Mutant::OwnAttemptsJudged) if was_live => {
+                let Some(failed) = &checkpoint.ran.failed else {
+                    return;
+                };
+                stream.health.failures += 1;
+                let since = *stream.health.several_since.get_or_insert(local);
+                if stream.health.failures >= 3 && local.since(since) >= Duration::from_secs(3) {
+                    stream.health.interruption = Some(Interruption {
+                        since: local,
+                        probes: 0,
+                        cursor: None,
+                        next_probe_at: failed.since.after(Duration::from_secs(3)).max(local),
+                        is_refused: false,
+                    });
+                    stream.serve(Because::Down, local, self.rules.seal);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What a run gets to see, with a bug put in or not.
     pub fn bent_look(&self, mut integration: Integration) -> Integration {
         if self.mutant == Some(Mutant::ServedPosted)
@@ -83,6 +129,9 @@ impl World {
                 (stream.health.started_at, stream.health.resumed_at) = (None, None);
             }
             Some(Mutant::HoldForgotten) => stream.pace.hold_until = None,
+            Some(Mutant::PauseUnbounded) if stream.pace.hold_until > Some(local) => {
+                stream.pace.hold_until = Some(local.after(Duration::from_secs(24 * 3600)));
+            }
             _ => {}
         }
         applied

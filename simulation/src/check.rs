@@ -8,7 +8,6 @@ use domain::time::Millis;
 use crate::Broken;
 use crate::history::URLS;
 use crate::ledger::Promise;
-use crate::receiver::Bad;
 use crate::work::Body;
 use crate::world::World;
 
@@ -38,6 +37,9 @@ pub fn promises(world: &World) -> Result<(), Broken> {
                 .or_insert(Millis(segment.timestamp_ms()));
         }
     }
+    if world.history.is_busy && world.history.is_sound() {
+        world.ledger.lateness()?;
+    }
     for (generation, promise) in &world.ledger.promises {
         let Promise { who, .. } = promise;
         if !promise.is_deleted {
@@ -50,7 +52,7 @@ pub fn promises(world: &World) -> Result<(), Broken> {
             });
             for (event, segment) in wanted {
                 let mut receivers = world.history.receivers[who * URLS..][..URLS].iter();
-                let is_poison = receivers.any(|it| it.bad.get(event) == Some(&Bad::Poison));
+                let is_poison = receivers.any(|it| it.is_never_taken(*event));
                 if promise.is_given_up && is_poison {
                     continue;
                 }

@@ -4,7 +4,7 @@ use domain::filter::Filter;
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
 
-use crate::receiver::{Bad, Down, Limit, Receiver};
+use crate::receiver::{Bad, Down, Hiccup, Limit, Receiver};
 
 /// The seal of the simulated event log, in milliseconds.
 pub const SEAL: u64 = 10_000;
@@ -16,6 +16,8 @@ pub const BEGIN: u64 = 1_700_000_000_000;
 pub const FRESH: u64 = 200;
 /// How long after its write a stop is answered, in milliseconds.
 pub const STOP_ANSWERED: u64 = 400;
+/// From this one on, events are good.
+pub const FIRST_GOOD: u32 = 1_000;
 /// A minute in milliseconds.
 pub const MINUTE: u64 = 60_000;
 
@@ -49,6 +51,8 @@ pub struct History {
     pub publications: Vec<(u64, u32)>,
     /// The calls of the API, with their times.
     pub calls: Vec<(u64, Call)>,
+    /// Whether events come all the time, to a receiver that takes nearly all of them.
+    pub is_busy: bool,
     /// When everything is started again, and nothing goes wrong any more.
     pub end: u64,
 }
@@ -94,7 +98,8 @@ impl History {
     /// Draws a history.
     pub fn draw(seed: u64) -> History {
         let mut random = Random::seed_from_u64(seed);
-        let is_calm = random.random_bool(0.25);
+        let is_busy = random.random_bool(0.06);
+        let is_calm = is_busy && random.random_bool(0.8) || random.random_bool(0.2);
         let mut likely = |chance: f64, value: f64| match !is_calm && random.random_bool(chance) {
             true => value,
             false => 0.0,
@@ -190,6 +195,8 @@ impl History {
                         4 => Down::Gone(random.random_range(0..8_000)),
                         0 => Down::Hangs,
                         1 => Down::Flaps,
+                        // A receiver may ask for any pause, a day as well.
+                        2 if random.random_bool(0.2) => Down::Refuses(Some(24 * 3600)),
                         2 => Down::Refuses(Some(random.random_range(0..60))),
                         _ => Down::Refuses(None),
                     };
@@ -230,6 +237,12 @@ impl History {
             publications.push((end + pause + MINUTE, 2));
             end += pause + 5 * MINUTE;
         }
+        if is_busy {
+            (calls, publications) = busy(&mut random);
+            receivers = vec![Receiver::default(); INTEGRATIONS * URLS];
+            receivers[0] = nearly_well(&mut random);
+            end = BEGIN + BUSY + MINUTE;
+        }
         History {
             seed,
             crashes,
@@ -244,6 +257,7 @@ impl History {
             receivers,
             publications,
             calls,
+            is_busy,
             end: end + 2 * MINUTE,
         }
     }
@@ -258,7 +272,8 @@ impl History {
     pub fn is_calm(&self) -> bool {
         let rejects = |bad: &Bad| *bad == Bad::Rejected;
         let is_calm = |it: &Receiver| {
-            it.down.is_empty() && it.limit.is_none() && it.bad.values().all(rejects)
+            let is_well = it.never.is_none() && it.hiccups.is_none();
+            is_well && it.down.is_empty() && it.limit.is_none() && it.bad.values().all(rejects)
         };
         self.is_heard() && self.receivers.iter().all(is_calm)
     }
@@ -267,6 +282,37 @@ impl History {
     pub fn is_sound(&self) -> bool {
         self.is_heard() && self.failures == 0.0
     }
+}
+
+/// For how long events come all the time, in a history of that kind.
+const BUSY: u64 = 6 * MINUTE;
+/// What happens from outside: calls and publications, with their times.
+type Outside = (Vec<(u64, Call)>, Vec<(u64, u32)>);
+
+/// Events come all the time.
+fn busy(random: &mut Random) -> Outside {
+    let pause = random.random_range(400..1_500);
+    let publications = (0..BUSY).step_by(pause as usize);
+    let publications = publications.map(|at| (BEGIN + at, 1)).collect();
+    (vec![(BEGIN, Call::Register(0, 0))], publications)
+}
+
+/// A receiver that takes at least 95 % of what it is sent.
+fn nearly_well(random: &mut Random) -> Receiver {
+    let mut receiver = Receiver::default();
+    match random.random_range(0..3) {
+        0 => receiver.never = Some(random.random_range(20..60)),
+        kind => {
+            let chance = [0.003, 0.01, 0.05][random.random_range(0..3)];
+            let how = if kind == 1 {
+                Hiccup::Refused
+            } else {
+                Hiccup::Failed
+            };
+            receiver.hiccups = Some((chance, how));
+        }
+    }
+    receiver
 }
 
 /// The name of an event: whether it passes a filter.

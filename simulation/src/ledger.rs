@@ -20,6 +20,8 @@ pub struct Ledger {
     /// Events that were taken in: each segment at which they were appended.
     pub ingested: Vec<(u32, Ulid)>,
     pub broken: Option<Broken>,
+    /// When events were published that are to arrive at once.
+    pub published: BTreeMap<u32, u64>,
 }
 
 /// What one generation of an integration was promised, and what it got.
@@ -34,7 +36,7 @@ pub struct Promise {
     /// When it was stopped last, by the clock of the worker that decided it.
     pub last_stop: Option<Millis>,
     pub was_running: bool,
-    pub was_interrupted: bool,
+    pub interrupted_since: Option<u64>,
     pub is_given_up: bool,
     /// The times for which it was running, and with which filter.
     pub periods: Vec<Period>,
@@ -52,6 +54,8 @@ pub struct Promise {
     pub under_way: BTreeMap<u64, (usize, bool)>,
     /// When each event failed first.
     pub failed: BTreeMap<u32, u64>,
+    /// When the first attempt of each event began, and whether it was taken.
+    pub first: BTreeMap<u32, (u64, bool)>,
     /// How often the receiver has taken each event.
     pub accepted: BTreeMap<u32, u32>,
     pub rejected: BTreeSet<u32>,
@@ -105,7 +109,7 @@ impl Ledger {
             is_stopped: false,
             last_stop: None,
             was_running: true,
-            was_interrupted: false,
+            interrupted_since: None,
             is_given_up: false,
             periods: vec![Period {
                 filter,
@@ -118,6 +122,7 @@ impl Ledger {
             unheard: None,
             under_way: BTreeMap::new(),
             failed: BTreeMap::new(),
+            first: BTreeMap::new(),
             accepted: BTreeMap::new(),
             rejected: BTreeSet::new(),
         };
@@ -163,8 +168,50 @@ impl Ledger {
         let Some(promise) = self.promises.get(&generation) else {
             return;
         };
-        if promise.failed.len() < limit {
+        // An event may stand in the event log more than once.
+        if promise.failed.len() < limit / 3 {
             let text = format!("an event was rejected for {}, though few wait", promise.who);
+            self.broken.get_or_insert(Broken(text));
+        }
+    }
+
+    /// Of the events that the receiver has taken at first sight, all but one in a hundred were posted within two seconds, besides the
+    /// time that a dozen requests of ours take.
+    ///
+    /// # Errors
+    /// When it was not so.
+    pub fn lateness(&self) -> Result<(), Broken> {
+        let Some(promise) = self.promises.values().find(|it| it.who == 0) else {
+            return Ok(());
+        };
+        let Some(begun) = self.published.values().min() else {
+            return Ok(());
+        };
+        let (mut all, mut late) = (0, 0);
+        for (event, published_at) in self.published.range(..) {
+            let at = promise.first.get(event);
+            let at = at.filter(|(_, is_taken)| *is_taken).map(|(at, _)| *at);
+            // A new stream catches up first.
+            if let Some(at) = at.filter(|_| *published_at > begun + 2 * MINUTE) {
+                all += 1;
+                late += usize::from(at > published_at + 2_600);
+            }
+        }
+        if late * 100 > all {
+            let text = format!("{late} of {all} events came late that were taken at first sight");
+            return Err(Broken(text));
+        }
+        Ok(())
+    }
+
+    /// An event waits: whatever a receiver asks for, it is sent something every quarter of an hour.
+    pub fn is_silent(&mut self, generation: Ulid, who: usize, now: u64) {
+        let Some(promise) = self.promises.get(&generation) else {
+            return;
+        };
+        let since = promise.last_attempt.max(promise.started_at);
+        if now > since + 19 * MINUTE {
+            let text = format!("nothing was sent to {who} for 19 minutes, though an event waits");
             self.broken.get_or_insert(Broken(text));
         }
     }
@@ -245,18 +292,35 @@ impl Ledger {
         }
     }
 
-    /// A state was written, while nothing goes wrong on our side: no stream is interrupted right behind a success.
-    pub fn note_interruption(&mut self, integration: &Integration, now: u64) {
+    /// A state was written: no stream is interrupted right behind a success, as far as every worker hears what becomes of its orders
+    /// (`is_heard`), and none is resumed without one while events wait.
+    pub fn note_interruption(
+        &mut self,
+        integration: &Integration,
+        now: u64,
+        is_heard: bool,
+        waits: bool,
+    ) {
         let Some(promise) = self.promises.get_mut(&integration.generation) else {
             return;
         };
-        let is_interrupted = integration.stream().is_some_and(|it| it.is_interrupted());
-        let is_new =
-            is_interrupted && !std::mem::replace(&mut promise.was_interrupted, is_interrupted);
+        let since = integration
+            .stream()
+            .and_then(|it| it.health.interruption)
+            .map(|it| it.since.0);
+        let before = std::mem::replace(&mut promise.interrupted_since, since);
         // A success takes some requests to be written down.
-        let just_before = now.saturating_sub(1_000)..now.saturating_sub(200);
-        if is_new && promise.taken.range(just_before).next().is_some() {
+        let just_before = now.saturating_sub(1_000)..now.saturating_sub(300);
+        let is_right_behind = promise.taken.range(just_before).next().is_some();
+        if since.is_some() && before.is_none() && is_heard && is_right_behind {
             let text = format!("{} is interrupted right behind a success", promise.who);
+            self.broken.get_or_insert(Broken(text));
+        }
+        let began = before.unwrap_or_default().saturating_sub(2 * SEAL);
+        let is_proven = promise.taken.range(began..).next().is_some();
+        let is_resumed = before.is_some() && since.is_none() && integration.is_running();
+        if is_resumed && !is_proven && waits && promise.was_running {
+            let text = format!("{} is resumed without a success", promise.who);
             self.broken.get_or_insert(Broken(text));
         }
     }
@@ -352,6 +416,8 @@ impl Ledger {
         }
         let (began, ends) = times;
         promise.last_attempt = began;
+        let is_taken = *outcome == Outcome::Delivered;
+        promise.first.entry(event).or_insert((began, is_taken));
         match outcome {
             Outcome::Delivered => {
                 *promise.accepted.entry(event).or_default() += 1;

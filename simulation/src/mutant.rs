@@ -63,10 +63,16 @@ pub enum Mutant {
     RunHandedBack,
     /// A step in which something of ours fails ends at once: nothing is written down.
     FailsUnsaved,
+    /// A checkpoint of a stream that is live replaces what delivery has found.
+    HealthOverwritten,
+    /// A sender of a stream that is live judges the receiver by its own attempts alone.
+    OwnAttemptsJudged,
+    /// A pause that a receiver asked for has no bound.
+    PauseUnbounded,
 }
 
 /// Every bug.
-pub const ALL: [Mutant; 30] = [
+pub const ALL: [Mutant; 33] = [
     Mutant::GapsForgotten,
     Mutant::NoSweep,
     Mutant::TurnsIgnored,
@@ -97,4 +103,7 @@ pub const ALL: [Mutant; 30] = [
     Mutant::RejectionsUnnoted,
     Mutant::RunHandedBack,
     Mutant::FailsUnsaved,
+    Mutant::HealthOverwritten,
+    Mutant::OwnAttemptsJudged,
+    Mutant::PauseUnbounded,
 ];

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use domain::receiver::outcome::{Failure, Outcome};
 
+use crate::history::FIRST_GOOD;
+
 /// What a receiver says of an event that it will never take.
 pub const REFUSAL: &str = "no";
 
@@ -17,6 +19,19 @@ pub struct Receiver {
     pub bad: BTreeMap<u32, Bad>,
     /// How much it takes, if not everything.
     pub limit: Option<Limit>,
+    /// Of each so many events one that it never takes.
+    pub never: Option<u32>,
+    /// How it fails single requests, and of how many one.
+    pub hiccups: Option<(f64, Hiccup)>,
+}
+
+/// How a request fails that would do well a moment later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hiccup {
+    /// 502.
+    Refused,
+    /// 500.
+    Failed,
 }
 
 /// How much a receiver takes.
@@ -55,8 +70,14 @@ pub enum Bad {
 }
 
 impl Receiver {
+    /// Whether this event is one of those that it never takes.
+    pub fn is_never_taken(&self, event: u32) -> bool {
+        let is_among = |each: u32| event < FIRST_GOOD && event % each == each / 2;
+        self.never.is_some_and(is_among) || self.bad.get(&event) == Some(&Bad::Poison)
+    }
+
     /// What comes of an attempt that begins now, and how long it takes in milliseconds.
-    pub fn answer(&self, now: u64, event: u32, flip: bool, busy: usize) -> (Outcome, u64) {
+    pub fn answer(&self, now: u64, event: u32, luck: f64, busy: usize) -> (Outcome, u64) {
         let failed = |retry_after: Option<u64>, is_refusal: bool| {
             Outcome::Failed(Failure {
                 reason: "service unavailable (HTTP status code 503)".to_owned(),
@@ -74,8 +95,16 @@ impl Receiver {
             Some((_, _, Down::Refuses(pause))) => return (fail(*pause), 5),
             Some((_, _, Down::Hangs)) => return (fail(None), 15_000),
             Some((_, _, Down::Gone(took))) => return (Outcome::Gone, *took),
-            Some((_, _, Down::Flaps)) if flip => return (poison(), 20),
+            Some((_, _, Down::Flaps)) if luck < 0.5 => return (poison(), 20),
             _ => {}
+        }
+        match self.hiccups {
+            Some((chance, Hiccup::Refused)) if luck < chance => return (fail(None), 10),
+            Some((chance, Hiccup::Failed)) if luck < chance => return (poison(), 10),
+            _ => {}
+        }
+        if self.is_never_taken(event) {
+            return (poison(), 10);
         }
         let took = match self.limit {
             Some(Limit::AtOnce(most)) if busy >= most => return (fail(Some(1)), 5),

@@ -262,6 +262,7 @@ impl World {
             }
         }
         let mut change = lifecycle::apply(&integration, &input, local, &self.rules);
+        self.bend_change(&integration, &input, &mut change, local);
         let is_checkpoint = matches!(
             &input,
             Input::Step {
@@ -363,11 +364,13 @@ impl World {
             }
         }
         let is_good = self.now > self.history.end + MINUTE;
+        let generation = integration.generation;
+        let waits = self.waiting.keys().any(|(of, _)| *of == generation);
+        let is_heard = self.history.is_heard();
+        self.ledger
+            .note_interruption(&integration, self.now, is_heard, waits);
         self.ledger
             .note_status(&integration, decided_at, self.now, is_good);
-        if self.history.is_sound() && !self.history.is_skewed {
-            self.ledger.note_interruption(&integration, self.now);
-        }
         self.integrations[who] = Some(integration);
         true
     }

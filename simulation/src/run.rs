@@ -9,13 +9,12 @@ use domain::sending::Now;
 use domain::stream::schedule::GRACE;
 use domain::time::Millis;
 
-use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter, name};
+use crate::history::{
+    BEGIN, Call, FIRST_GOOD, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter, name,
+};
 use crate::mutant::Mutant;
 use crate::work::{Body, Happening, Op, Process, Role};
 use crate::world::{AFTERMATH, REST, World, url, url_index};
-
-/// From this one on, events are good.
-const FIRST_GOOD: u32 = 1_000;
 
 /// Small enough that a few events reach each of them.
 pub const LIMITS: Limits = Limits {
@@ -53,6 +52,11 @@ impl World {
             Happening::Publish(count) => {
                 let ids = (self.next_event..self.next_event + count).collect();
                 self.next_event += count;
+                if self.history.is_busy {
+                    self.ledger.published.extend(
+                        (self.next_event - count..self.next_event).map(|id| (id, self.now)),
+                    );
+                }
                 self.report.published += count as usize;
                 self.send(Body::Events(ids), 0);
             }
@@ -115,8 +119,13 @@ impl World {
                 .find(|(_, id)| {
                     !self.ledger.is_done(generation, *id) && integration.passes(name(*id))
                 })
-                .filter(|_| is_sound && stream.schedule.wake_at.is_none());
+                .filter(|_| is_sound);
+            let is_waiting = forgotten.is_some();
+            let forgotten = forgotten.filter(|_| stream.schedule.wake_at.is_none());
             self.ledger.waits_unheard(who, generation, forgotten);
+            if is_fast && is_waiting {
+                self.ledger.is_silent(generation, who, self.now);
+            }
             let interruption = stream.health.interruption;
             if let Some(it) = interruption.filter(|_| is_sound && is_fast) {
                 let due = it.next_probe_at.0 + 2 * MINUTE + SEAL;

@@ -6,6 +6,7 @@ use ulid::Ulid;
 
 use super::Posting;
 use crate::backoff;
+use crate::integration::Integration;
 use crate::lifecycle::{Input, Ran, RanFailed};
 use crate::log::position::EventRef;
 use crate::sending::{Do, Now};
@@ -81,8 +82,14 @@ impl Posting {
     /// Whether the integration has to be read to know what a run changes: one that runs and is healthy changes nothing.
     fn says_something(&self, ran: &Ran, now: Now) -> bool {
         let integration = self.integration.as_deref();
-        let notes = integration.is_some_and(|it| super::notes(it, now));
+        let notes = integration.is_some_and(|it| notes(it, now));
         let is_news = ran.is_taken && !self.has_said_taken && (notes || self.is_failing);
         is_news || ran.failed.is_some() || ran.is_refused || ran.is_slow || ran.due_at.is_some()
     }
+}
+
+/// Whether a success of now has to be written down of an integration.
+pub(super) fn notes(integration: &Integration, now: Now) -> bool {
+    let stream = integration.stream();
+    stream.is_some_and(|stream| stream.health.notes_success(now.wall))
 }

@@ -52,7 +52,7 @@ pub struct Pace {
     pub last_rate: u64,
     /// The receiver asked for a pause until then.
     pub hold_until: Option<Millis>,
-    /// When it was refused last.
+    /// When it refused some in a row last.
     pub refused_at: Option<Millis>,
     /// How long requests take that are taken, in milliseconds; 0 where nothing is known.
     pub usual: u64,
@@ -354,16 +354,6 @@ impl Pacer {
     /// Until when the receiver asked for a pause, or was given one.
     pub fn hold_until(&self) -> u64 {
         self.hold_until
-    }
-
-    /// Whether anything but the ramp has limited the stream in the last ten seconds.
-    pub fn was_limited(&self, now: u64) -> bool {
-        let is_recent = |at: u64| now < at + 10_000;
-        self.refused_at.is_some_and(is_recent)
-            || self.past.iter().rev().take(10).any(|second| {
-                self.rate.is_some() && second.was_rate_full
-                    || second.was_window_full && self.ceiling.is_some()
-            })
     }
 }
 

@@ -54,8 +54,8 @@ impl Sender {
             }
             Because::Full => is_caught_up && !self.is_full(),
             Because::Refused | Because::Slow => {
+                // What live delivery finds of a receiver takes the stream back at once, and for longer each time.
                 is_caught_up
-                    && !self.pacer.was_limited(now.tick)
                     && self
                         .pace
                         .refused_at

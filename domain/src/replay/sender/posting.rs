@@ -5,7 +5,7 @@ use std::time::Duration;
 use ulid::Ulid;
 
 use super::held::Tried;
-use super::machine::{Row, Sender};
+use super::machine::Sender;
 use super::under_way::Sending;
 use crate::backoff;
 use crate::lifecycle::RanFailed;
@@ -213,7 +213,7 @@ impl Sender {
     fn taken(&mut self, sending: &Sending, is_failing: bool, now: Now) {
         let before = self.taken_wall.max(self.health.last_success_at);
         self.taken_wall = Some(now.wall);
-        self.row = Row::default();
+        self.row.end();
         self.saving.taken_at(sending.began, now.tick);
         if std::mem::take(&mut self.is_troubled) {
             // What failed because of the receiver has nothing to wait for.
@@ -275,15 +275,18 @@ impl Sender {
         let counts = taken_at <= since;
         if failure.is_refusal {
             self.was_refused = true;
-            self.pace.refused_at = Some(now.wall);
+            self.row.refuse(*event, *began, now.tick);
+            if self.row.count >= 2 {
+                self.pace.refused_at = Some(now.wall);
+            }
         }
         self.is_troubled |= counts && failure.is_refusal;
         // What began before something was taken says nothing about now.
         let is_since_taken = self.saving.is_since_taken(*began);
         let name = format!("{}/{}", event.segment, event.index);
         if !self.is_judge {
-            let (event, counts) = (*event, counts && is_since_taken);
-            self.witness(event, counts.then_some(name), failure, &reason, due_at, now);
+            let counts = counts && is_since_taken;
+            self.witness(counts.then_some(name), failure, &reason, due_at, now);
         } else if is_since_taken && self.is_probing() {
             if *is_probe {
                 self.probed(failure, jitter, now);
@@ -359,7 +362,6 @@ impl Sender {
     /// What a failure shows of a stream that is live, for delivery. `counts` is the event's name, where it is one that counts.
     fn witness(
         &mut self,
-        event: EventRef,
         counts: Option<String>,
         failure: &Failure,
         reason: &str,
@@ -385,8 +387,6 @@ impl Sender {
         if !failure.is_refusal {
             return;
         }
-        self.row.count += 1;
-        self.row.events.insert(event);
         let is_wish = failure.retry_after > Some(SHORT_WISH);
         if is_wish || self.row.count >= ROW && self.row.events.len() >= 2 {
             ran.is_refused = true;

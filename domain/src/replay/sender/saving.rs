@@ -160,7 +160,8 @@ impl Sender {
         let (to, sent) = reached.map_or((nowhere, nowhere), |(_, to, sent)| (to, sent));
         let refused_at = self.pace.refused_at;
         self.pace = self.pacer.kept(&self.pace, now.tick, now.wall);
-        self.pace.refused_at = self.pace.refused_at.max(refused_at);
+        // A refusal alone is no reason to stay behind.
+        self.pace.refused_at = refused_at;
         // What has ended since its items were stored or deleted is for the next one.
         let is_changed = self.held.has_dropped() || self.held.unstored().next().is_some();
         let saving = &mut self.saving;

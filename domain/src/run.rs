@@ -217,13 +217,14 @@ impl Posting {
             }
         }
         let may_begin = !self.is_halted && tick >= self.pause_until;
-        if may_begin && self.under_way.len() < self.width {
-            if let Some(number) = self.take(tick) {
-                self.began.get_or_insert(tick);
-                let began = None;
-                self.under_way.push(Attempt { number, began });
-                return Next::Post(number);
-            }
+        if may_begin
+            && self.under_way.len() < self.width
+            && let Some(number) = self.take(tick)
+        {
+            self.began.get_or_insert(tick);
+            let began = None;
+            self.under_way.push(Attempt { number, began });
+            return Next::Post(number);
         }
         if self.under_way.is_empty() && self.repeats.is_empty() && self.beside == 0 {
             let is_done = self.is_halted || self.next == self.events.len();
@@ -381,7 +382,7 @@ impl Machine for Posting {
                     return Some(Do::Post {
                         id: number as u64,
                         event: self.events[number],
-                        attempt: 1,
+                        attempt: 1 + self.repeated.get(&number).copied().map_or(0, u32::from),
                     });
                 }
                 Next::Done if self.orders.is_empty() => {

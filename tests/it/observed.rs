@@ -58,12 +58,13 @@ async fn what_functions_do_is_counted() {
     );
 
     world.publish(&[event("order.refused")]).await;
-    world.drain_until(DEADLINE, || receiver.count() >= 3).await;
+    world.drain_until(DEADLINE, || receiver.count() >= 5).await;
     world.send_to_ingest("not an event").await;
     world.drain().await;
     let tally = world.metrics().take();
     for (metric, count) in [
-        (Metric::Failed5xx, 1),
+        // Three times in its run: it may be a hiccup.
+        (Metric::Failed5xx, 3),
         (Metric::Failed4xx, 0),
         (Metric::Latency, 0),
         (Metric::EventsUnreadable, 1),

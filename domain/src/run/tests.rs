@@ -268,7 +268,7 @@ fn two_refusals_in_a_row_over_two_events_are_a_strike_and_three_stop_the_run() {
         assert_eq!(next_posts(&mut trial), [number]);
         assert!(trial.said().is_empty());
         trial.now += 10;
-        trial.end(number as usize, refused(None));
+        trial.end(number, refused(None));
     }
     trial.posts();
     assert!(trial.said()[0].is_strike && !trial.said()[0].is_refused);

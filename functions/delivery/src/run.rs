@@ -71,7 +71,7 @@ impl<'a> Delivering<'a> {
         let name = order.order();
         let answer = match order {
             Do::Post { id, attempt, .. } => self.post(id, attempt, holder).await,
-            order => self.others(order).await.map_err(RecentError::from),
+            order => self.others(order).await,
         };
         match answer {
             Ok(seen) => seen,

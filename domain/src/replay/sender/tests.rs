@@ -1,3 +1,6 @@
+mod evidence;
+mod listing;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use crate::integration::tests::webhook;
 use crate::lifecycle::{Applied, Input, Ran, Rules, apply};
 use crate::log::position::{EventRef, Position};
 use crate::receiver::outcome::{Failure, Outcome};
-use crate::sending::{Do, Machine, Now, Posted, Seen};
+use crate::sending::{Do, Machine, Now, Order, Posted, Seen};
 use crate::stream::Stream;
 use crate::stream::waiting::{StoredWaiting, Waiting, WaitingKey};
 use crate::time::Millis;
@@ -36,6 +39,10 @@ struct World {
     /// How many events were listed at a time, at most.
     listed: usize,
     begun: Vec<u64>,
+    /// The events that were given up, or refused for good.
+    rejected: Vec<usize>,
+    /// The order that fails, each time.
+    fails: Option<Order>,
 }
 
 /// How the receiver responds to an event, and after how many milliseconds.
@@ -67,6 +74,8 @@ impl World {
             limits: LIMITS,
             listed: 0,
             begun: Vec::new(),
+            rejected: Vec::new(),
+            fails: None,
         }
     }
 
@@ -136,6 +145,10 @@ impl World {
         respond: Respond,
         posts: &mut Vec<(usize, u64)>,
     ) -> (Seen, u64) {
+        let order = todo.order();
+        if self.fails == Some(order) {
+            return (Seen::Failed(order), 5);
+        }
         let seen = match todo {
             Do::Apply(input) => {
                 if let Input::Step { step, .. } = &input {
@@ -186,7 +199,10 @@ impl World {
                 };
                 return (seen, took);
             }
-            Do::Reject { id, .. } => Seen::Rejected { id },
+            Do::Reject { id, event, .. } => {
+                self.rejected.push(self.number(event));
+                Seen::Rejected { id }
+            }
             Do::Look => panic!("a step does not look"),
             Do::Put(items) => {
                 for item in items {
@@ -454,38 +470,4 @@ fn a_step_that_ends_in_the_middle_of_an_item_leaves_nothing_of_it_that_was_sent(
     assert_eq!(left, 50 - sent);
     let rest = world.step(&|_, _| (delivered(), 20)).len();
     assert_eq!(sent + rest, 50, "each once");
-}
-
-#[test]
-fn more_events_that_wait_than_are_listed_are_sent_and_then_what_is_owed() {
-    let mut world = World::owing(200);
-    let waits = world.log.iter().take(100).zip(1..);
-    world.waiting = waits
-        .map(|(segment, token)| {
-            let waiting = Waiting {
-                segment: *segment,
-                shard: 0,
-                indices: vec![0],
-                attempt: 2,
-                failing_since: Some(at(1)),
-                due_at: at(1),
-                reason: None,
-            };
-            let token = Ulid(token << 64);
-            let key = WaitingKey {
-                segment: *segment,
-                token,
-            };
-            (key, waiting)
-        })
-        .collect();
-    world.limits.waiting = 10;
-    let posts = world.step(&|_, _| (delivered(), 20));
-    let numbers: Vec<usize> = posts.iter().map(|(number, _)| *number).collect();
-    assert_eq!(world.listed, 20);
-    assert!(world.waiting.is_empty(), "{} are left", world.waiting.len());
-    // All that waited, and then those that are owed, of which the first hundred are the same.
-    let first_owed = numbers.iter().position(|number| *number >= 100).unwrap();
-    assert!((0..100).all(|number| numbers[..first_owed].contains(&number)));
-    assert!((100..200).all(|number| numbers[first_owed..].contains(&number)));
 }

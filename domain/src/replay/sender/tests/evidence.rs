@@ -1,0 +1,190 @@
+//! What a sender makes of failures: of the receiver's, of events that it never takes, and of our own.
+
+use super::*;
+use crate::sending::Order;
+
+/// An event of the log that waits, as an earlier sender or a run has stored it.
+fn waits(world: &mut World, number: usize, attempt: u32, failing_since: Millis, due_at: Millis) {
+    let segment = world.log[number];
+    let token = Ulid(number as u128 + 1);
+    let waiting = Waiting {
+        segment,
+        shard: 0,
+        indices: vec![0],
+        attempt,
+        failing_since: Some(failing_since),
+        due_at,
+        reason: None,
+    };
+    world.waiting.insert(WaitingKey { segment, token }, waiting);
+}
+
+/// A stream that has caught up, and is live.
+fn live(count: u64) -> World {
+    let mut world = World::owing(count);
+    world.step(&|_, _| (delivered(), 20));
+    assert_eq!(world.stream().served(), None);
+    world
+}
+
+#[test]
+fn events_that_are_never_taken_interrupt_no_stream_that_takes_the_others() {
+    let mut world = live(40);
+    let now = world.wall();
+    for number in 0..30 {
+        waits(
+            &mut world,
+            number,
+            4,
+            now.before(Duration::from_secs(600)),
+            now,
+        );
+    }
+    // The last success of delivery: the failures of these are older.
+    let ran = Ran {
+        is_taken: true,
+        ..Ran::default()
+    };
+    world.now += 61_000;
+    world.apply(&Input::Ran(ran));
+    let posts = world.step(&|_, _| (failed(false), 20));
+    assert!(posts.len() >= 30, "{}", posts.len());
+    let stream = world.stream();
+    assert!(!stream.is_interrupted() && stream.served().is_none());
+    assert_eq!(stream.health.failures, 0);
+}
+
+#[test]
+fn what_waited_because_of_the_receiver_is_due_when_it_accepts_again() {
+    let mut world = live(10);
+    let (now, soon) = (world.wall(), Duration::from_secs(1));
+    let later = now.after(Duration::from_secs(800));
+    if let Some(stream) = world.integration.stream_mut() {
+        stream.health.last_success_at = Some(now.before(Duration::from_secs(300)));
+        stream
+            .health
+            .fail(now.before(Duration::from_secs(200)), "x", now);
+    }
+    // One of before the last success, two of since then, and one that is due.
+    waits(
+        &mut world,
+        0,
+        9,
+        now.before(Duration::from_secs(900)),
+        later,
+    );
+    waits(
+        &mut world,
+        1,
+        9,
+        now.before(Duration::from_secs(200)),
+        later,
+    );
+    waits(
+        &mut world,
+        2,
+        9,
+        now.before(Duration::from_secs(100)),
+        later,
+    );
+    waits(
+        &mut world,
+        3,
+        2,
+        now.before(Duration::from_secs(100)),
+        now.after(soon),
+    );
+    let posts = world.step(&|_, _| (delivered(), 20));
+    let mut numbers: Vec<usize> = posts.iter().map(|(number, _)| *number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(world.waiting.len(), 1);
+}
+
+#[test]
+fn where_failures_are_no_refusals_what_was_never_tried_probes_first_and_a_minute_apart() {
+    let mut world = World::owing(60);
+    let forbids = |number, _| {
+        (
+            if number < 50 {
+                failed(false)
+            } else {
+                delivered()
+            },
+            20,
+        )
+    };
+    let (began, mut posts) = (world.now, Vec::new());
+    while world.now < began + 3_600_000 && !posts.iter().any(|(number, _)| *number == 50) {
+        posts.extend(world.step(&forbids));
+        let next = world.stream().schedule.wake_at.unwrap();
+        world.now += next.since(world.wall()).as_millis() as u64;
+    }
+    let pauses = posts.windows(2).map(|two| two[1].1 - two[0].1);
+    assert!(pauses.max().unwrap() <= 62_000);
+    let numbers = posts.iter().map(|(number, _)| *number);
+    let until = numbers.skip(20).take_while(|number| *number != 50);
+    let tried: Vec<usize> = until.collect();
+    let is_new = |at: usize| !tried[..at].contains(&tried[at]);
+    assert!((0..tried.len()).all(is_new), "{tried:?}");
+}
+
+#[test]
+fn of_events_that_are_never_taken_only_so_many_wait_and_the_oldest_are_rejected() {
+    let mut world = World::owing(60);
+    world.limits.waiting = 10;
+    let poison = |number: usize| number.is_multiple_of(2);
+    let respond = |number, _| {
+        let posted = if poison(number) {
+            failed(false)
+        } else {
+            delivered()
+        };
+        (posted, 20)
+    };
+    let (began, mut taken) = (world.now, 0);
+    while world.now < began + 1_200_000 {
+        let posts = world.step(&respond);
+        taken += posts.iter().filter(|(number, _)| !poison(*number)).count();
+        let Some(next) = world.stream().schedule.wake_at else {
+            break;
+        };
+        world.now += next.since(world.wall()).as_millis() as u64;
+    }
+    assert_eq!(taken, 30, "each of the others, once");
+    let waiting: usize = world.waiting.values().map(|it| it.indices.len()).sum();
+    assert!(waiting <= 12, "{waiting}");
+    let rejected: Vec<usize> = world.rejected.clone();
+    assert!(
+        rejected.len() + waiting == 30 && rejected.contains(&0),
+        "{rejected:?}"
+    );
+}
+
+#[test]
+fn a_step_in_which_a_call_fails_saves_what_it_has_done_and_leaves() {
+    for order in [Order::Put, Order::Read, Order::Post(40)] {
+        let mut world = World::owing(200);
+        world.fails = Some(order);
+        let mut posts = world.step(&|number, _| {
+            let posted = if number == 3 {
+                failed(false)
+            } else {
+                delivered()
+            };
+            (posted, 20)
+        });
+        assert_eq!(posts.is_empty(), order == Order::Read, "{order:?}");
+        world.fails = None;
+        world.now += 30_000;
+        posts.extend(world.step(&|_, _| (delivered(), 20)));
+        let mut numbers: Vec<usize> = posts.iter().map(|(number, _)| *number).collect();
+        numbers.retain(|number| *number != 3);
+        numbers.sort_unstable();
+        let once = numbers.windows(2).all(|two| two[0] != two[1]);
+        // What could not be stored holds the position: all that follows it comes again.
+        assert!(once || order == Order::Put, "{order:?}");
+        numbers.dedup();
+        assert_eq!(numbers.len(), 199, "{order:?}");
+    }
+}

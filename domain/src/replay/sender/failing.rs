@@ -1,7 +1,7 @@
 //! What a sender makes of orders that fail.
 
 use super::machine::{Phase, Sender};
-use crate::sending::{Do, Now, Order};
+use crate::sending::{Now, Order};
 
 /// How often an order is given again that has failed, and after how long: milliseconds.
 const AGAIN: (u32, u64) = (3, 1_000);
@@ -64,16 +64,6 @@ impl Again {
 }
 
 impl Sender {
-    /// Lists once more what could not be listed, when it is time.
-    pub(super) fn list_again(&mut self, now: Now) -> Option<Do> {
-        let is_due = !self.is_listing && self.listing.is_due(now.tick);
-        is_due.then(|| {
-            self.listing.wait();
-            self.is_listing = true;
-            Do::List
-        })
-    }
-
     /// Something of ours has failed, and again and again where it may be tried again: what is under way ends, what is known is
     /// written down if it can be, and another step is due soon.
     pub(super) fn give_in(&mut self) {

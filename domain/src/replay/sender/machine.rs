@@ -16,7 +16,7 @@ use crate::log::position::{EventRef, Position};
 use crate::sending::{Do, Holder, Machine, Now, Seen};
 use crate::stream::health::Health;
 use crate::stream::pace::{Pace, Pacer};
-use crate::stream::{Because, Stream};
+use crate::stream::Stream;
 use crate::time::Millis;
 
 /// How long before its end a step begins no request any more: one may take 15 seconds, and 5 are for the last checkpoint.
@@ -221,16 +221,6 @@ impl Sender {
         Do::Apply(Input::Step { turn, step })
     }
 
-    fn list(&mut self) {
-        self.is_listing = true;
-        self.pending.push_back(Do::List);
-    }
-
-    fn begin_listing(&mut self) {
-        self.phase = Phase::Listing;
-        self.list();
-    }
-
     pub(super) fn stream(&self) -> Option<&Stream> {
         self.integration.as_ref().and_then(Integration::stream)
     }
@@ -361,29 +351,6 @@ impl Sender {
             debug_assert!(self.reached().is_none_or(|(_, to, sent)| sent <= to));
         }
     }
-
-    /// Whether anything of what is owed can be sent now.
-    pub(super) fn has_owed(&self) -> bool {
-        !self.ahead.is_empty() && !self.is_full()
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        // A probe may take what is owed: all that waits may be of those that the receiver never takes.
-        if self.is_probing() {
-            return false;
-        }
-        let because = self.stream().and_then(Stream::served).map(|it| it.because);
-        let limit = match because {
-            Some(Because::Full) => self.resumes_below(),
-            _ => self.limits.waiting,
-        };
-        self.lists_more || self.held.fresh() >= limit
-    }
-
-    /// Below how many waiting events one that was full is not full any more.
-    pub(super) fn resumes_below(&self) -> usize {
-        self.limits.waiting * 4 / 5
-    }
 }
 
 impl Machine for Sender {
@@ -432,22 +399,7 @@ impl Machine for Sender {
     fn seen(&mut self, seen: Seen, now: Now) {
         match seen {
             Seen::Applied(applied) => self.applied(applied, now),
-            Seen::Waiting(found) => {
-                (self.is_listing, self.has_listed) = (false, true);
-                self.listing.succeed();
-                let listed: usize = found.iter().map(|it| it.waiting.indices.len()).sum();
-                self.lists_more = listed >= self.limits.listed();
-                let under_way = &mut self.under_way;
-                let found = found.into_iter().map(|it| under_way.without(it));
-                let (found, floor) = (found.collect(), self.floor());
-                self.held.found(found, floor);
-                if self.phase == Phase::Listing {
-                    self.phase = Phase::Working;
-                    if self.may_open_now(now) {
-                        self.open();
-                    }
-                }
-            }
+            Seen::Waiting(found) => self.listed(found, now),
             Seen::Read { events, next } => {
                 self.reading.succeed();
                 self.has_read(events, next);
@@ -465,14 +417,7 @@ impl Machine for Sender {
                 }
             }
             Seen::Put => self.stored(),
-            Seen::Dropped => {
-                self.saving.dropped();
-                // As much of the list is gone as makes room for what follows it.
-                let has_room = self.held.fresh() < self.resumes_below();
-                if self.lists_more && has_room && !self.is_listing && self.is_working() {
-                    self.list();
-                }
-            }
+            Seen::Dropped => self.dropped(),
             Seen::Failed(order) => self.failed_of_ours(order, now),
             Seen::Looked(_) => debug_assert!(false, "a step does not look"),
         }

@@ -24,12 +24,11 @@ const WIDEST: usize = 10;
 pub const LONGEST: u64 = 5_000;
 /// How long a request may be unanswered before the receiver is slow: milliseconds.
 const SLOW: u64 = 2_000;
-/// How long before the end of an invocation no attempt begins any more: milliseconds.
-const LAST_ATTEMPT: u64 = 16_000;
+/// How long before the end of an invocation no attempt begins any more: one may take 15 seconds and half a one of ours, and what is
+/// left is for what is written down. Milliseconds.
+const LAST_ATTEMPT: u64 = 17_000;
 /// How often the time is looked at: milliseconds.
 const TICK: u64 = 500;
-/// How often a write is tried again that failed, and after how long: milliseconds.
-const AGAIN: (u32, u64) = (3, 1_000);
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +195,8 @@ impl Posting {
                 self.phase = Phase::Posting;
             }
         }
-        self.is_failing = written::notes(&integration, now);
+        let stream = integration.stream();
+        self.is_failing = stream.is_some_and(|it| it.health.notes_success(now.wall));
         self.integration = Some(integration);
     }
 
@@ -282,7 +282,8 @@ impl Posting {
         match posted {
             Posted::Made(outcome, reason) => self.ended(attempt, outcome, reason, now),
             Posted::Unwanted => {}
-            Posted::Over => self.halt(number),
+            // Others need the sockets, too: a sender posts what is left as soon as there are some.
+            Posted::Over | Posted::Unmade => self.halt(number),
         }
     }
 
@@ -320,32 +321,6 @@ impl Posting {
                 self.fail(number, failure, reason, now);
             }
         }
-    }
-
-    /// A write has its answer: the next one, or the same again, or there is no time and the task has to come again.
-    fn wrote(&mut self, is_done: bool, now: u64) {
-        debug_assert!(self.phase == Phase::Writing && self.under_way.is_empty());
-        if is_done {
-            self.writes.pop_front();
-            self.failures_of_ours = 0;
-            return;
-        }
-        self.failures_of_ours += 1;
-        if self.failures_of_ours <= AGAIN.0 && now + AGAIN.1 < self.over {
-            self.again_at = Some(now + AGAIN.1);
-            return;
-        }
-        // Where events wait, that has to be known. Anything else goes by samples: to hand the run back would send it again.
-        let is_needed = match self.writes.pop_front() {
-            Some(Do::Put(_)) => true,
-            Some(Do::Apply(Input::Ran(ran))) => ran.due_at.is_some(),
-            _ => false,
-        };
-        if is_needed {
-            self.is_handed_back = true;
-            self.phase = Phase::Over;
-        }
-        self.failures_of_ours = 0;
     }
 
     /// An order that goes beside the attempts has its answer.
@@ -425,6 +400,7 @@ impl Machine for Posting {
                 posted,
                 is_failing,
                 jitter,
+                took: _,
             } => {
                 self.jitter = jitter;
                 self.is_failing |= is_failing;

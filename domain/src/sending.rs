@@ -120,6 +120,8 @@ pub enum Posted {
     Unwanted,
     /// It was not: the integration is stopped, was started again since, or is gone, or somebody else sends its events now.
     Over,
+    /// It was not, for a reason of ours: this process had no socket for it. It says nothing about the receiver, and is no attempt.
+    Unmade,
 }
 
 /// The answer to an order.
@@ -151,6 +153,8 @@ pub enum Seen {
         id: u64,
         /// What came of it.
         posted: Posted,
+        /// How long the receiver took, in milliseconds, from its request to the status of its response: no body, and nothing of ours.
+        took: u64,
         /// Whether the integration, as it was looked at for this attempt, shows failures that a success clears.
         is_failing: bool,
         /// In `0.0..1.0`.

@@ -3,6 +3,7 @@
 mod connections;
 mod failure;
 mod kept;
+mod look;
 mod request;
 mod resolver;
 mod response;
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 use crate::connections::{Connections, Used};
 use crate::failure::{NoResponse, is_closed, transport_reason};
 use crate::kept::Moment;
+pub use crate::look::Tls;
 use crate::request::headers;
 use crate::resolver::PublicResolver;
 use crate::response::{outcome, readable, retry_after};
@@ -35,7 +37,6 @@ pub use crate::rest::MAX_ANSWER_BYTES;
 use crate::rest::{REST_TIMEOUT, Rest, TEXT_TIMEOUT};
 use crate::sockets::{Socket, Sockets};
 use crate::target::{Target, Targets};
-pub use crate::tls::Tls;
 
 /// How long a connection may take to be made (docs/api.md, Webhooks).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,14 +115,25 @@ impl Receivers {
     /// Sends one event, at `now` by the wall clock. What comes of it is known with the status of the response, whatever becomes of
     /// the body; it was never sent where [`Exchange::is_ours`].
     pub async fn post(&self, post: &Post<'_>, now: Millis) -> Exchange {
-        self.post_with(post, now, false).await.0
+        self.post_noting(post, now, || ()).await
+    }
+
+    /// As [`Receivers::post`]; `begins` is called when the request begins: what was waited for before is ours. It is not called where
+    /// nothing is sent.
+    pub async fn post_noting(
+        &self,
+        post: &Post<'_>,
+        now: Millis,
+        begins: impl FnOnce() + Send,
+    ) -> Exchange {
+        self.post_with(post, now, false, begins).await.0
     }
 
     /// Sends a sample event, marked as one, and looks at the receiver's TLS.
     pub async fn test(&self, post: &Post<'_>, now: Millis) -> Tested {
-        let (exchange, response) = self.post_with(post, now, true).await;
+        let (exchange, response) = self.post_with(post, now, true, || ()).await;
         let tls = match self.targets.of(post.url) {
-            Some(target) => tls::look(&target.origin, &self.connections).await,
+            Some(target) => look::look(&target.origin, &self.connections).await,
             None => None,
         };
         Tested {
@@ -132,8 +144,14 @@ impl Receivers {
     }
 
     /// Sends one event, or a sample, and returns the start of the response besides; that of an event is there for a 400 alone.
-    async fn post_with(&self, post: &Post<'_>, now: Millis, is_test: bool) -> (Exchange, String) {
-        match self.exchange(post, now, is_test).await {
+    async fn post_with(
+        &self,
+        post: &Post<'_>,
+        now: Millis,
+        is_test: bool,
+        begins: impl FnOnce() + Send,
+    ) -> (Exchange, String) {
+        match self.exchange(post, now, is_test, begins).await {
             Ok(response) => {
                 let exchange = Exchange {
                     outcome: response.outcome,
@@ -165,6 +183,7 @@ impl Receivers {
         post: &Post<'_>,
         now: Millis,
         is_test: bool,
+        begins: impl FnOnce() + Send,
     ) -> Result<Response, Lacking> {
         let asked = Moment::now(now);
         let Some(target) = self.targets.of(post.url) else {
@@ -185,7 +204,9 @@ impl Receivers {
         // The receiver's time begins when there is a way to it: what was waited for until now is ours.
         let began = asked.later();
         let lacking = |error| lacking(&error, began.later().tick - began.tick);
-        let sending = self.send(&target, request, way.map_err(lacking)?, began);
+        let way = way.map_err(lacking)?;
+        begins();
+        let sending = self.send(&target, request, way, began);
         let sent = timeout(self.exchange_timeout, sending).await;
         let (response, used) = sent.unwrap_or(Err(NoResponse::InTime)).map_err(lacking)?;
         let took = began.later().tick - began.tick;

@@ -197,7 +197,8 @@ impl<'a> Sending<'a> {
         Ok(())
     }
 
-    /// Posts an event, if the integration as it is at this moment lets it be sent; [`Do::Post`]. `post` makes the request.
+    /// Posts an event, if the integration as it is at this moment lets it be sent; [`Do::Post`]. `post` makes the request, and calls
+    /// [`Sending::begun`] when it begins.
     ///
     /// # Errors
     /// When the integration cannot be read, or its secrets cannot be decrypted.
@@ -208,7 +209,7 @@ impl<'a> Sending<'a> {
         event: Event<'_>,
         post: impl FnOnce(Ready) -> F,
     ) -> Result<Seen, RecentError> {
-        let (name, mut is_failing) = (event.name, false);
+        let (name, mut took, mut is_failing) = (event.name, 0, false);
         let is_sent = |integration: &Integration| look(integration, holder, name) == Look::Send;
         let ready = self.recent.ready(self.integration_ref, is_sent).await?;
         let looked = ready.as_ref().map(|it| look(&it.integration, holder, name));
@@ -217,9 +218,8 @@ impl<'a> Sending<'a> {
                 let integration = ready.integration.clone();
                 let stream = integration.stream();
                 is_failing = stream.is_some_and(|it| it.health.failing_since.is_some());
-                let Now { tick, .. } = self.watch.now();
-                lock(&self.begun).push((id, tick));
                 let exchange = post(ready).await;
+                took = exchange.took.as_millis() as u64;
                 self.made(&integration, event, attempt, exchange)
             }
             (Some(_), Some(Look::Unwanted)) => Posted::Unwanted,
@@ -228,12 +228,19 @@ impl<'a> Sending<'a> {
         Ok(Seen::Posted {
             id,
             posted,
+            took,
             is_failing,
             jitter: rand::random(),
         })
     }
 
-    /// Takes note of an attempt that was made.
+    /// The request of an attempt begins.
+    pub fn begun(&self, id: u64) {
+        let Now { tick, .. } = self.watch.now();
+        lock(&self.begun).push((id, tick));
+    }
+
+    /// Takes note of an attempt that was made, or could not be.
     fn made(
         &self,
         integration: &Integration,
@@ -241,6 +248,10 @@ impl<'a> Sending<'a> {
         attempt: u32,
         exchange: Exchange,
     ) -> Posted {
+        if exchange.is_ours() {
+            self.metrics.exchange(&exchange);
+            return Posted::Unmade;
+        }
         let attempted = Attempted {
             id: event.id,
             published_at: Millis(event.event.segment.timestamp_ms()),

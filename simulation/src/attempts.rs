@@ -13,6 +13,9 @@ use crate::requests::of;
 use crate::work::{Happening, Op, Process, Role};
 use crate::world::{World, url_index};
 
+/// How long a request waits for a socket, in milliseconds.
+const NO_SOCKET: u64 = 500;
+
 impl World {
     pub fn is_fresh(&self, process: &Process) -> bool {
         let for_so_long = match self.mutant {
@@ -71,6 +74,11 @@ impl World {
         let Target::Webhook { callback, .. } = &integration.target else {
             return;
         };
+        // No socket becomes free in time.
+        let failures = self.history.failures;
+        if self.unlucky(failures) {
+            return self.answer_post(id, attempt, Posted::Unmade, self.now + NO_SOCKET);
+        }
         let (who, generation) = of(process);
         let receiver = who * URLS + url_index(&callback.callback_url);
         let luck = self.random.random();
@@ -101,17 +109,25 @@ impl World {
         let at = self.now + took;
         let stream = integration.stream();
         let is_failing = stream.is_some_and(|it| it.health.failing_since.is_some());
-        self.answer_made(id, attempt, posted, is_failing, at);
+        self.answer_made(id, attempt, posted, (took, is_failing), at);
     }
 
     fn answer_post(&mut self, id: u64, attempt: u64, posted: Posted, at: u64) {
-        self.answer_made(id, attempt, posted, false, at);
+        self.answer_made(id, attempt, posted, (0, false), at);
     }
 
-    fn answer_made(&mut self, id: u64, attempt: u64, posted: Posted, is_failing: bool, at: u64) {
+    fn answer_made(
+        &mut self,
+        id: u64,
+        attempt: u64,
+        posted: Posted,
+        (took, is_failing): (u64, bool),
+        at: u64,
+    ) {
         let seen = Seen::Posted {
             id: attempt,
             posted,
+            took,
             is_failing,
             jitter: self.random.random(),
         };

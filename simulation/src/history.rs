@@ -16,8 +16,6 @@ pub const BEGIN: u64 = 1_700_000_000_000;
 pub const FRESH: u64 = 200;
 /// How long after its write a stop is answered, in milliseconds.
 pub const STOP_ANSWERED: u64 = 400;
-/// From this one on, events are good.
-pub const FIRST_GOOD: u32 = 1_000;
 /// A minute in milliseconds.
 pub const MINUTE: u64 = 60_000;
 

@@ -1,7 +1,7 @@
 //! One sender's pace against receivers that take only so much: how long it takes, and how much is refused.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use domain::backoff;
@@ -121,6 +121,7 @@ pub fn run(kind: Kind, events: usize, seed: u64, trace: bool) -> Figures {
     // Due, and how often it was tried.
     let mut waiting: BinaryHeap<Reverse<(u64, u32, u32)>> = BinaryHeap::new();
     let mut ends: BinaryHeap<Reverse<End>> = BinaryHeap::new();
+    let mut begun: BTreeMap<u64, u64> = BTreeMap::new();
     let (mut left, mut id, mut probes, mut is_down) = (events, 0, 0, false);
     let (mut failed, mut failing_since) = (0, 0);
     let mut back_at = match kind.capacity {
@@ -136,6 +137,7 @@ pub fn run(kind: Kind, events: usize, seed: u64, trace: bool) -> Figures {
                 break;
             }
             ends.pop();
+            let took = now - begun.remove(&attempt).unwrap_or(now);
             receiver.busy -= usize::from(counts);
             if taken {
                 left -= 1;
@@ -144,17 +146,17 @@ pub fn run(kind: Kind, events: usize, seed: u64, trace: bool) -> Figures {
                 if is_down {
                     is_down = false;
                     probes = 0;
-                    pacer.end(attempt, Verdict::Taken, now);
+                    pacer.end(attempt, Verdict::Taken, took, now);
                     pacer.resume(now);
                     back_at.get_or_insert(now);
                     continue;
                 }
-                pacer.end(attempt, Verdict::Taken, now);
+                pacer.end(attempt, Verdict::Taken, took, now);
                 continue;
             }
             figures.refused += 1;
             let pause = kind.retry_after.map(Duration::from_secs);
-            pacer.end(attempt, Verdict::Refused(pause), now);
+            pacer.end(attempt, Verdict::Refused(pause), took, now);
             let delay = backoff::pause(tries + 1, pause, random.random()).as_millis() as u64;
             waiting.push(Reverse((now + delay, event, tries + 1)));
             failed += 1;
@@ -198,6 +200,7 @@ pub fn run(kind: Kind, events: usize, seed: u64, trace: bool) -> Figures {
             id += 1;
             pacer.begin(id, now);
             pacer.begun(id, now);
+            begun.insert(id, now);
             let (is_taken, took) = receiver.request(now);
             let counts = is_taken
                 && matches!(

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use domain::receiver::outcome::{Failure, Outcome};
 
-use crate::history::FIRST_GOOD;
-
+/// From this one on, events are good.
+pub const FIRST_GOOD: u32 = 1_000;
 /// What a receiver says of an event that it will never take.
 pub const REFUSAL: &str = "no";
 

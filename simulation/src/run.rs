@@ -9,10 +9,9 @@ use domain::sending::Now;
 use domain::stream::schedule::GRACE;
 use domain::time::Millis;
 
-use crate::history::{
-    BEGIN, Call, FIRST_GOOD, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter, name,
-};
+use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter, name};
 use crate::mutant::Mutant;
+use crate::receiver::FIRST_GOOD;
 use crate::work::{Body, Happening, Op, Process, Role};
 use crate::world::{AFTERMATH, REST, World, url, url_index};
 

@@ -7,6 +7,7 @@
 //! The position moves at checkpoints, to the lowest event that is neither done with nor in a waiting item. So a sender that is
 //! killed repeats what it has sent since its last checkpoint, and loses nothing.
 
+mod again;
 mod choosing;
 mod failing;
 mod held;

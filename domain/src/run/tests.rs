@@ -1,3 +1,5 @@
+mod evidence;
+
 use ulid::Ulid;
 
 use super::*;
@@ -113,11 +115,15 @@ impl Trial {
     }
 
     fn end(&mut self, number: usize, outcome: Outcome) {
-        let posted = Posted::Made(outcome, "Request".to_owned());
+        self.posted(number, Posted::Made(outcome, "Request".to_owned()));
+    }
+
+    fn posted(&mut self, number: usize, posted: Posted) {
         let (id, is_failing, jitter) = (number as u64, false, 0.0);
         self.see(Seen::Posted {
             id,
             posted,
+            took: 0,
             is_failing,
             jitter,
         });
@@ -226,130 +232,6 @@ fn a_run_stops_when_the_receiver_asks_for_a_pause_and_what_is_left_waits() {
     assert!(ran.is_refused && ran.is_taken);
     assert_eq!(ran.hold, Some(Duration::from_secs(7)));
     assert_eq!(ran.due_at, Some(Millis(100_000)));
-}
-
-/// Waits until something is posted, for a second at most.
-fn next_posts(trial: &mut Trial) -> Vec<usize> {
-    let until = trial.now + 1_000;
-    while trial.now < until {
-        let posts = trial.posts();
-        if !posts.is_empty() {
-            return posts;
-        }
-        trial.wait(1_000);
-    }
-    Vec::new()
-}
-
-#[test]
-fn a_refusal_alone_is_tried_again_in_its_run_and_nothing_is_written() {
-    let mut trial = Trial::of(4, 30_000);
-    assert_eq!(trial.posts(), [0]);
-    trial.now = 10;
-    trial.end(0, refused(None));
-    assert!(trial.posts().is_empty(), "a pause");
-    // What was never tried comes first, then what was refused when it is due.
-    assert_eq!((next_posts(&mut trial), trial.now), (vec![1], 110));
-    trial.now += 10;
-    trial.end(1, Outcome::Delivered);
-    assert_eq!(trial.posts(), [2, 3]);
-    trial.end(2, Outcome::Delivered);
-    trial.end(3, Outcome::Delivered);
-    assert_eq!((next_posts(&mut trial), trial.now), (vec![0], 260));
-    trial.end(0, Outcome::Delivered);
-    assert!(trial.posts().is_empty() && trial.posting.is_over());
-    assert_eq!(trial.orders, []);
-}
-
-#[test]
-fn two_refusals_in_a_row_over_two_events_are_a_strike_and_three_stop_the_run() {
-    let mut trial = Trial::of(9, 30_000);
-    for number in [0, 1] {
-        assert_eq!(next_posts(&mut trial), [number]);
-        assert!(trial.said().is_empty());
-        trial.now += 10;
-        trial.end(number, refused(None));
-    }
-    trial.posts();
-    assert!(trial.said()[0].is_strike && !trial.said()[0].is_refused);
-    let refused_at = trial.now;
-    assert_eq!(next_posts(&mut trial), [2]);
-    assert_eq!(trial.now, refused_at + 300);
-    trial.end(2, refused(None));
-    assert!(trial.posts().is_empty() && trial.posting.is_over());
-    let ran = trial.said()[1];
-    assert!(ran.is_refused && !ran.is_strike && ran.hold.is_none());
-    let RanFailed { events, .. } = ran.failed.as_ref().unwrap();
-    assert_eq!(events.len(), 3);
-    let waiting: usize = trial.items().iter().map(|it| it.indices.len()).sum();
-    assert_eq!(waiting, 9);
-}
-
-#[test]
-fn refusals_of_one_moment_are_one_and_an_acceptance_in_between_ends_a_row() {
-    let mut trial = Trial::of(12, 30_000);
-    for number in trial.posts() {
-        trial.end(number, Outcome::Delivered);
-    }
-    for number in trial.posts() {
-        trial.end(number, Outcome::Delivered);
-    }
-    // Four at a time, all refused.
-    let begun = trial.posts();
-    assert_eq!(begun, [3, 4, 5, 6]);
-    trial.now += 10;
-    for number in begun {
-        trial.end(number, refused(None));
-    }
-    assert_eq!(next_posts(&mut trial), [7]);
-    assert!(trial.said().is_empty(), "one row of one");
-    trial.now += 10;
-    trial.end(7, Outcome::Delivered);
-    assert_eq!(next_posts(&mut trial), [8, 9]);
-    trial.now += 10;
-    trial.end(8, refused(None));
-    trial.end(9, Outcome::Delivered);
-    assert_eq!(next_posts(&mut trial), [10, 11]);
-    trial.end(10, Outcome::Delivered);
-    trial.end(11, Outcome::Delivered);
-    for _ in 0..20 {
-        for number in next_posts(&mut trial) {
-            trial.now += 10;
-            trial.end(number, Outcome::Delivered);
-        }
-    }
-    assert!(trial.posting.is_over());
-    assert_eq!(trial.orders, [], "all are taken at last");
-}
-
-#[test]
-fn an_event_is_posted_three_times_in_a_run_and_a_run_of_one_strikes_then() {
-    let mut trial = Trial::of(1, 30_000);
-    for _ in 0..3 {
-        assert!(trial.said().is_empty());
-        assert_eq!(next_posts(&mut trial), [0]);
-        trial.now += 10;
-        trial.end(0, refused(Some(900)));
-    }
-    trial.posts();
-    assert!(trial.posting.is_over());
-    assert!(trial.said()[0].is_strike);
-    let ran = trial.said()[1];
-    assert!(!ran.is_refused && ran.failed.as_ref().unwrap().events.len() == 1);
-    assert_eq!(trial.items()[0].attempt, 2);
-}
-
-#[test]
-fn what_failed_before_something_was_taken_counts_for_nothing() {
-    let mut trial = Trial::of(2, 30_000);
-    assert_eq!(trial.posts(), [0]);
-    trial.end(0, failed());
-    assert_eq!(trial.posts(), [1]);
-    trial.end(1, Outcome::Delivered);
-    trial.posts();
-    let ran = trial.said()[0];
-    assert_eq!(ran.failed.as_ref().unwrap().events, [] as [String; 0]);
-    assert_eq!(trial.items()[0].indices, [0]);
 }
 
 #[test]
@@ -484,4 +366,30 @@ fn what_cannot_be_written_is_tried_again_and_only_what_has_to_be_known_hands_a_r
     trial.see(Seen::Failed(Order::Reject(0)));
     trial.posts();
     assert!(trial.posting.is_over() && !trial.posting.is_handed_back());
+}
+
+#[test]
+fn where_there_is_no_socket_the_run_stops_and_its_events_wait_as_though_they_had_not_been_tried() {
+    let mut trial = Trial::of(5, 30_000);
+    assert_eq!(trial.posts(), [0]);
+    trial.end(0, Outcome::Delivered);
+    assert_eq!(trial.posts(), [1, 2]);
+    trial.now = 500;
+    trial.posted(2, Posted::Unmade);
+    assert!(trial.posts().is_empty());
+    trial.end(1, Outcome::Delivered);
+    assert!(trial.posts().is_empty() && trial.posting.is_over());
+    assert!(!trial.posting.is_handed_back());
+    let items = trial.items();
+    assert_eq!(items.len(), 1);
+    assert_eq!(
+        (&items[0].indices[..], items[0].attempt),
+        (&[2, 3, 4][..], 1)
+    );
+    assert_eq!((items[0].failing_since, &items[0].reason), (None, &None));
+    let [ran] = trial.said()[..] else {
+        panic!("{:?}", trial.said());
+    };
+    assert!(ran.failed.is_none() && !ran.is_refused && !ran.is_slow);
+    assert_eq!(ran.due_at, Some(Millis(100_500)), "a sender is asked for");
 }

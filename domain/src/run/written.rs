@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 
 use ulid::Ulid;
 
-use super::Posting;
+use super::{Phase, Posting};
 use crate::backoff;
-use crate::integration::Integration;
 use crate::lifecycle::{Input, Ran, RanFailed};
 use crate::log::position::EventRef;
 use crate::sending::{Do, Now};
 use crate::stream::waiting::{Waiting, items, named};
+
+/// How often a write is tried again that failed, and after how long: milliseconds.
+const AGAIN: (u32, u64) = (3, 1_000);
 
 impl Posting {
     /// The orders, in order: a sender that is asked for finds what waits.
@@ -82,14 +84,35 @@ impl Posting {
     /// Whether the integration has to be read to know what a run changes: one that runs and is healthy changes nothing.
     fn says_something(&self, ran: &Ran, now: Now) -> bool {
         let integration = self.integration.as_deref();
-        let notes = integration.is_some_and(|it| notes(it, now));
+        let stream = integration.and_then(|it| it.stream());
+        let notes = stream.is_some_and(|it| it.health.notes_success(now.wall));
         let is_news = ran.is_taken && !self.has_said_taken && (notes || self.is_failing);
         is_news || ran.failed.is_some() || ran.is_refused || ran.is_slow || ran.due_at.is_some()
     }
-}
 
-/// Whether a success of now has to be written down of an integration.
-pub(super) fn notes(integration: &Integration, now: Now) -> bool {
-    let stream = integration.stream();
-    stream.is_some_and(|stream| stream.health.notes_success(now.wall))
+    /// A write has its answer: the next one, or the same again, or there is no time and the task has to come again.
+    pub(super) fn wrote(&mut self, is_done: bool, now: u64) {
+        debug_assert!(self.phase == Phase::Writing && self.under_way.is_empty());
+        if is_done {
+            self.writes.pop_front();
+            self.failures_of_ours = 0;
+            return;
+        }
+        self.failures_of_ours += 1;
+        if self.failures_of_ours <= AGAIN.0 && now + AGAIN.1 < self.over {
+            self.again_at = Some(now + AGAIN.1);
+            return;
+        }
+        // Where events wait, that has to be known. Anything else goes by samples: to hand the run back would send it again.
+        let is_needed = match self.writes.pop_front() {
+            Some(Do::Put(_)) => true,
+            Some(Do::Apply(Input::Ran(ran))) => ran.due_at.is_some(),
+            _ => false,
+        };
+        if is_needed {
+            self.is_handed_back = true;
+            self.phase = Phase::Over;
+        }
+        self.failures_of_ours = 0;
+    }
 }

@@ -274,15 +274,14 @@ impl Pacer {
         }
     }
 
-    /// A request has ended.
-    pub fn end(&mut self, id: u64, verdict: Verdict, now: u64) {
+    /// A request has ended, for which the receiver took so many milliseconds.
+    pub fn end(&mut self, id: u64, verdict: Verdict, took: u64, now: u64) {
         let Some(begun) = self.under_way.remove(&id) else {
             return;
         };
         self.is_answered |= verdict != Verdict::Void;
         match verdict {
             Verdict::Taken => {
-                let took = now.saturating_sub(begun.at.unwrap_or(now));
                 self.second.taken += 1;
                 self.second.latency += took;
                 self.second.good = self.second.good.max(begun.beside);

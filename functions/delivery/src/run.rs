@@ -118,7 +118,8 @@ impl<'a> Delivering<'a> {
                 event_id: event.id,
                 body: event.body,
             };
-            app.receivers.post(&post, app.clock.now()).await
+            let (now, begins) = (app.clock.now(), || self.sending.begun(id));
+            app.receivers.post_noting(&post, now, begins).await
         };
         self.sending.post((id, attempt), holder, event, post).await
     }

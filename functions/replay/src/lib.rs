@@ -4,6 +4,7 @@ mod reading;
 mod segments;
 mod sending;
 mod sweep;
+mod work;
 
 use std::sync::Mutex;
 use std::time::Duration;

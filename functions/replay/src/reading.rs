@@ -5,25 +5,18 @@ use std::time::{Duration, Instant};
 use domain::integration_log::skipped;
 use domain::log::position::Position;
 use domain::replay::reading::{Next, Reading};
-use domain::replay::sender::Seen;
-use shared::store::event_log::Reader;
+use domain::sending::Seen;
 use shared::telemetry::chain;
 use ulid::Ulid;
 
 use crate::ReplayError;
 use crate::segments::lock;
-use crate::sending::Work;
+use crate::work::{Read, Work};
 
 /// How long the event log is read for one read of a sender: a range may have much that does not pass the filter.
 const LONGEST_READ: Duration = Duration::from_secs(2);
 /// How long a read waits for what is unpacked to be sent, before it looks again.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
-
-/// A range that is being read, and its pages.
-pub struct Read {
-    reading: Reading,
-    pages: Reader,
-}
 
 impl Work<'_> {
     /// Reads on, from where the last read ended if that is where to continue. A read that fails is begun again by the next one.

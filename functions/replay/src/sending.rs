@@ -1,10 +1,9 @@
 //! Carries out a step: what its sender orders, on the stores and on the receiver.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use domain::integration::{Integration, IntegrationRef, Target};
+use domain::integration::{IntegrationRef, Target};
 use domain::lifecycle::{Applied, Input, StepInput};
 use domain::log::position::EventRef;
 use domain::metric::Metric;
@@ -13,11 +12,10 @@ use domain::sending::{Do, Holder, Machine, Posted, Seen};
 use domain::time::Millis;
 use receivers::Post;
 use shared::recent::Ready;
-use shared::rejections::Rejections;
-use shared::sending::{Sending, Stores, drive};
+use shared::sending::drive;
 
-use crate::reading::Read;
-use crate::segments::{Event, Segments, lock};
+use crate::segments::{Event, lock};
+use crate::work::Work;
 use crate::{App, ReplayError};
 
 /// How long a step may keep the others of its batch waiting that are over.
@@ -96,53 +94,7 @@ pub async fn step(
     }
 }
 
-/// What a step needs while it is at work.
-pub struct Work<'a> {
-    /// What replay works with.
-    pub app: &'a App,
-    /// The integration.
-    pub integration_ref: &'a IntegrationRef,
-    /// When the step began.
-    pub began: Instant,
-    /// How long it had then.
-    pub left: Duration,
-    /// The integration as it was written last: which filter it reads under.
-    pub integration: Mutex<Option<Integration>>,
-    /// What is unpacked.
-    pub segments: Segments<'a>,
-    /// Where the last read ended, to continue there.
-    pub reading: Mutex<Option<Read>>,
-    sending: Sending<'a>,
-}
-
-impl<'a> Work<'a> {
-    fn new(app: &'a App, integration_ref: &'a IntegrationRef, left: Duration) -> Work<'a> {
-        let stores = Stores {
-            clock: &app.clock,
-            metrics: &app.metrics,
-            counter: &app.counter,
-            lifecycle: &app.lifecycle,
-            recent: &app.recent,
-            waiting_events: &app.waiting_events,
-        };
-        let rejections = Rejections::new(
-            &app.rejected_events,
-            &app.fates,
-            &app.integration_log,
-            &app.clock,
-        );
-        Work {
-            app,
-            integration_ref,
-            began: Instant::now(),
-            left,
-            integration: Mutex::default(),
-            segments: Segments::new(&app.event_log, &integration_ref.tenant),
-            reading: Mutex::default(),
-            sending: Sending::new(stores, rejections, integration_ref),
-        }
-    }
-
+impl Work<'_> {
     async fn carry_out(&self, order: Do, holder: Holder) -> Seen {
         let name = order.order();
         match self.answer(order, holder).await {
@@ -223,6 +175,7 @@ impl<'a> Work<'a> {
             return Ok(Seen::Posted {
                 id,
                 posted: Posted::Unwanted,
+                took: 0,
                 is_failing: false,
                 jitter: 0.0,
             });
@@ -239,7 +192,8 @@ impl<'a> Work<'a> {
                 event_id: &found.id,
                 body: &found.body,
             };
-            app.receivers.post(&post, app.clock.now()).await
+            let (now, begins) = (app.clock.now(), || self.sending.begun(id));
+            app.receivers.post_noting(&post, now, begins).await
         };
         let event = as_sent(event, found);
         let posted = self.sending.post((id, attempt), holder, event, post);

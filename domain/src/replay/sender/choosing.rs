@@ -19,6 +19,9 @@ enum Chosen {
 impl Sender {
     /// Begins the next attempt, if the pace allows one and there is something to send.
     pub(super) fn post(&mut self, now: Now) -> Option<Do> {
+        if now.tick < self.rests_until {
+            return None;
+        }
         let chosen = self.choose(now)?;
         if self
             .pacer

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::failing::Again;
+use super::again::Again;
 use super::held::Held;
 use super::progress::Saving;
 use super::types::{LONGEST_HOLD, Limits};
@@ -14,12 +14,13 @@ use crate::integration::Integration;
 use crate::lifecycle::{Applied, Input, Ran, Rules, StepInput, Verdict as Written};
 use crate::log::position::{EventRef, Position};
 use crate::sending::{Do, Holder, Machine, Now, Seen};
+use crate::stream::Stream;
 use crate::stream::health::Health;
 use crate::stream::pace::{Pace, Pacer};
-use crate::stream::Stream;
 use crate::time::Millis;
 
-/// How long before its end a step begins no request any more: one may take 15 seconds, and 5 are for the last checkpoint.
+/// How long before its end a step begins no request any more: one may take 15 seconds and half a one of ours, and what is left is for
+/// the last checkpoint.
 const LAST_REQUEST: Duration = Duration::from_secs(20);
 /// How often the time is looked at while there is nothing to begin: milliseconds.
 const TICK: u64 = 500;
@@ -51,6 +52,8 @@ pub struct Sender {
     pub(super) horizon: Millis,
     /// When nothing is begun any more.
     pub(super) last_request: u64,
+    /// Until when nothing is begun for want of a socket.
+    pub(super) rests_until: u64,
     /// When nothing is stored or deleted again that could not be.
     pub(super) last_stored: u64,
     pub(super) phase: Phase,
@@ -166,6 +169,7 @@ impl Sender {
             limits,
             horizon: rules.horizon(now.wall),
             last_request: until(LAST_REQUEST),
+            rests_until: now.tick,
             last_stored: until(LAST_STORED),
             phase: Phase::New,
             integration: None,
@@ -408,9 +412,10 @@ impl Machine for Sender {
             Seen::Posted {
                 id,
                 posted,
+                took,
                 is_failing,
                 jitter,
-            } => self.posted(id, posted, is_failing, jitter, now),
+            } => self.posted((id, took), posted, is_failing, jitter, now),
             Seen::Rejected { id } => {
                 if let Some(sending) = self.under_way.remove(id) {
                     self.finish(sending.event, sending.tried);
@@ -428,7 +433,9 @@ impl Machine for Sender {
             (true, _) => Some(now.tick),
             (false, due) => due.map(|due| now.tick + due.since(now.wall).as_millis() as u64),
         };
-        let begins = due.and_then(|due| Some(due.max(self.pacer.may_begin_at(now.tick)?)));
+        let may_begin_at = self.pacer.may_begin_at(now.tick);
+        let may_begin_at = may_begin_at.map(|at| at.max(self.rests_until));
+        let begins = due.and_then(|due| Some(due.max(may_begin_at?)));
         let again = [self.listing, self.reading, self.saving.again].map(|it| it.at());
         let first = again.into_iter().chain([begins]).flatten().min();
         let latest = now.tick + TICK;

@@ -22,6 +22,8 @@ const PROVEN: u32 = 10;
 /// How many refusals in a row, over two events, take a stream out of live delivery; and the longest pause that is no wish.
 const ROW: u32 = 3;
 const SHORT_WISH: Duration = Duration::from_secs(1);
+/// How long nothing begins where there was no socket: milliseconds.
+const NO_SOCKET: u64 = 1_000;
 /// Why an event is given up though it may be taken some day.
 pub const FULL: &str = "too many events wait for another attempt";
 
@@ -29,7 +31,7 @@ impl Sender {
     /// Takes note of what came of an attempt.
     pub(super) fn posted(
         &mut self,
-        id: u64,
+        (id, took): (u64, u64),
         posted: Posted,
         is_failing: bool,
         jitter: f64,
@@ -47,9 +49,9 @@ impl Sender {
                 Verdict::Refused(failure.retry_after)
             }
             Posted::Made(..) => Verdict::Failed,
-            Posted::Unwanted | Posted::Over => Verdict::Void,
+            Posted::Unwanted | Posted::Over | Posted::Unmade => Verdict::Void,
         };
-        self.pacer.end(id, verdict, now.tick);
+        self.pacer.end(id, verdict, took, now.tick);
         if matches!(posted, Posted::Made(..)) {
             self.has_moved = true;
             self.saving.changed();
@@ -62,6 +64,7 @@ impl Sender {
                 }
                 self.end();
             }
+            Posted::Unmade => self.unmade(sending, now),
             Posted::Unwanted => {
                 self.saving.changed();
                 self.finish(sending.event, sending.tried);
@@ -88,10 +91,29 @@ impl Sender {
         }
     }
 
+    /// There was no socket: the event is sent a moment later, as though nothing had been. So is all else, since what is under way has
+    /// to give sockets back first.
+    fn unmade(&mut self, sending: Sending, now: Now) {
+        self.rests_until = self.rests_until.max(now.tick + NO_SOCKET);
+        let Sending {
+            event, mut tried, ..
+        } = sending;
+        let is_working = self.is_working();
+        let is_as_read = tried.failing_since.is_none() && tried.keys.is_empty();
+        if tried.is_open && is_working && is_as_read {
+            let at = self.ahead.partition_point(|other| *other < event);
+            self.ahead.insert(at, event);
+        } else if is_working || !tried.is_open {
+            // An item that says an earlier time is as good.
+            tried.due_at = now.wall.after(Duration::from_millis(NO_SOCKET));
+            self.held.wait(event, tried, Ulid(0));
+        }
+    }
+
     /// No request was made, for a reason of ours.
     pub(super) fn not_posted(&mut self, id: u64, now: Now) {
         if let Some(sending) = self.under_way.remove(id) {
-            self.pacer.end(id, Verdict::Void, now.tick);
+            self.pacer.end(id, Verdict::Void, 0, now.tick);
             // One of the owed range stays open: the next step reads it again.
             if !sending.tried.is_open {
                 self.held.wait(sending.event, sending.tried, Ulid(0));

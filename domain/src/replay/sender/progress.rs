@@ -1,6 +1,6 @@
 //! What a sender has to write down, and how far it is with that.
 
-use super::failing::Again;
+use super::again::Again;
 use crate::log::position::EventRef;
 use crate::sending::Now;
 use crate::stream::Because;

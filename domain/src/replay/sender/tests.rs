@@ -41,8 +41,9 @@ struct World {
     begun: Vec<u64>,
     /// The events that were given up, or refused for good.
     rejected: Vec<usize>,
-    /// The order that fails, each time.
+    /// The order that fails, each time, until this instant.
     fails: Option<Order>,
+    fails_until: u64,
 }
 
 /// How the receiver responds to an event, and after how many milliseconds.
@@ -76,6 +77,7 @@ impl World {
             begun: Vec::new(),
             rejected: Vec::new(),
             fails: None,
+            fails_until: u64::MAX,
         }
     }
 
@@ -146,7 +148,7 @@ impl World {
         posts: &mut Vec<(usize, u64)>,
     ) -> (Seen, u64) {
         let order = todo.order();
-        if self.fails == Some(order) {
+        if self.fails == Some(order) && self.now < self.fails_until {
             return (Seen::Failed(order), 5);
         }
         let seen = match todo {
@@ -194,6 +196,7 @@ impl World {
                 let seen = Seen::Posted {
                     id,
                     posted,
+                    took,
                     is_failing,
                     jitter,
                 };

@@ -17,7 +17,7 @@ fn a_limit_is_never_exceeded() {
     assert_eq!(pacer.may_begin_at(0), Some(0));
     pacer.begin(1, 0);
     assert_eq!(pacer.may_begin_at(0), None);
-    pacer.end(1, Verdict::Taken, 5);
+    pacer.end(1, Verdict::Taken, 5, 5);
     for second in 1..100 {
         pacer.waits(second * 1_000 - 1);
         pacer.pass(second * 1_000);
@@ -29,7 +29,7 @@ fn a_limit_is_never_exceeded() {
 fn a_pause_that_was_asked_for_is_kept_and_handed_on() {
     let mut pacer = pacer(&Pace::default(), None);
     pacer.begin(1, 0);
-    pacer.end(1, Verdict::Refused(Some(Duration::from_secs(7))), 100);
+    pacer.end(1, Verdict::Refused(Some(Duration::from_secs(7))), 100, 100);
     assert_eq!(pacer.may_begin_at(200), Some(7_100));
     let kept = pacer.kept(&Pace::default(), 1_100, Millis(50_000));
     assert_eq!(kept.hold_until, Some(Millis(56_000)));
@@ -51,7 +51,7 @@ fn a_receiver_that_is_down_gets_one_request_at_a_time() {
     assert_eq!(pacer.may_begin_at(0), Some(3_000));
     pacer.begin(1, 3_000);
     assert_eq!(pacer.may_begin_at(3_000), None);
-    pacer.end(1, Verdict::Taken, 3_020);
+    pacer.end(1, Verdict::Taken, 20, 3_020);
     pacer.resume(3_020);
     let kept = pacer.kept(&Pace::default(), 3_020, Millis(0));
     assert_eq!(
@@ -67,7 +67,7 @@ fn no_receiver_asks_for_a_pause_of_more_than_fifteen_minutes() {
     for asked in [day, Duration::from_secs(u64::MAX)] {
         let mut one = pacer(&Pace::default(), None);
         one.begin(1, 0);
-        one.end(1, Verdict::Refused(Some(asked)), 100);
+        one.end(1, Verdict::Refused(Some(asked)), 100, 100);
         assert_eq!(one.may_begin_at(200), Some(900_100));
         one.interrupt(200, asked);
         assert_eq!(one.hold_until(), 900_200);
@@ -91,7 +91,7 @@ fn a_receiver_that_takes_its_time_keeps_its_window_and_the_next_step_knows() {
     }
     assert_eq!(first.window(), 5, "once, before anything is answered");
     for id in 0..10 {
-        first.end(id, Verdict::Taken, 12_000);
+        first.end(id, Verdict::Taken, 12_000, 12_000);
     }
     let kept = first.kept(&Pace::default(), 12_000, Millis(12_000));
     assert_eq!(kept.usual, 12_000);

@@ -1,5 +1,7 @@
 //! What a sender makes of failures: of the receiver's, of events that it never takes, and of our own.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::sending::Order;
 
@@ -186,5 +188,64 @@ fn a_step_in_which_a_call_fails_saves_what_it_has_done_and_leaves() {
         assert!(once || order == Order::Put, "{order:?}");
         numbers.dedup();
         assert_eq!(numbers.len(), 199, "{order:?}");
+    }
+}
+
+#[test]
+fn a_request_for_which_there_is_no_socket_is_no_attempt_and_is_made_a_moment_later() {
+    let mut world = World::owing(40);
+    let since = world.wall().before(Duration::from_secs(600));
+    waits(&mut world, 35, 3, since, since);
+    let before = world.waiting.clone();
+    // In a whole step there is none: a second after each time it is tried again.
+    let posts = world.step(&|_, _| (Posted::Unmade, 500));
+    assert!((40..=470).contains(&posts.len()), "{}", posts.len());
+    let times: BTreeSet<u64> = posts.iter().map(|(_, at)| *at).collect();
+    let times: Vec<u64> = times.into_iter().collect();
+    assert!(times.windows(2).any(|two| two[1] >= two[0] + 1_000));
+    let same = |world: &World| {
+        let health = &world.stream().health;
+        health.failures == 0 && health.failing_since.is_none() && world.waiting == before
+    };
+    assert!(same(&world), "{:?}", world.waiting);
+    // Now there are some after a while.
+    let began = world.now;
+    let posts = world.step(&|_, now| {
+        if now < began + 1_500 {
+            (Posted::Unmade, 500)
+        } else {
+            (delivered(), 20)
+        }
+    });
+    let made = posts.iter().filter(|(_, at)| *at >= began + 1_500);
+    let mut numbers: Vec<usize> = made.map(|(number, _)| *number).collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..40), "{numbers:?}");
+    assert!(world.waiting.is_empty() && !world.stream().is_interrupted());
+}
+
+#[test]
+fn what_cannot_be_stored_is_stored_again_while_the_lease_lasts() {
+    for order in [Order::Put, Order::Drop] {
+        let mut world = World::owing(200);
+        let since = world.wall().before(Duration::from_secs(60));
+        waits(&mut world, 150, 2, since, since);
+        (world.fails, world.fails_until) = (Some(order), world.now + 40_000);
+        let mut posts = world.step(&|number, _| {
+            let posted = if number == 3 {
+                failed(false)
+            } else {
+                delivered()
+            };
+            (posted, 20)
+        });
+        let numbers: BTreeSet<usize> = posts.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers.len(), 200, "{order:?}");
+        world.now += 60_000;
+        posts.extend(world.step(&|_, _| (delivered(), 20)));
+        let mut numbers: Vec<usize> = posts.iter().map(|(number, _)| *number).collect();
+        numbers.retain(|number| *number != 3);
+        assert_eq!(numbers.len(), 199, "{order:?}: each once");
+        assert!(world.waiting.is_empty());
     }
 }

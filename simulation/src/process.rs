@@ -16,6 +16,7 @@ impl World {
             return;
         };
         if self.is_crash(&process, id) {
+            self.dies(&process);
             if let Some(op) = process.ops.pop_front() {
                 self.after_crash(op);
             }
@@ -46,6 +47,7 @@ impl World {
             return self.after_crash(op);
         };
         if self.is_crash(&process, id) {
+            self.dies(&process);
             return self.after_crash(op);
         }
         let is_attempt = matches!(op, Op::Request(..) | Op::Answer(..));
@@ -72,7 +74,7 @@ impl World {
         }
         if self.now >= process.dies_at {
             self.report.crashes += 1;
-            return;
+            return self.dies(&process);
         }
         self.drive(&mut process, id);
         self.put_back(process, id);
@@ -84,14 +86,43 @@ impl World {
             .machine()
             .map(|machine| (machine.is_over(), machine.is_handed_back()));
         let is_over = is_over.map(|(is_over, it)| (is_over, it || process.is_handed_back));
-        match (is_over, process.message) {
-            (Some((true, false)), Some(message)) => {
-                self.messages.remove(&message);
+        match is_over {
+            Some((true, is_handed_back)) => {
+                let done = process.message.filter(|_| !is_handed_back);
+                self.end_of(process.batch, id, done);
             }
-            (Some((true, _)), _) => {}
             _ => {
                 self.processes.insert(id, process);
             }
+        }
+    }
+
+    /// A worker has ended, and `done` is done with: it is deleted when all of its batch has ended.
+    fn end_of(&mut self, batch: Option<u64>, id: u64, done: Option<u64>) {
+        let Some(number) = batch else {
+            if let Some(message) = done {
+                self.messages.remove(&message);
+            }
+            return;
+        };
+        let Some(batch) = self.batches.get_mut(&number) else {
+            return;
+        };
+        batch.left.remove(&id);
+        batch.done.extend(done);
+        if batch.left.is_empty() {
+            for message in std::mem::take(&mut batch.done) {
+                self.messages.remove(&message);
+            }
+            self.batches.remove(&number);
+        }
+    }
+
+    /// A process dies, with all that it was at.
+    fn dies(&mut self, process: &Process) {
+        let batch = process.batch.and_then(|batch| self.batches.remove(&batch));
+        for other in batch.into_iter().flat_map(|batch| batch.left) {
+            self.processes.remove(&other);
         }
     }
 

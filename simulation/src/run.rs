@@ -8,11 +8,12 @@ use domain::run::Posting;
 use domain::sending::Now;
 use domain::stream::schedule::GRACE;
 use domain::time::Millis;
+use rand::RngExt;
 
 use crate::history::{BEGIN, Call, INTEGRATIONS, MINUTE, SEAL, STOP_ANSWERED, filter, name};
 use crate::mutant::Mutant;
 use crate::receiver::FIRST_GOOD;
-use crate::work::{Body, Happening, Op, Process, Role};
+use crate::work::{Batch, Body, Happening, Op, Process, Role};
 use crate::world::{AFTERMATH, REST, World, url, url_index};
 
 /// Small enough that a few events reach each of them.
@@ -43,7 +44,11 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         if !matches!(
             happening,
-            Happening::Go(_) | Happening::Work(..) | Happening::Tick(_) | Happening::Free(..)
+            Happening::Poll(_)
+                | Happening::Go(_)
+                | Happening::Work(..)
+                | Happening::Tick(_)
+                | Happening::Free(..)
         ) {
             self.trace(0, &happening);
         }
@@ -67,6 +72,7 @@ impl World {
             }
             Happening::Call(call) => self.call(call),
             Happening::Receive(message) => self.receive(message),
+            Happening::Poll(queue) => self.poll(queue),
             Happening::Go(process) => self.go(process),
             Happening::Work(process, op) => self.work(process, op),
             Happening::Tick(process) => self.tick(process),
@@ -148,20 +154,50 @@ impl World {
         let Some(body) = self.messages.get(&message).cloned() else {
             return;
         };
-        let (visibility, limit, repeats) = match body {
-            Body::Events(_) => (180_000, 30_000, self.history.repeats),
-            Body::Run(..) => (240_000, 40_000, self.history.repeats),
-            Body::Step(..) => (540_000, 90_000, self.history.step_repeats),
+        let (visibility, repeats) = match body {
+            Body::Events(_) => (180_000, self.history.repeats),
+            Body::Run(..) => (240_000, self.history.repeats),
+            Body::Step(..) => (540_000, self.history.step_repeats),
         };
         if self.unlucky(repeats) {
             // Handed out a second time, whatever becomes of the first.
-            self.begin(body.clone(), None, limit);
+            self.begin(body.clone(), None, None);
         }
         self.at(self.now + visibility, Happening::Receive(message));
-        self.begin(body, Some(message), limit);
+        let queue = match body {
+            Body::Events(_) => {
+                self.begin(body, Some(message), None);
+                return;
+            }
+            Body::Run(..) => 0,
+            Body::Step(..) => 1,
+        };
+        self.ready[queue].push_back(message);
+        let at = self.now + self.random.random_range(0..20);
+        self.at(at, Happening::Poll(queue));
     }
 
-    fn begin(&mut self, body: Body, message: Option<u64>, limit: u64) {
+    /// Takes up to ten messages as one batch.
+    fn poll(&mut self, queue: usize) {
+        let count = self.ready[queue].len().min(10);
+        let messages: Vec<u64> = self.ready[queue].drain(..count).collect();
+        let number = self.number();
+        let mut batch = Batch::default();
+        for message in messages {
+            if let Some(body) = self.messages.get(&message).cloned() {
+                let worker = self.begin(body, Some(message), Some(number));
+                batch.left.insert(worker);
+            }
+        }
+        self.batches.insert(number, batch);
+    }
+
+    fn begin(&mut self, body: Body, message: Option<u64>, batch: Option<u64>) -> u64 {
+        let limit = match body {
+            Body::Events(_) => 30_000,
+            Body::Run(..) => 40_000,
+            Body::Step(..) => 90_000,
+        };
         let skew = self.skew();
         let local = Millis(self.now.saturating_add_signed(skew));
         let holder = self.ulid(local);
@@ -188,13 +224,14 @@ impl World {
             role,
             ops: ops.into(),
             message,
+            batch,
             skew,
             began: self.now,
             dies_at: self.now + limit,
             fresh: None,
             tick_at: None,
             is_handed_back: false,
-        });
+        })
     }
 
     fn call(&mut self, call: Call) {
@@ -243,7 +280,8 @@ impl World {
                 return;
             }
         };
-        self.spawn(Process::api(op, skew, self.now, self.now + MINUTE));
+        let process = Process::api(op, skew, self.now, self.now + MINUTE);
+        self.spawn(process);
     }
 
     /// Updates an integration that is stopped: a conditional write right behind the read.

@@ -1,6 +1,6 @@
 //! The work of a history: what is due, the workers, and their requests.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use domain::integration::Integration;
 use domain::lifecycle::{Applied, Change, Input, StepRequest};
@@ -36,6 +36,8 @@ pub enum Happening {
     PublishGood,
     Call(Call),
     Receive(u64),
+    /// A function takes up to ten messages of a queue of this kind.
+    Poll(usize),
     /// The next request of a worker that does one after another.
     Go(u64),
     /// A request of a worker that has several under way.
@@ -66,6 +68,8 @@ pub struct Process {
     pub role: Role,
     pub ops: VecDeque<Op>,
     pub message: Option<u64>,
+    /// The batch that it is in: what is done with is deleted from the queue once all of it has ended, and all of it dies at once.
+    pub batch: Option<u64>,
     pub skew: i64,
     pub began: u64,
     /// When its time limit ends it.
@@ -76,6 +80,15 @@ pub struct Process {
     pub tick_at: Option<u64>,
     /// Whether its message stays in the queue whatever it says: a bug.
     pub is_handed_back: bool,
+}
+
+/// The tasks of one invocation.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The workers that have not ended.
+    pub left: BTreeSet<u64>,
+    /// The messages that are done with.
+    pub done: Vec<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +161,7 @@ impl Process {
             role: Role::Api,
             ops: VecDeque::from([op]),
             message: None,
+            batch: None,
             skew,
             began: now,
             dies_at,

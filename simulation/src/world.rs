@@ -1,6 +1,6 @@
 //! The simulated cloud: time, the tables, the queues, and the workers that are under way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use domain::fate::{PastFilter, Refused};
@@ -18,7 +18,7 @@ use crate::Report;
 use crate::history::{BEGIN, Call, GIVE_UP, History, INTEGRATIONS, MINUTE, SEAL, filter};
 use crate::ledger::Ledger;
 use crate::mutant::Mutant;
-use crate::work::{Body, Happening, Process};
+use crate::work::{Batch, Body, Happening, Process};
 
 /// For how long after its end events go on to be published: longer than a poisonous event is tried. Receivers are up, so that
 /// from then on no integration may be given up.
@@ -60,6 +60,9 @@ pub struct World {
     pub highest: BTreeMap<Ulid, EventRef>,
     pub messages: BTreeMap<u64, Body>,
     pub processes: BTreeMap<u64, Process>,
+    /// Messages that can be received: runs, and steps.
+    pub ready: [VecDeque<u64>; 2],
+    pub batches: BTreeMap<u64, Batch>,
     pub sweeps: BTreeSet<u64>,
     pub next_event: u32,
     pub ledger: Ledger,
@@ -89,6 +92,8 @@ impl World {
             highest: BTreeMap::new(),
             messages: BTreeMap::new(),
             processes: BTreeMap::new(),
+            ready: Default::default(),
+            batches: BTreeMap::new(),
             sweeps: BTreeSet::new(),
             next_event: 0,
             ledger: Ledger::default(),
@@ -167,12 +172,19 @@ impl World {
         self.at(at, Happening::Receive(id));
     }
 
-    pub fn spawn(&mut self, process: Process) {
+    /// A new number.
+    pub fn number(&mut self) -> u64 {
         self.sequence += 1;
-        let id = self.sequence;
+        self.sequence
+    }
+
+    /// Begins a worker; its number.
+    pub fn spawn(&mut self, process: Process) -> u64 {
+        let id = self.number();
         self.processes.insert(id, process);
         let at = self.now + self.latency();
         self.at(at, Happening::Go(id));
+        id
     }
 
     /// The id of the event there.

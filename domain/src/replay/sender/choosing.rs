@@ -34,8 +34,10 @@ impl Sender {
         let (event, tried) = match chosen {
             Chosen::Waiting(event) => (event, self.held.take(event)?),
             Chosen::Owed => {
-                let event = self.ahead.pop_front()?;
-                let mut tried = Tried::new(1, None, now.wall);
+                let event = self.next_owed()?;
+                // It may have been stored by others meanwhile.
+                let tried = self.held.take(event);
+                let mut tried = tried.unwrap_or_else(|| Tried::new(1, None, now.wall));
                 tried.is_open = true;
                 (event, tried)
             }
@@ -59,6 +61,17 @@ impl Sender {
         };
         self.under_way.insert(id, sending);
         Some(Do::Post { id, event, attempt })
+    }
+
+    /// The next event that was read, unless it was listed meanwhile, and is under way or done with as one that waits.
+    fn next_owed(&mut self) -> Option<EventRef> {
+        while let Some(event) = self.ahead.pop_front() {
+            if self.held.is_open(event) && !self.under_way.has(event) {
+                return Some(event);
+            }
+            self.skipped.push(event);
+        }
+        None
     }
 
     /// What is sent next: a waiting event that is due and the next owed one in turn. Those that failed before get a quarter of the

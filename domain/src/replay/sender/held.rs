@@ -75,6 +75,8 @@ pub struct Held {
     dropped: BTreeSet<WaitingKey>,
     /// Events of the owed range that are neither done with nor in an item.
     open: BTreeSet<EventRef>,
+    /// Events that are done with and were not of the owed range, as far as it was read: there they come again.
+    done: BTreeSet<EventRef>,
 }
 
 impl Held {
@@ -91,6 +93,11 @@ impl Held {
     /// How many events of the owed range are open.
     pub fn open(&self) -> usize {
         self.open.len()
+    }
+
+    /// Whether this event of the owed range is open.
+    pub fn is_open(&self, event: EventRef) -> bool {
+        self.open.contains(&event)
     }
 
     /// The first event of the owed range that is open.
@@ -225,9 +232,9 @@ impl Held {
         }
     }
 
-    /// An event of the owed range was read; `false` when it waits already or is under way.
+    /// An event of the owed range was read; `false` when it waits already, is under way, or is done with.
     pub fn read(&mut self, event: EventRef, is_under_way: bool) -> bool {
-        if is_under_way || self.waits.contains_key(&event) {
+        if is_under_way || self.waits.contains_key(&event) || self.done.contains(&event) {
             return false;
         }
         self.open.insert(event)
@@ -236,6 +243,9 @@ impl Held {
     /// An event is done with.
     pub fn finish(&mut self, event: EventRef, tried: &Tried) {
         self.open.remove(&event);
+        if !tried.is_open {
+            self.done.insert(event);
+        }
         for key in &tried.keys {
             self.release(*key);
         }

@@ -9,7 +9,7 @@ use ulid::Ulid;
 use super::*;
 use crate::integration::Integration;
 use crate::integration::tests::webhook;
-use crate::lifecycle::{Applied, Input, Ran, Rules, apply};
+use crate::lifecycle::{Applied, Input, Ran, Rules, StepInput, apply};
 use crate::log::position::{EventRef, Position};
 use crate::receiver::outcome::{Failure, Outcome};
 use crate::sending::{Do, Machine, Now, Order, Posted, Seen};
@@ -44,6 +44,8 @@ struct World {
     /// The order that fails, each time, until this instant.
     fails: Option<Order>,
     fails_until: u64,
+    /// The events from this one on are stored by delivery, too, while the first checkpoint is written.
+    late: Option<usize>,
 }
 
 /// How the receiver responds to an event, and after how many milliseconds.
@@ -78,6 +80,7 @@ impl World {
             rejected: Vec::new(),
             fails: None,
             fails_until: u64::MAX,
+            late: None,
         }
     }
 
@@ -155,6 +158,9 @@ impl World {
             Do::Apply(input) => {
                 if let Input::Step { step, .. } = &input {
                     self.wrote.push(format!("{step:?}"));
+                    if matches!(step, StepInput::Checkpoint(_)) {
+                        self.store_late();
+                    }
                 }
                 Seen::Applied(Some(Box::new(self.apply(&input))))
             }

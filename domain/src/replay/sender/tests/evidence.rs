@@ -21,6 +21,20 @@ fn waits(world: &mut World, number: usize, attempt: u32, failing_since: Millis, 
     world.waiting.insert(WaitingKey { segment, token }, waiting);
 }
 
+impl World {
+    pub(super) fn store_late(&mut self) {
+        let Some(first) = self.late.take() else {
+            return;
+        };
+        let now = self.wall();
+        for number in first..self.log.len() {
+            waits(self, number, 2, now, now);
+        }
+        let stream = self.integration.stream_mut().unwrap();
+        stream.schedule.ask(now, now);
+    }
+}
+
 /// A stream that has caught up, and is live.
 fn live(count: u64) -> World {
     let mut world = World::owing(count);
@@ -248,4 +262,24 @@ fn what_cannot_be_stored_is_stored_again_while_the_lease_lasts() {
         assert_eq!(numbers.len(), 199, "{order:?}: each once");
         assert!(world.waiting.is_empty());
     }
+}
+
+#[test]
+fn an_event_that_was_read_and_is_listed_as_well_is_never_under_way_twice() {
+    let mut world = World::owing(600);
+    world.late = Some(450);
+    if let crate::integration::Target::Webhook { callback, .. } = &mut world.integration.target {
+        callback.max_in_flight = Some(10);
+    }
+    let posts = world.step(&|_, _| (delivered(), 200));
+    let last: Vec<u64> = (560..600)
+        .flat_map(|it| posts.iter().filter(move |(number, _)| *number == it))
+        .map(|(_, at)| *at)
+        .collect();
+    assert_eq!(
+        last.len(),
+        40,
+        "each once: it was not sent when it was listed"
+    );
+    assert!(world.waiting.is_empty());
 }

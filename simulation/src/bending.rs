@@ -122,6 +122,7 @@ impl World {
             Some(Mutant::ProbesWaitingOnly) => {
                 if let Some(it) = &mut stream.health.interruption {
                     it.probes &= !1;
+                    it.is_refused = true;
                 }
             }
             Some(Mutant::AloneUnproven) if stream.health.failing_since.is_some() => {

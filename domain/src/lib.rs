@@ -16,8 +16,9 @@
 //! 8. [`message`], [`tasks`], [`ingest_record`]: what travels in the queues; [`calls`]: what a function asks of another one and waits
 //!    for; [`preview`]: what a filter would let pass; [`exported`]: a file that was stored; [`fate`]: what has become of events;
 //!    [`activity`]: what receivers were sent, counted.
-//! 9. [`run`], [`replay`]: how delivery posts a run of live events, and how a sender works through what is owed and what waits;
-//!    [`exporting`]: how a run of the export writes files.
+//! 9. [`sending`]: the orders of what sends events, their answers, and whether an event may be sent now; [`run`], [`replay`]: how
+//!    delivery posts a run of live events, and how a sender works through what is owed and what waits; [`exporting`]: how a run of the
+//!    export writes files.
 //!
 //! ARCHITECTURE.md has the glossary.
 

@@ -133,6 +133,11 @@ impl World {
             Some(Mutant::PauseUnbounded) if stream.pace.hold_until > Some(local) => {
                 stream.pace.hold_until = Some(local.after(Duration::from_secs(24 * 3600)));
             }
+            Some(Mutant::PauseUnbounded) => {
+                if let Some(it) = &mut stream.health.interruption {
+                    it.next_probe_at = local.after(Duration::from_secs(24 * 3600));
+                }
+            }
             _ => {}
         }
         applied

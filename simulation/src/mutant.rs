@@ -47,7 +47,7 @@ pub enum Mutant {
     HoldForgotten,
     /// A probe only ever takes waiting events.
     ProbesWaitingOnly,
-    /// A checkpoint is refused once the integration is stopped.
+    /// A checkpoint is refused once the integration was stopped.
     RefusedOnceStopped,
     /// A step that begins in the middle of a segment begins behind it.
     MidSegment,

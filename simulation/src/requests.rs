@@ -272,7 +272,7 @@ impl World {
         );
         if self.mutant == Some(Mutant::RefusedOnceStopped)
             && is_checkpoint
-            && !integration.is_running()
+            && (!integration.is_running() || now_epoch > 0)
         {
             (change.next, change.verdict) = (None, Verdict::Refuse);
         }

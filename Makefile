@@ -9,7 +9,7 @@ TOOLS := .venv/tools/bin
 CONSOLE := .venv/receivers/bin/python -B local/console.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo kill simulate bench bench-compare bench-growth bench-file bench-latency bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers tenant dev cost openapi monitoring fmt token watch logs console console-files stories screenshots fresh clean
+.PHONY: help up down demo kill simulate bench bench-compare bench-growth bench-file bench-latency bench-flow test check unit house docs lint-template lint-openapi deny attack fuzz build-cloud receivers realtime tenant dev cost openapi monitoring fmt token watch logs console console-files stories screenshots fresh clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -125,6 +125,9 @@ cost: up  ## what a million events cost in AWS, counted on the local stack (EVEN
 
 receivers: up  ## the receivers of docs/receivers.md, in Python, TypeScript and Rust, against the local stack
 	@. target/local/env && .venv/receivers/bin/python -B local/receiving.py
+
+realtime: up  ## how late events are while receivers fail, hiccup, hang or are slow: promises of time (8 minutes)
+	@. target/local/env && .venv/emulator/bin/python -B local/realtime.py
 
 tenant: venv-emulator  ## a machine client for one more tenant (NAME=acme; STACK=event-stream for one in AWS)
 	@NAME='$(NAME)' STACK='$(STACK)' .venv/emulator/bin/python -B local/tenant.py

@@ -89,8 +89,11 @@ STEPS = {
     "monitored": Step(python("emulator", "monitored.py"), needs=("readme",), stack="test-steps"),
     "attack": Step(python("attack", "attack.py", "3"), needs=("up-test-steps", "install-attack"), stack="test-steps"),
     "watch": Step(python("tools", "watch.py", "--once"), needs=("readme",), stack="test-steps"),
-    "variants": Step(python("emulator", "variants.py"), needs=("attack", "install-readme"), stack="test-steps"),
+    # It has cargo-lambda compile a function, which would wait for `compile`.
+    "variants": Step(python("emulator", "variants.py"), needs=("attack", "compile", "install-readme"), stack="test-steps"),
     "leaks": Step(python("emulator", "leaks.py", *STACKS), needs=("integration", "receivers", "monitored", "watch", "variants", "console")),
+    # Last and alone: what it measures is not what other steps take of the processor.
+    "realtime": Step(python("emulator", "realtime.py", "short"), needs=("leaks", "rules", "template", "house"), stack="test-console"),
 }
 
 

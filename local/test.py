@@ -8,6 +8,7 @@ The steps use stacks of their own, which are started here and stopped in any cas
 target/test. Runs with the Python that makes the virtual environments: needs nothing but cargo.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -139,11 +140,14 @@ class Run:
         return self.status
 
     def end(self) -> None:
-        for step in self.running.values():
-            step.terminate()
-        deadline = time.monotonic() + 30
-        while self.running and time.monotonic() < deadline:
-            self.changed.wait(timeout=1)
+        """Ends what runs, with all that it has started: each step is a group of processes."""
+        for with_signal in (signal.SIGTERM, signal.SIGKILL):
+            for step in self.running.values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(step.pid, with_signal)
+            deadline = time.monotonic() + 30
+            while self.running and time.monotonic() < deadline:
+                self.changed.wait(timeout=1)
 
     def one(self, name: str) -> None:
         step, stamp = self.steps[name], LOGS / f"{name}.passed"
@@ -169,7 +173,8 @@ class Run:
                 if self.status:
                     return 130, ""
                 process = subprocess.Popen(
-                    [str(part) for part in command], cwd=ROOT, env=variables(step.stack), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                    [str(part) for part in command], cwd=ROOT, env=variables(step.stack), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
                 self.running[name] = process
             status = process.wait()

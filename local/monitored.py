@@ -140,7 +140,19 @@ def datum(name: str, dimensions: list, value: float, count: int) -> dict:
     return {"MetricName": name, "Dimensions": dimensions, "Values": [value], "Counts": [count]}
 
 
-def alarms(port: int, found: dict, template: dict) -> None:
+def written(port: int, function: str, metric: str) -> dict:
+    """A line of a function with this metric: on a new stack, what is done once a minute may not have been done yet."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        for line in lines(port)[function]:
+            if metric in metrics(line):
+                return line
+        if time.monotonic() > deadline:
+            raise Failure(f"{function} has written no line with {metric}.")
+        time.sleep(1)
+
+
+def alarms(port: int, template: dict) -> None:
     watch = client("cloudwatch", port)
     pages = [*watch.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm", "CompositeAlarm"])]
     deployed = [it for page in pages for it in page["MetricAlarms"] if f"{STACK}-Monitoring-" in it["AlarmName"]]
@@ -163,7 +175,7 @@ def alarms(port: int, found: dict, template: dict) -> None:
         expect(f"missing data of {name}", it["TreatMissingData"], "breaching" if rings_below else "notBreaching")
         if rings_below:
             # A line of metrics that a function has written, as CloudWatch reads it.
-            line = next(line for line in found[dimensions[0]["Value"]] if metric in metrics(line))
+            line = written(port, dimensions[0]["Value"], metric)
             expect(f"the namespace of {name}", line["_aws"]["CloudWatchMetrics"][0]["Namespace"], namespace)
             put(0)
             expect(f"{name} of nothing", state(name), "ALARM")
@@ -220,7 +232,7 @@ def monitored() -> None:
     short(found)
     queries(found, template)
     dashboard(port)
-    alarms(port, found, template)
+    alarms(port, template)
 
 
 if __name__ == "__main__":

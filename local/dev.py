@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from emulator import ROOT, STATE_DIR, Failure, aws_environment, say, status, write
+from emulator import ROOT, STATE_DIR, Failure, aws_environment, free_port, say, status, write
 from stack import FUNCTIONS, STACK, TOOLS, build_environment, client, running
 
 # The emulator sends a function's calls here where its environment has this (ministack, lambda_svc).
@@ -37,12 +37,6 @@ def set_variables(functions, function: str, variables: dict) -> None:
     if any(alias["Name"] == ALIAS for alias in functions.list_aliases(FunctionName=function)["Aliases"]):
         version = functions.publish_version(FunctionName=function)["Version"]
         functions.update_alias(FunctionName=function, Name=ALIAS, FunctionVersion=version)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def watch(port: int, name: str, variables: dict, listens_at: int) -> subprocess.Popen:

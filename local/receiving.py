@@ -24,7 +24,7 @@ from pathlib import Path
 from standardwebhooks import Webhook
 
 import emulator
-from emulator import HERE, ROOT, Failure, say
+from emulator import HERE, ROOT, Failure, free_port, say
 from calls import call, expect
 from stack import LINTED
 
@@ -70,12 +70,6 @@ def rust(code: str) -> list:
     built = subprocess.run(build, cwd=ROOT, env=os.environ | LINTED, check=True, stdout=subprocess.PIPE, text=True).stdout
     made = [json.loads(line) for line in built.splitlines()]
     return [next(it["executable"] for it in made if it.get("executable") and it["target"]["name"] == "receiver")]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(what: str, is_so) -> None:
